@@ -1,0 +1,15 @@
+"""respike: spiking-network papers reproduced by configuration.
+
+    data -> networks -> lit (train) -> convert -> simulate -> metrics -> report
+
+A ReLU network is trained, turned into a spiking network, simulated step by step and laid beside the published
+number. `respike.train` runs one experiment, `respike.reproduce` all of a preset. In Python:
+
+    from respike.convert import data_norm
+    from respike.simulate import simulate
+
+    snn = data_norm(net, calibration_images)
+    record = simulate(snn, images)
+"""
+
+from respike import torchvision_guard  # noqa: F401  before anything imports pytorch_lightning or torchvision

@@ -1,0 +1,1 @@
+"""Hooks at the end of a test: convert, simulate, log."""

@@ -1,0 +1,56 @@
+"""Converts the tested network into a spiking one."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from respike.callbacks.log import log_metrics, log_network
+from respike.convert.normalize import no_norm
+from respike.convert.rate_snn import RateSNN
+
+log = logging.getLogger(__name__)
+
+
+class Convert(Callback):
+    """At the end of the test: `snn` is `convert(net, images)`, its factors printed, its weights kept in snn.pt.
+
+    calibrate_on: the images handed over are the training set, or the test set (as some published runs did);
+    calibration_size: only the first so many, None for all.
+    """
+
+    def __init__(
+        self, convert: Callable[..., RateSNN], calibrate_on: Literal["train", "test"] = "train", calibration_size: int | None = None
+    ):
+        self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
+        self.snn: RateSNN | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any training, a network that cannot be converted."""
+        no_norm(pl_module.net)
+
+    def _images(self, trainer: Trainer) -> Iterator[Tensor]:
+        left = self.calibration_size or float("inf")
+        for images, _, _ in trainer.datamodule.batches(self.calibrate_on, 500):
+            if left > 0:
+                yield images[: int(min(left, len(images)))]
+            left -= len(images)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Convert, print and log."""
+        start = time.perf_counter()
+        self.snn = self.convert(pl_module.net, self._images(trainer))
+        log_metrics(trainer, {"time/convert_s": time.perf_counter() - start})
+        log_metrics(trainer, {f"convert/factor/{name}": factor for name, factor in self.snn.factors.items()})
+        for name, factor in self.snn.factors.items():
+            log.info("weights of %s divided by %.4f; one spike per step stands for %.4f", name, factor, self.snn.scales[name])
+        log_network(trainer, "ann", pl_module.net.state_dict())
+        log_network(trainer, "snn", self.snn)
+
+
+def converted(trainer: Trainer) -> RateSNN:
+    """The network that the trainer's `Convert` callback made."""
+    return next(callback.snn for callback in trainer.callbacks if isinstance(callback, Convert))

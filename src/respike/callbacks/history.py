@@ -1,0 +1,49 @@
+"""One line per finished epoch of a training."""
+
+import csv
+import logging
+import time
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
+
+
+class EpochHistory(Callback):
+    """Appends epoch, learning rate, losses, accuracies and seconds to a csv file; a resumed training adds to it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.start = 0.0
+
+    def seconds(self) -> float:
+        """Seconds of the epochs already in the file."""
+        if not self.path.is_file():
+            return 0.0
+        with self.path.open() as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line. Validation, where there is one, has run before."""
+        if not trainer.is_global_zero:
+            return
+        measured = {name.removeprefix("fit/"): float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **measured,
+            "seconds": round(time.perf_counter() - self.start, 3),
+        }
+        fresh = not self.path.is_file()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        if trainer.progress_bar_callback is None:
+            log.info("epoch %d of %d: %s", row["epoch"], trainer.max_epochs, ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))

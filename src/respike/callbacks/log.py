@@ -1,0 +1,94 @@
+"""What each kind of logger takes: numbers, curves over simulated steps, figures, networks."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+
+def log_metrics(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Flat, slash-separated numbers, to every logger."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics)
+
+
+def log_curve(trainer: Trainer, prefix: str, columns: dict[str, list[float]]) -> None:
+    """Columns of equal length, the first of which is `step`, as prefix/<column> against prefix/step."""
+    steps = columns["step"]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            _wandb_curve(logger, prefix, columns)
+        elif isinstance(logger, TensorBoardLogger):
+            for name, values in columns.items():
+                for step, value in zip(steps, values, strict=True):
+                    logger.experiment.add_scalar(f"{prefix}/{name}", value, step)
+
+
+def _wandb_curve(logger: WandbLogger, prefix: str, columns: dict[str, list[float]]) -> None:
+    run = logger.experiment  # from here on the logger has bound every metric to its own step; these are bound by name
+    run.define_metric(f"{prefix}/step")
+    for name in columns:
+        if name != "step":
+            run.define_metric(f"{prefix}/{name}", step_metric=f"{prefix}/step")
+    for row in zip(*columns.values(), strict=True):
+        run.log({f"{prefix}/{name}": value for name, value in zip(columns, row, strict=True)})
+
+
+def log_figure(trainer: Trainer, name: str, path: Path) -> None:
+    """A PNG file as an image, where the logger takes images."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"figures/{name}", [str(path)])
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(f"figures/{name}", _pixels(path))
+
+
+def _pixels(path: Path) -> torch.Tensor:
+    from torchvision.io import ImageReadMode, read_image
+
+    return read_image(str(path), ImageReadMode.RGB)
+
+
+def log_network(trainer: Trainer, name: str, network: Any) -> None:
+    """A network or its weights as checkpoints/<name>.pt in the run's folder, and as an artifact of W&B."""
+    folder = Path(trainer.default_root_dir, "checkpoints")
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(network, folder / f"{name}.pt")
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            _artifact(logger, name, folder / f"{name}.pt")
+
+
+def _artifact(logger: WandbLogger, name: str, path: Path) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(f"{logger.experiment.name or 'run'}-{name}", type="model")
+    artifact.add_file(str(path))
+    logger.experiment.log_artifact(artifact)
+
+
+class RunMetrics(Logger):
+    """Keeps the last value of every metric of the run, for metrics.json. Always there, beside the chosen logger."""
+
+    def __init__(self):
+        super().__init__()
+        self.values: dict[str, float] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Numbers by name; names of the training loop (fit/, epoch) are its own logger's business."""
+        self.values |= {name: value for name, value in metrics.items() if "/" in name and not name.startswith("fit/")}
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run keeps its config in config.yaml instead."""
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "run"
+
+    @property
+    def version(self) -> str:
+        """Of the logger: one run, one version."""
+        return ""

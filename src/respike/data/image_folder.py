@@ -1,0 +1,122 @@
+"""A tree of image files as an ImageSet: decoded once into one file of bytes, mapped into memory from then on."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import functional
+from tqdm import tqdm
+
+from respike.data.cache import cache_folder
+from respike.data.image_set import ImageSet
+from respike.errors import InputError
+
+log = logging.getLogger(__name__)
+
+PIXELS_VERSION = 1  # part of the cache key: raise it when the same files would decode to other pixels
+MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name
+BLOCK = 512  # images in flight while decoding
+
+
+def image_folder(root: str | Path, size: int, channels: int, cache_dir: str | Path | None = None,
+                 name: str | None = None) -> ImageSet:
+    """Images of root/train/<class>/* and root/test/<class>/* as (N, channels, size, size), classes in sorted order.
+
+    The shorter side is resized to `size` pixels, then the centre is cut out. channels: 1 (grey) or 3 (RGB).
+    cache_dir: where the decoded pixels are kept (default: below the user's cache folder); a changed, added or
+    renamed file makes them anew. name: as tables print it (default: the name of root). Needs no more memory than
+    the images in use. Raises InputError for a tree of another form and for a file that does not decode.
+    """
+    root = Path(root).expanduser()
+    if channels not in MODES or not isinstance(size, int) or size < 1:
+        raise InputError(f"data.size={size} data.channels={channels}: a positive size and 1 or 3 channels are needed, "
+                         "as in data.size=32 data.channels=3")
+    train, test = _listing(root / "train"), _listing(root / "test")
+    if train.classes != test.classes:
+        only = sorted(set(train.classes) ^ set(test.classes))
+        raise InputError(f"{root}: train/ and test/ must hold the same classes, only one of them has "
+                         f"{', '.join(only[:5])}")
+    files = [Path(file) for file, _ in train.samples + test.samples]
+    shape = (len(files), channels, size, size)
+    folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
+    pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
+    cut = len(train.samples)
+    return ImageSet(name or root.resolve().name, pixels[:cut], torch.tensor(train.targets), pixels[cut:],
+                    torch.tensor(test.targets), classes=tuple(train.classes))
+
+
+def _listing(folder: Path) -> ImageFolder:
+    """Class names and (file, class) pairs below `folder`; nothing is decoded."""
+    form = "root/train/<class>/*.png and root/test/<class>/*.png are needed (jpg, bmp, tif, ... as well)"
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: {form}; type data.root=/path/to/root")
+    try:
+        return ImageFolder(str(folder))
+    except FileNotFoundError as error:  # no class folder, or one without images
+        raise InputError(f"{folder}: {str(error).split('. ')[0].rstrip('.')}: {form}") from error
+
+
+def _key(root: Path, files: Sequence[Path], shape: tuple[int, ...]) -> str:
+    """Names the decoded pixels of exactly these files (by path, size and time of change) in this shape."""
+    digest = hashlib.sha256(json.dumps([PIXELS_VERSION, str(root.resolve()), shape]).encode())
+    for file in files:
+        state = file.stat()
+        digest.update(json.dumps([str(file.relative_to(root)), state.st_size, state.st_mtime_ns]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tensor:
+    """The pixels of `files`, uint8 `shape` = (N, C, size, size), mapped from `cache`, which is written if need be."""
+    if not (cache.is_file() and cache.stat().st_size == np.prod(shape)):
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            _write(cache, files, shape)
+        except OSError as error:
+            raise InputError(f"decoded images cannot be kept in {cache.parent} ({error.strerror}): "
+                             "type data.cache_dir=/path/with/space") from error
+    # a private mapping: pages are read when touched, and writing to the tensor never reaches the file
+    return torch.from_file(str(cache), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
+
+
+def _write(cache: Path, files: Sequence[Path], shape: tuple[int, ...]) -> None:
+    """Decode `files` into `cache`, which is there only once it is whole."""
+    aside = cache.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as out:
+            for image in _decode_all(files, *shape[1:3]):
+                out.write(image.tobytes())
+        os.replace(aside, cache)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.ndarray]:
+    """Images uint8 (C, size, size) in the order of `files`, decoded by several threads (Pillow frees the GIL)."""
+    log.info("decoding %s images to %dx%d, once", f"{len(files):,}", size, size)
+    decode = partial(_decode, channels=channels, size=size)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(files), unit="image") as bar:
+        for start in range(0, len(files), BLOCK):
+            for image in pool.map(decode, files[start:start + BLOCK]):
+                yield image
+                bar.update()
+
+
+def _decode(file: Path, channels: int, size: int) -> np.ndarray:
+    """One image as uint8 (C, size, size). Raises InputError naming a file that does not decode."""
+    try:
+        with Image.open(file) as image:
+            image = image.convert(MODES[channels])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by format
+        raise InputError(f"{file} is no readable image ({error}): mend or remove it") from error
+    image = functional.center_crop(functional.resize(image, size), size)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W

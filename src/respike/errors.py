@@ -1,0 +1,5 @@
+"""The one kind of error a person can mend: shown as a single line, without a traceback."""
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line: what was given, what is allowed, what to type."""

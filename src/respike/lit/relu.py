@@ -1,0 +1,77 @@
+"""Training and testing of a ReLU network."""
+
+from collections.abc import Callable
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+
+class ReLUModule(LightningModule):
+    """A classifier `net` (images (B, C, H, W) -> (B, classes)) with its loss, optimizer, schedule and start weights.
+
+    loss: (outputs, labels) -> scalar; optimizer: parameters -> Optimizer; scheduler: (optimizer, total_steps) ->
+    scheduler stepped per batch, or None; init: changes the net's weights in place before training, or None;
+    seed: with the epoch, of every random draw in training, so that a resumed training repeats the uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Callable,
+        scheduler: Callable | None = None,
+        init: Callable[[nn.Module], None] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.net, self.loss = net, loss
+        self.make_optimizer, self.make_scheduler, self.seed = optimizer, scheduler, seed
+        if init is not None:
+            init(net)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> outputs (B, classes)."""
+        return self.net(images)
+
+    def configure_optimizers(self) -> dict:
+        """The optimizer, and the schedule over the whole training where there is one."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        if self.make_scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = self.make_scheduler(optimizer, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout masks are a function of (seed, epoch)."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+        images, labels = batch
+        outputs = self(images)
+        loss = self.loss(outputs, labels)
+        accuracy = (outputs.argmax(1) == labels).float().mean()
+        names = {f"{stage}_loss": loss, f"{stage}_acc": accuracy}
+        self.log_dict(names, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Logs fit/train_loss and fit/train_acc: means over the epoch, while the weights move and dropout is on."""
+        return self._evaluate(batch, "fit/train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Logs fit/val_loss and fit/val_acc."""
+        self._evaluate(batch, "fit/val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Logs ann/test_loss and ann/test_acc."""
+        self._evaluate(batch, "ann/test")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ann/train_acc: the finished network on its whole training set."""
+        right, count = 0, 0
+        for images, labels, _ in self.trainer.datamodule.batches("train", 1000):
+            right += int((self(images.to(self.device)).argmax(1).cpu() == labels).sum())
+            count += len(labels)
+        for logger in self.trainer.loggers:  # self.log would round it to float32
+            logger.log_metrics({"ann/train_acc": right / count})

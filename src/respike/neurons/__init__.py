@@ -1,0 +1,1 @@
+"""Equations of single neurons and of input coding: pure functions of tensors."""

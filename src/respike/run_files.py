@@ -1,0 +1,50 @@
+"""The files of a run's folder, and what makes a run a reduced one."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, Trainer
+
+LIMITS = ("limit_train_batches", "limit_test_batches", "limit_val_batches", "fast_dev_run", "overfit_batches")
+
+
+class RunFolder:
+    """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished."""
+
+    def __init__(self, cfg: DictConfig):
+        self.path = Path(cfg.paths.run)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "metrics.json").unlink(missing_ok=True)
+        resolved = OmegaConf.to_yaml(cfg, resolve=True)
+        (self.path / "config.yaml").write_text(resolved, encoding="utf-8")
+
+    def keep_history(self, history: Path) -> None:
+        """Copy the epochs of the training beside the results."""
+        if history.is_file():
+            shutil.copyfile(history, self.path / "training.csv")
+
+    def finish(self, metrics: dict[str, Any], origin: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+        """Write provenance.json, then metrics.json; returns the metrics."""
+        for logger in trainer.loggers:
+            logger.finalize("success")
+        _write_json(self.path / "provenance.json", origin)
+        _write_json(self.path / "metrics.json", metrics)
+        return metrics
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
+    """Why this run is smaller than the one its recipe describes, in words for tables; empty for a full run."""
+    reasons = data.reductions()
+    if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:
+        reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
+    reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]
+    return reasons

@@ -1,0 +1,66 @@
+"""Finished trainings, kept by content: the same data, network, recipe and seed are trained once.
+
+A stage is a folder named by the hash of its key. It is made under another name and renamed when it is whole; a
+training that was interrupted leaves its last epoch there and goes on from it. Two processes that want the same stage
+make it once: the second waits for the first, except where Lightning started it (LOCAL_RANK is set) and the first is
+waiting for it in turn.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+VERSION = 1  # of what a stage holds; a higher one makes every stage anew
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: its folder, the seconds it took when it was made, and whether that was now."""
+
+    folder: Path
+    seconds: float
+    fresh: bool
+
+
+def stage_hash(key: dict[str, Any]) -> str:
+    """16 hex digits that tell one stage from another."""
+    text = json.dumps({"version": VERSION, **key}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def once(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stage:
+    """The stage of this key under `root`, made by `make(folder)` if there is none yet; make returns its seconds.
+
+    `make` finds in its folder what an interrupted earlier call left there.
+    """
+    folder = root / stage_hash(key)
+    root.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        finished = folder / "stage.json"
+        if finished.is_file():
+            return Stage(folder, json.loads(finished.read_text())["seconds"], False)
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        unfinished.mkdir(exist_ok=True)
+        seconds = make(unfinished)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            (unfinished / "stage.json").write_text(json.dumps({"seconds": seconds, "key": key}, indent=1, default=str))
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+        return Stage(folder, seconds, True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    if "LOCAL_RANK" in os.environ:
+        yield
+    else:
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            yield

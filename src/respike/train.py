@@ -1,0 +1,106 @@
+"""One run: config -> objects -> fit (once) -> test, where the callbacks convert, simulate and log.
+
+    python -m respike.train experiment=diehl_fc encode.max_rate=400
+"""
+
+import datetime
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from respike.callbacks.log import RunMetrics, log_metrics
+from respike.errors import InputError
+from respike.fit import fit_once, load_weights
+from respike.provenance import provenance
+from respike.run_files import RunFolder, reductions
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def train(cfg: DictConfig) -> dict[str, float | str]:
+    """Run the experiment of a composed config in cfg.paths.run; returns what metrics.json holds.
+
+    Raises InputError for anything in the config, the data or the files that a person can mend.
+    """
+    start, started = time.perf_counter(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    _quiet_libraries()
+    folder = RunFolder(cfg)
+    pl.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data)
+    data.setup()
+    module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    metrics = RunMetrics()
+    trainer = _trainer(cfg, metrics)
+    times = _weights(cfg, trainer, module, data, folder)
+    tested = time.perf_counter()
+    trainer.test(module, datamodule=data, verbose=False)
+    times["time/test_s"] = time.perf_counter() - tested - sum(
+        metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate")
+    )
+    times["time/total_s"] = time.perf_counter() - start
+    log_metrics(trainer, times)
+    seconds = {name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/")}
+    origin = provenance(data.images.name, data.images.sha256, cfg.seed, module.device, started) | {"time": seconds}
+    facts = {"data": data.images.name, "reduced": "; ".join(reductions(cfg, data)), "test_images": len(data.index["test"])}
+    return folder.finish(metrics.values | facts, origin, trainer)
+
+
+def _quiet_libraries() -> None:
+    """Lightning's advertisements and hints on hardware not used are not about the run."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+
+
+def _trainer(cfg: DictConfig, metrics: RunMetrics) -> pl.Trainer:
+    chosen = [instantiate(cfg.logger)] if cfg.logger else []
+    for logger in chosen:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
+    bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
+
+
+def _weights(cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data, folder: RunFolder) -> dict[str, float]:
+    """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training."""
+    if cfg.ckpt_path:
+        load_weights(module, cfg.ckpt_path)
+    if not cfg.train:
+        return {}
+    stage = fit_once(cfg, trainer, module, data)
+    folder.keep_history(stage.folder / "history.csv")
+    return {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
+
+
+def explain(error: BaseException) -> str | None:
+    """The one line of the InputError behind an error, or None: then it is a bug and deserves its traceback."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputError):
+            return str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one experiment; a mistake in the config is one line on stderr and status 1."""
+    try:
+        train(cfg)
+    except Exception as error:
+        line = explain(error)
+        if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"respike: {line}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A folder of image files: the pixels that lie in it, decoded once."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from respike.data.image_folder import image_folder
+from respike.errors import InputError
+
+
+def write_images(root, height=8, width=8, mode="RGB", counts=(("train", 3), ("test", 2))):
+    """root/<part>/<class>/<i>.png of random pixels, classes "cat" and "dog"; returns {part: uint8 (N, H, W[, 3])}."""
+    random, written = np.random.default_rng(0), {}
+    for part, count in counts:
+        written[part] = []
+        for label in ("cat", "dog"):
+            (root / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (height, width, 3)[: 3 if mode == "RGB" else 2], dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / label / f"{i}.png")
+                written[part].append(pixels)
+    return {part: np.stack(images) for part, images in written.items()}
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_png_pixels_come_back_as_they_were(tmp_path, mode, channels):
+    written = write_images(tmp_path / "set", mode=mode)
+    images = image_folder(tmp_path / "set", size=8, channels=channels, cache_dir=tmp_path / "decoded")
+    for part, read in (("train", images.train_images), ("test", images.test_images)):
+        assert read.dtype == torch.uint8
+        assert (read.numpy() == written[part].reshape(-1, 8, 8, channels).transpose(0, 3, 1, 2)).all()
+    assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.test_labels.tolist() == [0, 0, 1, 1]
+    assert (images.name, images.classes, images.reduced) == ("set", ("cat", "dog"), None)
+
+
+def test_the_centre_is_cut_out_of_the_longer_side(tmp_path):
+    written = write_images(tmp_path, height=8, width=12)
+    images = image_folder(tmp_path, size=8, channels=3, name="wide")
+    assert (images.train_images.numpy() == written["train"][:, :, 2:10].transpose(0, 3, 1, 2)).all()
+    assert images.name == "wide"
+
+
+def test_the_shorter_side_is_resized(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part / "grey").mkdir(parents=True)
+        Image.new("RGB", (40, 20), (7, 8, 9)).save(tmp_path / part / "grey" / "one.png")
+    images = image_folder(tmp_path, size=10, channels=3)
+    assert images.train_images.shape == (1, 3, 10, 10)
+    assert (images.train_images == torch.tensor([7, 8, 9]).view(1, 3, 1, 1)).all()
+
+
+def spoil_unseen(file):
+    """Other bytes, same size and time of change: only who decodes the file again will notice."""
+    state = file.stat()
+    file.write_bytes(b"\0" * state.st_size)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_the_second_load_decodes_nothing(tmp_path):
+    write_images(tmp_path / "set")
+    first = image_folder(tmp_path / "set", size=8, channels=3).sha256
+    for file in (tmp_path / "set").rglob("*.png"):
+        spoil_unseen(file)
+    assert image_folder(tmp_path / "set", size=8, channels=3).sha256 == first
+
+
+def test_a_changed_file_is_decoded_again(tmp_path):
+    """Even one whose size stays, as that of a bitmap does."""
+    write_images(tmp_path / "set")
+    file = tmp_path / "set" / "train" / "dog" / "2.bmp"
+    Image.new("RGB", (8, 8), "white").save(file)
+    assert (image_folder(tmp_path / "set", size=8, channels=3).train_images[5] == 255).all()
+    state = file.stat()
+    Image.new("RGB", (8, 8), "black").save(file)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1_000_000))
+    assert file.stat().st_size == state.st_size
+    assert (image_folder(tmp_path / "set", size=8, channels=3).train_images[5] == 0).all()
+
+
+def test_a_cut_cache_file_is_made_anew_and_nothing_else_is_left(tmp_path):
+    write_images(tmp_path / "set")
+    first = image_folder(tmp_path / "set", size=8, channels=3, cache_dir=tmp_path / "decoded").sha256
+    (kept,) = (tmp_path / "decoded").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert image_folder(tmp_path / "set", size=8, channels=3, cache_dir=tmp_path / "decoded").sha256 == first
+    assert list((tmp_path / "decoded").iterdir()) == [kept]
+
+
+def test_writing_to_the_images_does_not_reach_the_cache(tmp_path):
+    write_images(tmp_path / "set")
+    images = image_folder(tmp_path / "set", size=8, channels=3)
+    first = images.sha256
+    images.train_images.zero_()
+    assert image_folder(tmp_path / "set", size=8, channels=3).sha256 == first
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_an_unreadable_image_is_named_and_nothing_is_kept(tmp_path, content):
+    write_images(tmp_path / "set")
+    file = tmp_path / "set" / "train" / "cat" / "1.png"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        image_folder(tmp_path / "set", size=8, channels=3, cache_dir=tmp_path / "decoded")
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+    assert not list((tmp_path / "decoded").iterdir())
+
+
+def test_trees_of_another_form_are_refused(tmp_path):
+    def refused(words, **arguments):
+        with pytest.raises(InputError, match=words) as caught:
+            image_folder(**{"root": tmp_path / "set", "size": 8, "channels": 3, **arguments})
+        assert "\n" not in str(caught.value)
+
+    refused("no folder .*train")
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    refused("train: Couldn't find any class folder")
+    write_images(tmp_path / "set")
+    refused("channels=2", channels=2)
+    refused("size=0", size=0)
+    (tmp_path / "set" / "test" / "emu").mkdir()
+    refused("test: Found no valid file for the classes emu")
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / "test" / "emu" / "0.png")
+    refused("same classes.* emu")
+    (tmp_path / "set" / "train" / "emu").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / "train" / "emu" / "0.png")
+    (tmp_path / "a file").write_text("")
+    refused("data.cache_dir=", cache_dir=tmp_path / "a file")
