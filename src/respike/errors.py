@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Bad input. The message is one line: what was given, what is allowed, what to type."""
+
+
+class SilentLayer(InputError):
+    """A layer that no calibration image activates: nothing to normalize by."""

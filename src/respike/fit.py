@@ -79,7 +79,7 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("state_dict", content)
     except Exception as error:  # torch raises a different error for each way in which a file can be broken
-        raise InputError(f"ckpt_path={path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise InputError(f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's") from error
     own = {name.removeprefix("net."): value for name, value in weights.items()}
     try:
         module.net.load_state_dict(own)

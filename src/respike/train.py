@@ -15,6 +15,7 @@ import hydra
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from respike.callbacks.log import RunMetrics, log_metrics
 from respike.errors import InputError
@@ -45,7 +46,8 @@ def train(cfg: DictConfig) -> dict[str, float | str]:
     times["time/test_s"] = time.perf_counter() - tested - sum(
         metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate")
     )
-    times["time/total_s"] = time.perf_counter() - start
+    earlier = times.get("time/fit_s", 0.0) if times.get("time/fit_was_cached") else 0.0
+    times["time/total_s"] = time.perf_counter() - start + earlier  # as if the training had not been had already
     log_metrics(trainer, times)
     seconds = {name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/")}
     origin = provenance(data.images.name, data.images.sha256, cfg.seed, module.device, started) | {"time": seconds}
@@ -80,10 +82,10 @@ def _weights(cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, d
 
 
 def explain(error: BaseException) -> str | None:
-    """The one line of the InputError behind an error, or None: then it is a bug and deserves its traceback."""
+    """The one line of the InputError (or Lightning's own) behind an error, or None: then it is a bug and deserves its traceback."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, InputError):
+        if isinstance(seen, InputError | MisconfigurationException):
             return str(seen)
         seen = seen.__cause__ or seen.__context__
     return None

@@ -1,16 +1,18 @@
 """Converts the tested network into a spiking one."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from respike.callbacks.log import log_metrics, log_network
-from respike.convert.normalize import no_norm
 from respike.convert.rate_snn import RateSNN
+from respike.errors import SilentLayer
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,9 @@ class Convert(Callback):
         self.snn: RateSNN | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, a network that cannot be converted."""
-        no_norm(pl_module.net)
+        """Refuse, before any training, a network or settings that cannot be converted."""
+        with contextlib.suppress(SilentLayer):  # an untrained network may well be silent on noise
+            self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         left = self.calibration_size or float("inf")

@@ -143,7 +143,7 @@ class _Reader:
     def name_of(self, kind: str, path: str) -> str:
         """The module's own name where it has one; nameless ones are counted: conv1, conv2, linear1."""
         self.count[kind] += 1
-        words = [word for word in path.split(".") if not word.isdigit()]
+        words = [word for word in path.split(".") if word and not word.isdigit()]
         name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
         return name if name not in self.nodes and name != "input" else f"{name}_{self.count[kind]}"
 

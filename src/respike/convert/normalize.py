@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from respike.convert.activations import max_scale, percentile_scale
 from respike.convert.graph import read_graph
 from respike.convert.rate_snn import RateSNN, SpikingLayer, build
-from respike.errors import InputError
+from respike.errors import InputError, SilentLayer
 
 Images = Tensor | Iterable[Tensor]
 CONVENTIONS = ("lambda", "authors_code")
@@ -102,7 +102,7 @@ def _apply(snn: RateSNN, measured: dict[str, float], output_layer: bool, carry_f
         if layer.kind == "pool" or (name == snn.output and not output_layer):
             scales[name] = carried
         elif measured[name] <= 0:
-            raise InputError(f"layer '{name}' is silent on the calibration images: train the network, or give other images")
+            raise SilentLayer(f"layer '{name}' is silent on the calibration images: train the network, or give other images")
         elif carry_factor:
             if len(layer.synapses) > 1:
                 raise InputError("convert.convention=authors_code is defined for chains of layers; use convert.convention=lambda")

@@ -186,7 +186,9 @@ def _check_no_bias(graph: Graph, snn: RateSNN) -> None:
 
 
 def _tap(graph: Graph, node: Node, fold_dropout: bool) -> str:
-    """The node whose value a layer stands for: with the dropout factor where the weights leave it out."""
+    """The node whose value a layer stands for: before a softmax; with the dropout factor where the weights lack it."""
+    while node.kind == "softmax":
+        node = graph.nodes[node.inputs[0]]
     readers = graph.readers(node.name)
     if not fold_dropout and len(readers) == 1 and readers[0].kind == "dropout_scale":
         return readers[0].name

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from torch import nn
 
 from respike.errors import InputError
+from respike.networks.mlp import output_activation
 
 
 class DiehlCNN(nn.Sequential):
     """Valid convolutions, ReLU and average pools, then one linear layer with a ReLU; no biases.
 
     channels: maps of each convolution; kernel: its width; pool: width of the average pool;
-    pool_stride: its stride (the pool's width by default); input_shape: (C, H, W); classes: outputs.
+    pool_stride: its stride (the pool's width by default); input_shape: (C, H, W); classes: outputs;
+    output_relu: as in `output_activation`.
     """
 
     def __init__(
@@ -23,7 +25,7 @@ class DiehlCNN(nn.Sequential):
         input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
         bias: bool = False,
-        output_relu: bool = True,
+        output_relu: str = "masked",
     ):
         maps, *sides = input_shape
         layers: list[nn.Module] = []
@@ -37,4 +39,4 @@ class DiehlCNN(nn.Sequential):
                 )
             maps = n_out
         layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], classes, bias=bias)]
-        super().__init__(*layers, *([nn.ReLU()] if output_relu else []))
+        super().__init__(*layers, *output_activation(output_relu))

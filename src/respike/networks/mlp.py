@@ -50,22 +50,27 @@ class UnmaskedReLU(nn.ReLU):
         return _UnmaskedReLU.apply(x) if self.training else x.clamp(min=0)
 
 
+def output_activation(output_relu: str) -> list[nn.Module]:
+    """What follows the last layer: "masked", an ordinary ReLU; "unmasked", an `UnmaskedReLU`; "none", nothing."""
+    ends = {"masked": [nn.ReLU()], "unmasked": [UnmaskedReLU()], "none": []}
+    if output_relu not in ends:
+        raise InputError(f"model.output_relu={output_relu}: unknown, choose one of {', '.join(ends)}")
+    return ends[output_relu]
+
+
 class MLP(nn.Sequential):
     """Linear layers, each followed by a ReLU; images (B, C, H, W) are flattened to (B, C*H*W).
 
     sizes: neurons per layer, input first; dropout: `MaskDropout` behind each hidden layer; bias: weights only
-    where false; output_relu: "masked" (an ordinary ReLU), "unmasked" (see `UnmaskedReLU`) or "none".
+    where false; output_relu: as in `output_activation`.
     """
 
     def __init__(self, sizes: Sequence[int], dropout: float = 0.0, bias: bool = False, output_relu: str = "masked"):
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]")
-        ends = {"masked": [nn.ReLU()], "unmasked": [UnmaskedReLU()], "none": []}
-        if output_relu not in ends:
-            raise InputError(f"model.output_relu={output_relu}: unknown, choose one of {', '.join(ends)}")
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
             layers += [nn.Linear(n_in, n_out, bias=bias), nn.ReLU()]
             if dropout:
                 layers.append(MaskDropout(dropout))
-        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1], bias=bias), *ends[output_relu])
+        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1], bias=bias), *output_activation(output_relu))

@@ -21,7 +21,7 @@ SOURCE = "the authors publish theirs in github.com/dannyneil/spiking_relu_conver
 def _read(path: str | Path | None) -> dict[str, Any]:
     """The variables of a .mat file by name. Raises InputError where there is no such file or it is not one."""
     if path is None or not Path(path).is_file():
-        raise InputError(f"model.path={path}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})")
+        raise InputError(f"model.path={path or 'null'}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})")
     try:
         return scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
     except Exception as error:  # scipy raises a different error for each way in which a file can be broken

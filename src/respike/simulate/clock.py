@@ -18,7 +18,7 @@ from respike.simulate.record import SpikeRecord, Tally
 from respike.simulate.reference import simulate_stepwise
 from respike.simulate.settings import Settings
 
-BUDGET = 1 << 25  # bytes of the widest layer's drives in one chunk: small enough to stay near the caches
+BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
 
 
 def simulate(

@@ -1,0 +1,22 @@
+# Each target sets up what it needs: a virtual environment with the pinned requirements and this package.
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= paper
+READY := $(VENV)/.ready
+
+.PHONY: help reproduce-paper test
+help:
+	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
+	@echo "make test                             the test suite"
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+reproduce-paper: $(READY)
+	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)

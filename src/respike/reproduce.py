@@ -1,0 +1,131 @@
+"""Every experiment of a preset, then the report.
+
+    python -m respike.reproduce paper
+    python -m respike.reproduce quick logger=csv
+
+Finished rows are kept: after an interruption the same command goes on where it was.
+"""
+
+import argparse
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from respike.errors import InputError
+from respike.report import find_runs, load_run, rows, to_text, write_report
+from respike.report.collect import Run
+from respike.train import CONF, explain, train
+
+KEPT = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "disagreements.csv", "provenance.json", "figures/*.png")
+SMALL = 1 << 20  # bytes: a network up to here is committed with its results
+
+
+def load_preset(name: str) -> DictConfig:
+    """The preset conf/report/<name>.yaml with its paths. Raises InputError for an unknown name."""
+    file = CONF / "report" / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise InputError(f"preset {name}: unknown, there are {known}; as in make reproduce-paper PRESET=quick")
+    paths = OmegaConf.load(CONF / "paths" / "default.yaml")
+    return OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+
+
+def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
+    """The composed config of one row: the preset's common overrides, the row's, then those typed on the command line."""
+    overrides = [*preset.common, *row.overrides, *extra, f"paths.run={folder}", f"name={row.name}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=overrides)
+    OmegaConf.set_struct(cfg, False)
+    if row.get("title"):
+        cfg.paper.title = row.title
+    if row.get("budget_min"):
+        cfg.budget_min = row.budget_min
+    return cfg
+
+
+def finished(cfg: DictConfig, folder: Path) -> bool:
+    """Whether the folder holds this very run on these very images."""
+    if not (folder / "metrics.json").is_file() or (folder / "config.yaml").read_text() != OmegaConf.to_yaml(cfg, resolve=True):
+        return False
+    return load_run(folder).provenance["data"]["sha256"] == instantiate(cfg.data).images.sha256
+
+
+def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[list[Run], dict[str, str], bool]:
+    """Run what is not finished. Returns the finished runs, why others are missing, and whether any broke unexpectedly."""
+    runs, skipped, broken = [], {}, False
+    for number, row in enumerate(preset.rows, 1):
+        place = folder / row.name
+        head = f"[{number}/{len(preset.rows)}] {row.name}"
+        if row.get("needs") and not Path(row.needs).is_file():
+            skipped[row.name] = f"needs {Path(row.needs).name} of the authors beside the data sets: get it from their repository, dannyneil/spiking_relu_conversion"
+            print(f"{head}: skipped, {skipped[row.name]}", flush=True)
+            continue
+        try:
+            cfg = row_config(preset, row, extra, place)
+            done = finished(cfg, place)
+            print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
+            if not done:
+                train(cfg)
+            runs.append(load_run(place))
+        except Exception as error:
+            line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
+            broken = True
+            skipped[row.name] = line or f"stopped by {type(error).__name__}, see the traceback above"
+            if line is None:
+                traceback.print_exc()
+            print(f"{head}: failed, {skipped[row.name]}", file=sys.stderr, flush=True)
+    return runs, skipped, broken
+
+
+def publish(runs: Sequence[Run], place: Path) -> list[Run]:
+    """Copy results, without logs and large networks, to place/runs, for keeping in the repository."""
+    shutil.rmtree(place / "runs", ignore_errors=True)
+    for run in runs:
+        networks = [path for path in run.path.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
+        for path in [*networks, *(file for pattern in KEPT for file in run.path.glob(pattern))]:
+            copy = place / "runs" / run.path.name / path.relative_to(run.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    copies = {run.path.name: run for run in find_runs(place / "runs")}
+    return [copies[run.path.name] for run in runs]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a preset; returns the exit status: 1 where a row failed, 2 where nothing could be done."""
+    parser = argparse.ArgumentParser(prog="python -m respike.reproduce", description=__doc__.splitlines()[0])
+    parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (%(default)s)")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
+    parser.add_argument("--fresh", action="store_true", help="run rows again that are finished")
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
+    given = parser.parse_args(arguments)
+    try:
+        preset: Any = load_preset(given.preset)
+        folder = Path(preset.paths.outputs, given.preset)
+        if given.fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        runs, skipped, broken = run_rows(preset, folder, given.overrides)
+        groups = OmegaConf.to_container(preset.groups)
+        write_report(runs, skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
+        if given.publish:
+            write_report(publish(runs, given.publish), skipped, given.publish, preset.title, groups)
+    except InputError as error:
+        print(f"respike: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nrespike: interrupted; finished rows and epochs are kept, the same command goes on", file=sys.stderr)
+        return 130
+    print(to_text(rows(runs, skipped), max(shutil.get_terminal_size((120, 24)).columns, 100)))
+    print(f"\nreport: {Path(preset.paths.outputs, 'report', 'index.html')}")
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
