@@ -38,8 +38,9 @@ def train(cfg: DictConfig) -> dict[str, float | str]:
     data = instantiate(cfg.data)
     data.setup()
     module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    facts = {"data": data.images.name, "reduced": "; ".join(reductions(cfg, data)), "test_images": len(data.index["test"])}
     metrics = RunMetrics()
-    trainer = _trainer(cfg, metrics)
+    trainer = _trainer(cfg, metrics, facts)
     times = _weights(cfg, trainer, module, data, folder)
     tested = time.perf_counter()
     trainer.test(module, datamodule=data, verbose=False)
@@ -51,7 +52,6 @@ def train(cfg: DictConfig) -> dict[str, float | str]:
     log_metrics(trainer, times)
     seconds = {name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/")}
     origin = provenance(data.images.name, data.images.sha256, cfg.seed, module.device, started) | {"time": seconds}
-    facts = {"data": data.images.name, "reduced": "; ".join(reductions(cfg, data)), "test_images": len(data.index["test"])}
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
@@ -61,10 +61,10 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 
 
-def _trainer(cfg: DictConfig, metrics: RunMetrics) -> pl.Trainer:
+def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     chosen = [instantiate(cfg.logger)] if cfg.logger else []
     for logger in chosen:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     return instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)

@@ -1,0 +1,88 @@
+"""Every config composes, and what it names can be made."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from respike.errors import InputError
+from respike.reproduce import load_preset, row_config
+from respike.train import CONF, explain
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SCALARS = ("convert", "encode", "simulate", "logger", "trainer", "data")
+OPTIONS = [(group, path.stem) for group in SCALARS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def composed(tmp_path, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=[f"paths.run={tmp_path}", *overrides])
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def make(cfg):
+    """Everything `train` makes of a config but the loggers (which would start W&B) and the trainer."""
+    instantiate(cfg.data)
+    instantiate(cfg.lit, net=instantiate(cfg.model))
+    instantiate(cfg.encode)
+    return [instantiate(callback) for callback in cfg.callbacks.values()]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_instantiates(tmp_path, name):
+    cfg = composed(tmp_path, f"experiment={name}")
+    assert cfg.name == name
+    if name.endswith("_published"):
+        with pytest.raises(Exception) as caught:
+            make(cfg)
+        assert "model.path=" in explain(caught.value)
+    else:
+        assert len(make(cfg)) == len(cfg.callbacks)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_published_numbers_are_fractions_with_a_source_and_a_budget(tmp_path, name):
+    cfg = composed(tmp_path, f"experiment={name}")
+    assert all(0.5 < value <= 1 for value in cfg.paper.published.values())
+    assert cfg.paper.headline is None or cfg.paper.headline in cfg.paper.published
+    assert cfg.paper.source
+    assert cfg.budget_min > 0
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_names_something_that_exists(tmp_path, group, option):
+    cfg = composed(tmp_path, f"{group}={option}", "name=x")
+    OmegaConf.set_struct(cfg, False)
+    chosen = cfg[group]
+    if chosen:
+        chosen["_partial_"] = True
+        assert callable(instantiate(chosen))
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_every_row_of_a_preset_composes(tmp_path, preset):
+    loaded = load_preset(preset)
+    names = [row.name for row in loaded.rows]
+    assert len(set(names)) == len(names)
+    for row in loaded.rows:
+        cfg = row_config(loaded, row, [], tmp_path / row.name)
+        assert cfg.name == row.name
+        assert cfg.budget_min > 0
+    assert {name for group in loaded.groups for name in group.runs} == set(names)
+
+
+def test_an_unknown_preset_names_those_there_are():
+    with pytest.raises(InputError, match="paper, quick"):
+        load_preset("nope")
+
+
+def test_the_diehl_protocols_are_pinned(tmp_path):
+    fc, cnn = composed(tmp_path, "experiment=diehl_fc"), composed(tmp_path, "experiment=diehl_cnn")
+    assert (fc.convert.convention, fc.convert.output_layer, fc.encode.max_rate) == ("authors_code", True, 1000)
+    assert (cnn.convert.convention, cnn.convert.output_layer, cnn.encode.max_rate) == ("authors_code", False, 1000)
+    assert not fc.simulate.start_at_zero and cnn.simulate.start_at_zero and cnn.simulate.drop_first_output
+    assert (fc.trainer.max_epochs, fc.data.batch_size, fc.lit.optimizer.momentum, fc.model.dropout) == (15, 100, 0.5, 0.5)
+    assert (cnn.trainer.max_epochs, cnn.data.batch_size, cnn.lit.optimizer.momentum) == (5, 50, 0.0)
+    assert composed(tmp_path, "experiment=diehl_fc_raw").encode.max_rate == 200
+    assert composed(tmp_path, "experiment=diehl_cnn_raw").encode.max_rate == 400
