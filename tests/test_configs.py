@@ -1,6 +1,7 @@
 """Every config composes, and what it names can be made."""
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -75,6 +76,17 @@ def test_every_row_of_a_preset_composes(tmp_path, preset):
 def test_an_unknown_preset_names_those_there_are():
     with pytest.raises(InputError, match="paper, quick"):
         load_preset("nope")
+
+
+@pytest.mark.parametrize("convert", ["none", "data_norm", "model_norm", "percentile"])
+@pytest.mark.parametrize("encode", ["rate", "threshold", "current"])
+def test_any_conversion_and_any_input_coding_fit_any_experiment(tmp_path, convert, encode):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False), torch.nn.ReLU())
+    torch.nn.init.constant_(net[1].weight, 0.5)
+    for name in EXPERIMENTS:
+        cfg = composed(tmp_path, f"experiment={name}", f"convert={convert}", f"encode={encode}")
+        snn = instantiate(cfg.convert)(net, torch.rand(3, 1, 2, 2))
+        assert instantiate(cfg.simulate)(snn, torch.rand(3, 1, 2, 2)).images == 3
 
 
 def test_the_diehl_protocols_are_pinned(tmp_path):

@@ -7,6 +7,7 @@ Finished rows are kept: after an interruption the same command goes on where it 
 """
 
 import argparse
+import logging
 import shutil
 import sys
 import traceback
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="run rows again that are finished")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
     given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         preset: Any = load_preset(given.preset)
         folder = Path(preset.paths.outputs, given.preset)

