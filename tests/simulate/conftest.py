@@ -1,0 +1,34 @@
+"""Random spiking networks and what two records have in common."""
+
+import pytest
+import torch
+
+from respike.convert import data_norm, model_norm
+
+
+@pytest.fixture(scope="session")
+def draw_snn(draw_net):
+    """draw_snn(wiring, seed, bias, spiking_pools) -> a normalized random network, float32, and 6 images for it."""
+
+    def draw(wiring, seed=0, bias=True, spiking_pools=True, convert=data_norm):
+        net, images = draw_net(wiring, seed, bias)
+        convert = model_norm if convert == "model" else convert
+        return convert(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def assert_same_record():
+    """assert_same_record(a, b): every number of the two records is equal; traces are not looked at."""
+
+    def check(a, b):
+        for name in ("index", "predicted", "counts", "times_ms"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        for name in ("spikes", "synops"):
+            ours, others = getattr(a, name), getattr(b, name)
+            assert ours.keys() == others.keys()
+            assert all(torch.equal(ours[layer], others[layer]) for layer in ours), name
+        assert (a.neurons, a.dt, a.ann_macs, a.analog_macs) == (b.neurons, b.dt, b.ann_macs, b.analog_macs)
+
+    return check

@@ -1,0 +1,75 @@
+"""Settings: time, refractory periods, refusals in the words of the yaml."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from respike.convert import no_norm
+from respike.errors import InputError
+from respike.neurons.encode import Current, Rate, Threshold
+from respike.simulate import simulate
+from respike.simulate.settings import Settings
+
+NAN = float("nan")
+BAD = {
+    "threshold": [0, -1.0, NAN],
+    "dt": [0, -0.001, NAN],
+    "duration": [0, -0.04, 0.0009, NAN],
+    "t_ref": [-0.001, NAN],
+    "start": [1, 1.5, NAN],
+    "weight_bits": [0, 1, 25, -8],
+    "reset": ["half", "", None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
+def test_a_bad_value_is_refused_by_its_yaml_name(key, value):
+    with pytest.raises(InputError, match=rf"simulate\.{key}=") as error:
+        Settings(**{key: value})
+    assert "\n" not in str(error.value) and str(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("dt", "duration", "steps"), [(0.001, 0.04, 40), (0.001, 0.001, 1), (0.0005, 0.04, 80), (0.1, 0.3, 3), (0.0001, 0.5, 5000)])
+def test_time_runs_from_dt_to_the_duration(dt, duration, steps):
+    settings = Settings(dt=dt, duration=duration)
+    assert settings.steps == steps
+    assert settings.times_ms.tolist() == pytest.approx([dt * 1000 * (t + 1) for t in range(steps)])
+
+
+def test_time_may_start_at_zero_as_in_the_authors_cnn_loop():
+    """t = 0, dt, .. duration: 41 steps for 40 ms."""
+    settings = Settings(dt=0.001, duration=0.04, start_at_zero=True)
+    assert settings.steps == 41
+    assert settings.times_ms.tolist() == pytest.approx(list(range(41)))
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("dt", [0.001, 0.0005])
+@pytest.mark.parametrize(("t_ref", "at_1_ms", "at_half"), [(0, 1, 1), (0.0004, 1, 1), (0.001, 1, 2), (0.0011, 2, 3), (0.002, 2, 4), (0.003, 3, 6), (0.0045, 5, 9)])
+def test_under_a_strong_drive_spikes_lie_one_refractory_period_apart(reset, dt, t_ref, at_1_ms, at_half):
+    """max(1, ceil(t_ref / dt)) steps."""
+    interval = at_1_ms if dt == 0.001 else at_half
+    spikes = Settings(dt=dt, t_ref=t_ref, reset=reset).neuron.scan(torch.full((1, 1), 2.0, dtype=torch.float64), 40)
+    assert spikes.nonzero()[:, 0].tolist() == list(range(0, 40, interval))
+
+
+def test_the_start_is_a_share_of_the_threshold():
+    neuron = Settings(threshold=3.0, start=0.5).neuron
+    assert (neuron.threshold, neuron.start) == (3.0, 1.5)
+
+
+@pytest.mark.parametrize("encode", [Rate(2000.0), Threshold(0.5)])
+def test_an_input_that_cannot_spike_often_enough_warns_and_says_what_to_lower(encode):
+    snn = no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    with pytest.warns(UserWarning, match=r"saturates.*2 times per step of 0\.001 s.*encode\.max_rate or simulate\.dt"):
+        simulate(snn, torch.rand(2, 1, 2, 2), encode=encode, duration=0.002)
+
+
+@pytest.mark.parametrize("settings", [{"encode": Rate(1000.0)}, {"encode": Threshold(1.0)}, {"encode": Current(3.0)}, {"encode": Rate(2000.0), "dt": 0.0005}])
+def test_an_input_that_can_does_not_warn(settings):
+    snn = no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(snn, torch.rand(2, 1, 2, 2), duration=0.002, **settings)
