@@ -4,6 +4,9 @@ from respike import torchvision_guard  # noqa: F401  first: test modules import 
 
 # isort: split
 import math
+import os
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,19 @@ from torch import nn
 
 settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def published():
+    """published("folder", "file") -> its path below DATA_DIR; skips the test where there is none."""
+
+    def find(*parts):
+        path = Path(os.environ.get("DATA_DIR", "data"), *parts)
+        if not path.exists():
+            pytest.skip(f"set DATA_DIR to a folder that holds {'/'.join(parts)}")
+        return path
+
+    return find
 
 
 class Residual(nn.Module):
@@ -32,7 +48,7 @@ class Residual(nn.Module):
 
 def fully_connected(bias):
     widths = [12, 9, 8, 7, 5]
-    layers = [(nn.Linear(a, b, bias=bias), nn.ReLU()) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [(nn.Linear(a, b, bias=bias), nn.ReLU()) for a, b in pairwise(widths)]
     return nn.Sequential(nn.Flatten(), *sum(layers, ())), (3, 2, 2)
 
 
@@ -43,9 +59,31 @@ def convolutional(bias):
     return nn.Sequential(*layers, nn.Linear(8, 5, bias=bias)), (1, 9, 12)
 
 
+def pools_everywhere(bias):
+    """A pool on the input, before a ReLU, behind another pool, an adaptive one, and one as the output; grouped maps."""
+    first = nn.AvgPool2d(2), nn.Conv2d(2, 4, 2, groups=2, bias=bias), nn.AvgPool2d((1, 2)), nn.ReLU()
+    return nn.Sequential(
+        *first, nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d(2), nn.Conv2d(4, 5, 1, bias=bias), nn.ReLU(), nn.AvgPool2d(2)
+    ), (2, 12, 14)
+
+
+class InputSkip(nn.Module):
+    """The input itself is added to spikes; the sum is read without a ReLU."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 3, 3, padding=1, bias=bias), nn.Conv2d(3, 2, 3, padding=1, bias=bias)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return self.conv2(self.relu(self.conv1(x))) + x * 0.5
+
+
 NETS = {
     "fc": fully_connected,
     "cnn": convolutional,
+    "pools": pools_everywhere,
+    "input skip": lambda bias: (InputSkip(bias), (2, 4, 5)),
     "identity": lambda bias: (Residual(nn.Identity(), bias), (2, 5, 6)),
     "projection": lambda bias: (Residual(nn.Conv2d(3, 3, 1, bias=bias), bias), (2, 5, 6)),
 }
@@ -53,7 +91,7 @@ NETS = {
 
 @pytest.fixture(scope="session", params=list(NETS))
 def wiring(request):
-    """The name of one kind of random network: a chain of Linear, one of Conv2d, two with branches that meet."""
+    """The name of one kind of random network: chains of Linear, Conv2d and pools, and three with branches that meet."""
     return request.param
 
 

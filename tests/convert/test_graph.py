@@ -165,9 +165,16 @@ def test_a_module_used_twice_has_two_names():
 
 
 def test_layers_are_called_by_the_names_of_their_modules_and_counted_where_those_are_numbers():
-    nested = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), nn.Sequential(nn.Flatten(), nn.Linear(32, 3), UnmaskedReLU()))
+    nested = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), nn.Sequential(nn.Flatten(), nn.Linear(32, 3), UnmaskedReLU())
+    )
     assert list(read_graph(nested).nodes) == ["conv1", "relu1", "flatten1", "linear1", "relu2"]
-    assert list(read_graph(make(lambda net, x: net.fc1(net.relu(net.conv1(x)).flatten(1)))).nodes) == ["conv1", "relu", "flatten1", "fc1"]
+    assert list(read_graph(make(lambda net, x: net.fc1(net.relu(net.conv1(x)).flatten(1)))).nodes) == [
+        "conv1",
+        "relu",
+        "flatten1",
+        "fc1",
+    ]
 
 
 REFUSED = {
@@ -182,6 +189,8 @@ REFUSED = {
     "mean over the batch": (lambda net, x: net.conv1(x).mean(0), "'mean'"),
     "concatenation": (lambda net, x: torch.cat([net.conv1(x), x], 1), "'cat'"),
     "flatten with the batch": (lambda net, x: torch.flatten(net.conv1(x)), "reshape"),
+    "flatten of all": (lambda net, x: net.conv1(x).flatten(0, -1), "reshape"),
+    "flatten of each map": (lambda net, x: torch.flatten(net.conv1(x), 2, -1), "reshape"),
     "reshape to maps": (lambda net, x: net.conv1(x).view(-1, 3, 36), "reshape"),
     "branch on values": (lambda net, x: net.conv1(x) if x.sum() > 0 else x, "Forward.forward cannot be traced"),
     "loop over the batch": (lambda net, x: sum(net.conv1(image) for image in x), "Forward.forward cannot be traced"),
@@ -198,7 +207,9 @@ def test_an_operation_without_spikes_is_refused_by_its_name(what):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("module", [nn.Tanh(), nn.Sigmoid(), nn.LeakyReLU(), nn.ReLU6(), nn.GroupNorm(1, 3), nn.ConvTranspose2d(3, 3, 2)])
+@pytest.mark.parametrize(
+    "module", [nn.Tanh(), nn.Sigmoid(), nn.LeakyReLU(), nn.ReLU6(), nn.GroupNorm(1, 3), nn.ConvTranspose2d(3, 3, 2)]
+)
 def test_a_module_without_spikes_is_refused_by_its_name(module):
     with pytest.raises(InputError, match=rf"layer 'body\.1' is a {type(module).__name__};.*Linear, Conv2d, ReLU"):
         read_graph(nn.Sequential(OrderedDict(body=nn.Sequential(nn.Conv2d(1, 3, 3), module))))

@@ -18,7 +18,10 @@ def weighted(snn):
 
 
 def largest_weights(snn):
-    return {name: max((float(p.max()) for key, p in snn.layers[name].named_parameters() if key.endswith("weight"))) for name in weighted(snn)}
+    return {
+        name: max((float(p.max()) for key, p in snn.layers[name].named_parameters() if key.endswith("weight")))
+        for name in weighted(snn)
+    }
 
 
 @pytest.mark.parametrize("spiking_pools", [True, False])
@@ -59,7 +62,9 @@ def test_activations_times_scales_are_the_networks_own(draw_net, relu_values, wi
         for name, value in relu_values(snn, images).items():
             if name != "input":
                 torch.testing.assert_close(value * snn.scales[name], before[name], **CLOSE)
-        assert all(snn.scales[name] == snn.scales[layer.sources[0]] for name, layer in snn.layers.items() if layer.kind == "pool")
+        assert all(
+            snn.scales[name] == snn.scales[layer.sources[0]] for name, layer in snn.layers.items() if layer.kind == "pool"
+        )
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -110,7 +115,9 @@ def test_both_conventions_agree_on_the_first_two_layers_only(seed):
 def test_pools_do_not_count_in_the_authors_convention(draw_net):
     """The previous factor is that of the previous layer with weights."""
     net, images = draw_net("cnn")
-    with_pools, without = (data_norm(net, images, convention="authors_code", spiking_pools=pools).factors for pools in (True, False))
+    with_pools, without = (
+        data_norm(net, images, convention="authors_code", spiking_pools=pools).factors for pools in (True, False)
+    )
     assert with_pools == pytest.approx(without, rel=1e-12)
 
 
@@ -213,11 +220,20 @@ def dead_layer():
 
 @pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_a_layer_that_never_responds_is_refused_by_its_name(conversion):
-    if conversion == "weak model":
-        assert model_norm(dead_layer(), strong=False).factors["linear2"] == 1
-        return
     with pytest.raises(InputError, match="'linear2'"):
         CONVERSIONS[conversion](dead_layer(), torch.rand(5, 1, 2, 2).double())
+
+
+def test_a_quantile_that_falls_on_silence_is_refused_like_a_silent_layer():
+    """Nine of ten neurons never respond: their median is 0, and no weight can be divided by it."""
+    net = MLP([4, 20, 10]).double()
+    for weight in net.parameters():
+        weight.data.fill_(-1)
+        weight.data[: len(weight) // 10] = 1
+    images = torch.rand(5, 1, 2, 2).double()
+    with pytest.raises(InputError, match="'linear1'"):
+        percentile_norm(net, images, q=0.5)
+    assert all(factor > 0.01 for factor in percentile_norm(net, images, q=0.5, zeros=False).factors.values())
 
 
 def test_the_authors_convention_is_refused_where_branches_meet(draw_net):

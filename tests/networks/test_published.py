@@ -1,8 +1,6 @@
 """Files as MATLAB writes them, against the same arithmetic in plain NumPy on column-major images."""
 
-import gzip
-import os
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import scipy.io
 import torch
 from scipy.signal import convolve2d
 
+from respike.data.datasets import mnist
 from respike.errors import InputError
 from respike.networks.published import load_cnn, load_fc
 
@@ -36,7 +35,7 @@ def write_fc(path, layout, weights, dropout):
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_a_fully_connected_file_computes_what_matlab_does(tmp_path, layout, sizes, dropout):
     """The 784 columns are the row-major pixels; at test each hidden activation is multiplied by 1 - dropout."""
-    weights = [RANDOM.normal(size=(b, a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [RANDOM.normal(size=(b, a)) for a, b in pairwise(sizes)]
     net = load_fc(write_fc(tmp_path / "net.mat", layout, weights, dropout))
     images = RANDOM.random((7, 1, 2, 3))
     x = images.reshape(7, 6)
@@ -49,7 +48,7 @@ def test_a_fully_connected_file_computes_what_matlab_does(tmp_path, layout, size
 
 def test_ten_or_more_matrices_are_taken_in_numeric_order(tmp_path):
     sizes = [3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2]
-    weights = [np.ones((b, a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [np.ones((b, a)) for a, b in pairwise(sizes)]
     net = load_fc(write_fc(tmp_path / "net.mat", "variables", weights, 0.0))
     assert [tuple(p.shape) for p in net.parameters()] == [w.shape for w in weights]
 
@@ -60,7 +59,10 @@ def random_cnn(channels, kernel, pool, side, bias):
     for n_out in channels:
         kernels = cell([cell([RANDOM.normal(size=(kernel, kernel)) for _ in range(n_out)]) for _ in range(maps)])
         biases = cell([RANDOM.normal() if bias else 0.0 for _ in range(n_out)])
-        layers += [{"type": "c", "outputmaps": n_out, "kernelsize": kernel, "k": kernels, "b": biases}, {"type": "s", "scale": pool}]
+        layers += [
+            {"type": "c", "outputmaps": n_out, "kernelsize": kernel, "k": kernels, "b": biases},
+            {"type": "s", "scale": pool},
+        ]
         maps, side = n_out, (side - kernel + 1) // pool
     ffb = RANDOM.normal(size=(10, 1)) if bias else np.zeros((10, 1))
     return {"layers": cell(layers), "ffW": RANDOM.normal(size=(10, maps * side * side)), "ffb": ffb}
@@ -81,7 +83,12 @@ def matlab_cnn(cnn, image):
     return np.maximum(cnn["ffW"] @ vector + cnn["ffb"][:, 0], 0)
 
 
-CNNS = {"two layers": ((3, 4), 3, 2, 14), "one layer": ((2,), 5, 2, 10), "one map inside": ((3, 1), 3, 2, 14), "one map": ((1,), 3, 2, 8)}
+CNNS = {
+    "two layers": ((3, 4), 3, 2, 14),
+    "one layer": ((2,), 5, 2, 10),
+    "one map inside": ((3, 1), 3, 2, 14),
+    "one map": ((1,), 3, 2, 8),
+}
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -98,30 +105,12 @@ def test_a_convolutional_file_computes_what_matlab_does(tmp_path, sizes, bias):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-def published(*parts):
-    root = os.environ.get("DATA_DIR")
-    if not root or not Path(root, *parts).is_file():
-        pytest.skip(f"set DATA_DIR to a folder that holds {'/'.join(parts)}")
-    return Path(root, *parts)
-
-
-def idx(name):
-    """Values of a file in MNIST's format, plain or compressed."""
-    for suffix, read in (("", open), (".gz", gzip.open)):
-        if Path(os.environ["DATA_DIR"], "MNIST", "raw", name + suffix).is_file():
-            with read(Path(os.environ["DATA_DIR"], "MNIST", "raw", name + suffix), "rb") as file:
-                values = np.frombuffer(file.read(), dtype=np.uint8)
-            dimensions = values[3]
-            return values[4 + 4 * dimensions :].reshape([int.from_bytes(values[4 + 4 * i : 8 + 4 * i]) for i in range(dimensions)])
-    return pytest.skip(f"set DATA_DIR to a folder that holds MNIST/raw/{name}")
-
-
-def test_the_authors_file_has_9914_of_10000_test_images_right():
+def test_the_authors_file_has_9914_of_10000_test_images_right(published):
     net = load_cnn(published("diehl2015", "cnn_99.14.mat"))
-    images, labels = torch.tensor(idx("t10k-images-idx3-ubyte")), torch.tensor(idx("t10k-labels-idx1-ubyte"))
+    data = mnist(published("MNIST", "raw").parents[1], download=False)
     with torch.inference_mode():
-        right = sum(int((net(x[:, None] / 255).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True))
-    assert (len(labels), right) == (10_000, 9914)
+        classes = torch.cat([net(pixels / 255).argmax(1) for pixels in data.test_images.split(500)])
+    assert (len(classes), int((classes == data.test_labels).sum())) == (10_000, 9914)
 
 
 BROKEN = {
@@ -163,8 +152,9 @@ FOREIGN = {
 @pytest.mark.parametrize("content", FOREIGN)
 def test_a_file_without_a_chain_of_matrices_is_refused(tmp_path, content):
     scipy.io.savemat(tmp_path / "net.mat", FOREIGN[content])
-    with pytest.raises(InputError, match=r"^model\.path=.*W1, W2"):
+    with pytest.raises(InputError, match=r"^model\.path=.*\bW1?\b") as error:
         load_fc(tmp_path / "net.mat")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("lost", ["cnn", "layers", "ffW"])

@@ -3,17 +3,16 @@
 import pytest
 import torch
 
-from respike.convert import data_norm, model_norm
+from respike.convert import data_norm
 
 
 @pytest.fixture(scope="session")
 def draw_snn(draw_net):
     """draw_snn(wiring, seed, bias, spiking_pools) -> a normalized random network, float32, and 6 images for it."""
 
-    def draw(wiring, seed=0, bias=True, spiking_pools=True, convert=data_norm):
+    def draw(wiring, seed=0, bias=True, spiking_pools=True):
         net, images = draw_net(wiring, seed, bias)
-        convert = model_norm if convert == "model" else convert
-        return convert(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
+        return data_norm(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
 
     return draw
 

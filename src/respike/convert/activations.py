@@ -14,7 +14,7 @@ BINS = 1 << 16  # a percentile is right to 1/65536 of the largest activation
 def image_batches(images: Tensor | Iterable[Tensor], size: int = 500) -> Iterator[Tensor]:
     """Float batches (B, C, H, W) in [0, 1] from one tensor (float, or uint8 pixels) or from an iterable of tensors."""
     for part in [images] if isinstance(images, Tensor) else images:
-        for batch in part.split(size):
+        for batch in part.split(size) if len(part) else ():
             yield batch.float() / 255 if batch.dtype == torch.uint8 else batch
 
 
@@ -62,6 +62,7 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, float]]:
 
 
 def _quantile(counts: Tensor, q: float) -> float:
-    """Upper edge, as a share of the range, of the first bin at which the cumulative count reaches q."""
+    """Upper edge, as a share of the range, of the first bin at which the cumulative count reaches q; 0 for the bin of 0."""
     cumulative = counts.cumsum(0)
-    return (int(torch.searchsorted(cumulative, q * cumulative[-1])) + 1) / len(counts)
+    reached = int(torch.searchsorted(cumulative, q * cumulative[-1]))
+    return (reached + 1) / len(counts) if reached else 0.0

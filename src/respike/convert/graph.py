@@ -73,8 +73,9 @@ def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, 
     return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
-def _flatten(*shape: Any) -> nn.Module:
+def _flatten(*shape: Any, start_dim: int | None = None, end_dim: int = -1) -> nn.Module:
     """flatten(1), view(b, -1) and view(-1, n) are one thing here: everything but the batch in one axis."""
+    shape = (start_dim,) if start_dim is not None and end_dim == -1 else shape
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
     if shape == (1,) or (len(shape) == 2 and -1 in shape):
         return nn.Flatten()
@@ -145,7 +146,8 @@ class _Reader:
         self.count[kind] += 1
         words = [word for word in path.split(".") if word and not word.isdigit()]
         name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
-        return name if name not in self.nodes and name != "input" else f"{name}_{self.count[kind]}"
+        taken = name in self.nodes or name == "input" or hasattr(nn.ModuleDict, name)
+        return f"{name}_{self.count[kind]}" if taken else name
 
     def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
         names = tuple(self.visit(node) for node in inputs)
@@ -169,7 +171,7 @@ class _Reader:
             if kind:
                 return self.add(node, kind, sources[:1], module, node.target)
             raise InputError(f"layer '{node.target}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
-        if node.target in ADDS and len(sources) == 2:
+        if node.target in ADDS and len(sources) == 2 and not node.kwargs:
             return self.add(node, "add", sources, Add())
         if node.target in PRODUCTS and len(sources) == 1:
             factor = next(arg for arg in node.args if not isinstance(arg, fx.Node))
@@ -192,8 +194,9 @@ def read_graph(net: nn.Module) -> Graph:
     net = copy.deepcopy(net).eval()
     try:
         traced = _Tracer().trace(net)
-    except (fx.proxy.TraceError, TypeError) as error:
-        raise InputError(f"{type(net).__name__}.forward cannot be traced by torch.fx ({error}); avoid branches on values") from error
+    except Exception as error:  # the network's own code runs here, and may fail on a traced value in any way
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{type(net).__name__}.forward cannot be traced by torch.fx ({reason}); avoid branches on values") from error
     reader = _Reader(traced, net)
     returned = next(node for node in traced.nodes if node.op == "output").args[0]
     if not isinstance(returned, fx.Node):
@@ -209,9 +212,18 @@ def fold_batch_norms(graph: Graph) -> Graph:
         source = nodes.get(inputs[0])
         foldable = source and source.kind in ("conv", "linear") and len(graph.readers(node.inputs[0])) == 1
         if node.kind == "batchnorm" and foldable:
-            fuse = fuse_conv_bn_eval if source.kind == "conv" else fuse_linear_bn_eval
-            nodes[source.name] = Node(source.name, source.kind, source.inputs, fuse(source.module, node.module))
+            nodes[source.name] = Node(source.name, source.kind, source.inputs, _folded(source, node))
             renamed[node.name] = source.name
         else:
             nodes[node.name] = Node(node.name, node.kind, inputs, node.module)
     return Graph(nodes, renamed.get(output, output))
+
+
+def _folded(layer: Node, norm: Node) -> nn.Module:
+    if norm.module.running_var is None:
+        raise InputError(f"batch norm '{norm.name}' keeps no running statistics; train it with track_running_stats=True")
+    if not norm.module.affine:
+        norm.module.weight = nn.Parameter(torch.ones_like(norm.module.running_var))
+        norm.module.bias = nn.Parameter(torch.zeros_like(norm.module.running_var))
+    fuse = fuse_conv_bn_eval if layer.kind == "conv" else fuse_linear_bn_eval
+    return fuse(layer.module, norm.module)

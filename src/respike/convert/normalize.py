@@ -7,6 +7,7 @@ Every method chooses one scale per layer (which activation one spike per step st
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from respike.convert.activations import max_scale, percentile_scale
@@ -90,6 +91,8 @@ def model_norm(
             scales[name] = carried
         else:
             factor = _largest_drive(layer, scales) / carried
+            if strong and factor <= 0:
+                raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
             scales[name] = carried * (factor if strong else max(1.0, factor))
     return _finish(snn, scales)
 
@@ -136,7 +139,7 @@ def _largest_weight(layer: SpikingLayer) -> float:
 
 def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:
     """The largest drive of any neuron of the layer if every source fires at its scale: sum of W+ * scale, plus b+."""
-    total = 0.0
+    total = torch.zeros(())
     for synapse in layer.synapses:
         weighted = synapse.weighted
         if not hasattr(weighted, "weight"):  # an identity shortcut or a constant factor

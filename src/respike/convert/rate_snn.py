@@ -146,6 +146,8 @@ def _merge_factors(layer: str, modules: list[nn.Module]) -> list[nn.Module]:
 def _layer_name(graph: Graph, node: Node) -> str:
     """A layer is called after its one weighted operation; a pool, or a sum of branches, after its own node."""
     seen = node
+    if node.kind in ("linear", "conv"):
+        return node.name
     while len(seen.inputs) == 1 and seen.inputs[0] in graph.nodes and (seen is node or seen.kind in ("flatten", "dropout_scale")):
         seen = graph.nodes[seen.inputs[0]]
     return seen.name if node.kind != "avgpool" and seen.kind in ("linear", "conv") else node.name

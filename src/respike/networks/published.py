@@ -23,9 +23,22 @@ def _read(path: str | Path | None) -> dict[str, Any]:
     if path is None or not Path(path).is_file():
         raise InputError(f"model.path={path or 'null'}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})")
     try:
-        return scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        return scipy.io.loadmat(path, struct_as_record=False)
     except Exception as error:  # scipy raises a different error for each way in which a file can be broken
         raise InputError(f"model.path={path}: not a readable .mat file ({error}); get it again ({SOURCE})") from error
+
+
+def _field(struct: Any, name: str, path: str | Path) -> np.ndarray:
+    """A field of a MATLAB struct; scipy holds a struct in a 1x1 array."""
+    struct = struct[0, 0] if isinstance(struct, np.ndarray) else struct
+    if name not in getattr(struct, "_fieldnames", ()):
+        raise InputError(f"model.path={path}: a struct without the field {name}, so not a network of the authors ({SOURCE})")
+    return getattr(struct, name)
+
+
+def _cells(cell: np.ndarray) -> list[Any]:
+    """The contents of a MATLAB cell, in order; an array that is no cell is the content of one."""
+    return list(cell.ravel(order="F")) if cell.dtype == object else [cell]
 
 
 def _tensor(values: Any) -> torch.Tensor:
@@ -35,20 +48,19 @@ def _tensor(values: Any) -> torch.Tensor:
 def load_fc(path: str | Path | None, output_relu: str = "masked") -> MLP:
     """The fully-connected network of a file: variables W1, W2, ... (out, in) and perhaps `drop`, or a struct `nn`.
 
-    `nn` holds W, a cell of such matrices, and dropoutFraction. Biases are none. `output_relu` as in `MLP`.
+    `nn` holds W, a cell of such matrices, and perhaps dropoutFraction. Biases are none. `output_relu` as in `MLP`.
     """
     variables = _read(path)
-    if "nn" in variables:
-        weights = [np.atleast_2d(w) for w in np.atleast_1d(variables["nn"].W)]
-        dropout = float(getattr(variables["nn"], "dropoutFraction", 0.0))
+    if "nn" in variables and "W" in variables["nn"][0, 0]._fieldnames:
+        weights = _cells(_field(variables["nn"], "W", path))
+        dropout = getattr(variables["nn"][0, 0], "dropoutFraction", 0.0)
     else:
-        names = sorted((name for name in variables if name[0] == "W" and name[1:].isdigit()), key=lambda name: int(name[1:]))
-        weights = [np.atleast_2d(variables[name]) for name in names]
-        dropout = float(variables.get("drop", 0.0))
+        numbers = sorted(int(name[1:]) for name in variables if name[0] == "W" and name[1:].isdigit())
+        weights = [variables[f"W{number}"] for number in numbers]
+        dropout = variables.get("drop", 0.0)
     if not weights or any(a.shape[0] != b.shape[1] for a, b in zip(weights[:-1], weights[1:], strict=True)):
-        found = ", ".join(name for name in variables if not name.startswith("__"))
-        raise InputError(f"model.path={path}: found {found}; a chain of matrices W1, W2, ... or a struct nn with W is needed")
-    net = MLP([weights[0].shape[1], *(w.shape[0] for w in weights)], dropout, output_relu=output_relu)
+        raise InputError(f"model.path={path}: found {_names(variables)}; a chain of matrices W1, W2, ... or a struct nn with W is needed")
+    net = MLP([weights[0].shape[1], *(w.shape[0] for w in weights)], float(np.squeeze(dropout)), output_relu=output_relu)
     layers = [module for module in net if isinstance(module, nn.Linear)]
     for layer, w in zip(layers, weights, strict=True):
         layer.weight.data = _tensor(w)
@@ -59,34 +71,37 @@ def load_cnn(path: str | Path | None) -> nn.Sequential:
     """The convolutional network of a file's struct `cnn`: layers of type i, c and s, then the matrix ffW (10, inputs)."""
     variables = _read(path)
     if "cnn" not in variables:
-        found = ", ".join(name for name in variables if not name.startswith("__"))
-        raise InputError(f"model.path={path}: found {found}; a struct cnn is needed (a network of matrices is experiment=diehl_fc_published)")
+        raise InputError(
+            f"model.path={path}: found {_names(variables)}; a struct cnn is needed "
+            "(a network of matrices is experiment=diehl_fc_published)"
+        )
     cnn, modules = variables["cnn"], []
-    for layer in np.atleast_1d(cnn.layers):
-        if layer.type == "c":
-            modules += [_convolution(layer), nn.ReLU()]
-        elif layer.type == "s":
-            modules.append(nn.AvgPool2d(int(layer.scale)))
-    return nn.Sequential(*modules, nn.Flatten(), _linear(np.atleast_2d(cnn.ffW), np.atleast_1d(cnn.ffb)), nn.ReLU()).eval()
+    for layer in _cells(_field(cnn, "layers", path)):
+        kind = str(np.squeeze(_field(layer, "type", path)))
+        if kind == "c":
+            modules += [_convolution(_field(layer, "k", path), _field(layer, "b", path)), nn.ReLU()]
+        elif kind == "s":
+            modules.append(nn.AvgPool2d(int(np.squeeze(_field(layer, "scale", path)))))
+    linear = _with_weights(nn.Linear, _field(cnn, "ffW", path), _field(cnn, "ffb", path).ravel())
+    return nn.Sequential(*modules, nn.Flatten(), linear, nn.ReLU()).eval()
 
 
-def _convolution(layer: Any) -> nn.Conv2d:
-    """k{i}{j} is the kernel from map i to map j; weight (out, in, kh, kw)."""
-    rows = list(np.atleast_1d(layer.k))
-    rows = [rows] if rows[0].dtype != object else rows  # one input map: scipy squeezes its cell away
-    kernels = np.stack([np.stack(list(row)) for row in rows])  # (in, out, kw, kh)
+def _names(variables: dict[str, Any]) -> str:
+    return ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
+
+
+def _convolution(k: np.ndarray, b: np.ndarray) -> nn.Conv2d:
+    """k{i}{j} is the kernel from map i to map j, b{j} the bias of map j."""
+    kernels = np.stack([np.stack(_cells(row)) for row in _cells(k)])  # (in, out, kw, kh)
     weight = kernels.transpose(1, 0, 3, 2)[..., ::-1, ::-1]
-    bias = np.atleast_1d(layer.b).astype(np.float32)
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], bias=bool(bias.any()))
-    conv.weight.data = _tensor(weight)
-    if conv.bias is not None:
-        conv.bias.data = _tensor(bias)
-    return conv
+    bias = np.array([float(np.squeeze(value)) for value in b.ravel()])
+    return _with_weights(nn.Conv2d, weight, bias)
 
 
-def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(bias.any()))
-    linear.weight.data = _tensor(weight)
-    if linear.bias is not None:
-        linear.bias.data = _tensor(bias)
-    return linear
+def _with_weights(kind: type[nn.Linear] | type[nn.Conv2d], weight: np.ndarray, bias: np.ndarray) -> nn.Module:
+    """A layer with these weights, and a bias only where one is not 0."""
+    made = kind(weight.shape[1], weight.shape[0], *weight.shape[2:3], bias=bool(bias.any()))
+    made.weight.data = _tensor(weight)
+    if made.bias is not None:
+        made.bias.data = _tensor(bias)
+    return made

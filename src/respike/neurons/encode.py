@@ -64,6 +64,7 @@ class Rate:
 
     max_rate: float = 1000.0
     analog = False
+    largest_current = None
 
     def __post_init__(self) -> None:
         if not self.max_rate > 0:
@@ -84,6 +85,7 @@ class Threshold:
 
     spike_threshold: float = 2.5
     analog = False
+    largest_current = None
 
     def __post_init__(self) -> None:
         if not self.spike_threshold > 0:
@@ -110,6 +112,11 @@ class Current:
     def __post_init__(self) -> None:
         if not self.gain > 0:
             raise InputError(f"encode.gain={self.gain}: must be above 0, as in encode.gain=1")
+
+    @property
+    def largest_current(self) -> float:
+        """Of pixel 1."""
+        return self.gain
 
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
         """Images (B, ...P) -> currents (1, B, ...P), constant over time."""

@@ -44,7 +44,7 @@ class IntegrateFire:
     """One kind of integrate-and-fire neuron.
 
     threshold: potential at which it fires; reset: "zero" or "subtract"; start: potential before the first step;
-    blocked_steps: steps after a spike in which input is ignored; strict: fires only above the threshold
+    blocked_steps: steps after a spike in which input is ignored and nothing fires; strict: fires only above the threshold
     (snnTorch, Norse, STBP) instead of at it (Diehl, SpikingJelly).
     """
 
@@ -73,6 +73,7 @@ class IntegrateFire:
         charge_(v, drive if waiting is None else drive.masked_fill(waiting > 0, 0))
         fire_(spikes, v, self.threshold, self.strict)
         if waiting is not None:
+            spikes.masked_fill_(waiting > 0, 0)  # a soft reset may leave it above the threshold
             waiting.sub_(1).masked_fill_(spikes > 0, self.blocked_steps)
         if charged is not None:
             charged.copy_(v)

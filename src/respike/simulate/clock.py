@@ -41,6 +41,8 @@ def simulate(
     chosen = Settings(**settings)
     chosen.warn_if_saturating()
     index = torch.arange(len(images)) if index is None else index
+    if not len(images):
+        raise InputError("there is no image to simulate; give at least one")
     if len(index) != len(images):
         raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
     program = chosen.compile(snn, images.shape[1:])
@@ -78,7 +80,7 @@ def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index:
         tally.add(layer.name, spikes[layer.name])
         for source in layer.synapses.sources:
             if last_reader[source] == layer.name:
-                del spikes[source]
+                spikes.pop(source, None)
     return tally.record(index, spikes[program.layers[-1].name])
 
 

@@ -22,13 +22,17 @@ EXACT = 2**53  # integers up to here are exact in float64
 
 @dataclass(frozen=True)
 class ProgramLayer:
-    """One spiking layer: what drives it, its neuron, its shape (without batch), and per synapse the fan-out (source shape)."""
+    """One spiking layer: what drives it, its neuron, its shape (without batch), and per synapse two counts.
+
+    fan_outs: connections of each source neuron (source shape); macs: multiply-accumulates of the weighted operation.
+    """
 
     name: str
     synapses: SpikingLayer
     neuron: IntegrateFire
     shape: torch.Size
     fan_outs: tuple[Tensor, ...]
+    macs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ class Program:
     input_shape: torch.Size
 
     def macs(self, source: str | None = None) -> int:
-        """Multiply-accumulates of one pass of the ReLU network per image: weighted synapses, of one source if given."""
+        """Multiply-accumulates of one pass of the ReLU network per image; of the synapses of one source if given."""
         return sum(
-            int(fan_out.sum())
+            macs
             for layer in self.layers
-            for synapse, fan_out in zip(layer.synapses.synapses, layer.fan_outs, strict=True)
-            if isinstance(synapse.weighted, nn.Linear | nn.Conv2d) and source in (None, synapse.source)
+            for name, macs in zip(layer.synapses.sources, layer.macs, strict=True)
+            if source in (None, name)
         )
 
     def input_values(self, encoded: Tensor) -> Tensor:
@@ -60,33 +64,35 @@ def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: IntegrateFire) 
     snn = _fixed_pools(snn, input_shape)
     shapes = _shapes(snn, input_shape)
     layers = tuple(
-        ProgramLayer(name, layer, neuron, shapes[name], _fan_outs(layer, shapes)) for name, layer in snn.layers.items()
+        ProgramLayer(name, layer, neuron, shapes[name], *_connections(layer, shapes)) for name, layer in snn.layers.items()
     )
     weights = next(snn.parameters(), torch.empty(0))
     return Program(layers, weights.dtype, None, input_shape)
 
 
-def compile_grid(snn: RateSNN, input_shape: torch.Size, neuron: IntegrateFire, bits: int, steps: int, analog: bool) -> Program:
+def compile_grid(
+    snn: RateSNN, input_shape: torch.Size, neuron: IntegrateFire, bits: int, steps: int, largest_current: float | None
+) -> Program:
     """The network rounded, layer by layer, to multiples of a power of two, scaled to integers held in float64.
 
-    bits: signed bits of a weight, 2 to 24. A pool keeps its integer sum and multiplies its threshold by its area.
+    bits: signed bits of a weight, 2 to 24. largest_current: the largest input current, None for input spikes. A pool keeps its integer sum and multiplies its threshold by its area.
     Raises InputError where a sum over the steps could exceed 2^53.
     """
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24 bits are offered, or null for float32")
     snn = _fixed_pools(snn, input_shape).double()
     shapes = _shapes(snn, input_shape)
-    fan_outs = {name: _fan_outs(layer, shapes) for name, layer in snn.layers.items()}
-    input_grid = 1 << (bits - 1) if analog else 1
+    connections = {name: _connections(layer, shapes) for name, layer in snn.layers.items()}
+    input_grid = 1 if largest_current is None else 1 << (bits - 1)
     layers = []
     for name, layer in snn.layers.items():
-        unit, largest = _round_layer(layer, bits, input_grid)
+        unit, largest = _round_layer(layer, bits, input_grid, largest_current or 1.0)
         threshold = max(1, round(neuron.threshold * unit))
         if largest * steps >= EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; take fewer bits")
         scaled = replace(neuron, threshold=float(threshold), start=float(round(neuron.start * unit)))
-        layers.append(ProgramLayer(name, layer, scaled, shapes[name], fan_outs[name]))
-    return Program(tuple(layers), torch.float64, input_grid if analog else None, input_shape)
+        layers.append(ProgramLayer(name, layer, scaled, shapes[name], *connections[name]))
+    return Program(tuple(layers), torch.float64, None if largest_current is None else input_grid, input_shape)
 
 
 def _fixed_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
@@ -138,9 +144,19 @@ def _sum_pool(pool: nn.AvgPool2d) -> tuple[nn.AvgPool2d, int]:
     return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, divisor_override=1), area
 
 
-def _fan_outs(layer: SpikingLayer, shapes: dict[str, torch.Size]) -> tuple[Tensor, ...]:
-    """Per synapse, how many connections each source neuron has into the layer: int64, source shape."""
-    return tuple(_fan_out(synapse, shapes[synapse.source]) for synapse in layer.synapses)
+def _connections(layer: SpikingLayer, shapes: dict[str, torch.Size]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Per synapse: how many connections each source neuron has into the layer (int64, source shape), and its MACs."""
+    fan_outs = tuple(_fan_out(synapse, shapes[synapse.source]) for synapse in layer.synapses)
+    return fan_outs, tuple(_macs(synapse, shapes[synapse.source]) for synapse in layer.synapses)
+
+
+def _macs(synapse: Synapse, shape: torch.Size) -> int:
+    """Connections of the weighted operation alone, counted on what reaches it."""
+    for module in synapse:
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            return int(_fan_out(Synapse(synapse.source, module), shape).sum())
+        shape = _output_shape(module, shape)
+    return 0
 
 
 def _fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
@@ -161,30 +177,40 @@ def _fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
     return reached[0].round().long().to(device)
 
 
-def _round_layer(layer: SpikingLayer, bits: int, input_grid: int) -> tuple[float, float]:
+def _round_layer(layer: SpikingLayer, bits: int, input_grid: int, largest_input: float) -> tuple[float, float]:
     """Round a layer's synapses in place. Returns how many integer units make potential 1, and the largest drive."""
-    areas = []
+    lone = len(layer.synapses) == 1 and layer.synapses[0].weighted is None
     for synapse in layer.synapses:
-        area = 1
-        for i, module in enumerate(synapse):
-            if isinstance(module, nn.AvgPool2d):
-                synapse[i], divisor = _sum_pool(module)
-                area *= divisor
-        areas.append(area)
-    if len(layer.synapses) == 1 and layer.synapses[0].weighted is None:
-        grid = input_grid if layer.synapses[0].source == "input" else 1
-        resolution = 1 << (bits - 1)  # of the threshold: the pool's own weights are 1
-        layer.synapses[0].append(Scale(resolution))
-        return float(resolution * areas[0] * grid), float(resolution * areas[0] * grid)
-    for synapse, area in zip(layer.synapses, areas, strict=True):
+        before, behind = _sum_pools(synapse)
+        if lone:  # a pool of its own keeps its sum; its threshold is multiplied by the area
+            return _round_pool(synapse, bits, before * behind, input_grid, largest_input)
         if synapse.weighted is None:
-            synapse.append(Scale(1 / area))
+            synapse.append(Scale(1 / (before * behind)))
         else:
-            synapse.rescale(1 / area, 1)
-    return _round_weights(layer, bits, input_grid)
+            synapse.rescale(1 / (before * behind), 1 / behind)
+    return _round_weights(layer, bits, input_grid, largest_input)
 
 
-def _round_weights(layer: SpikingLayer, bits: int, input_grid: int) -> tuple[float, float]:
+def _sum_pools(synapse: Synapse) -> tuple[int, int]:
+    """Let the synapse's pools sum instead of average. Returns the areas they divided by, before and behind the weights."""
+    weighted, before, behind = synapse.weighted, 1, 1
+    for i, module in enumerate(synapse):
+        if module is weighted:
+            before, behind = behind, 1
+        elif isinstance(module, nn.AvgPool2d):
+            synapse[i], area = _sum_pool(module)
+            behind *= area
+    return before, behind
+
+
+def _round_pool(synapse: Synapse, bits: int, area: int, input_grid: int, largest_input: float) -> tuple[float, float]:
+    resolution = 1 << (bits - 1)  # of the threshold: the pool's own weights are 1
+    synapse.append(Scale(resolution))
+    unit = float(resolution * area * (input_grid if synapse.source == "input" else 1))
+    return unit, unit * (largest_input if synapse.source == "input" else 1)
+
+
+def _round_weights(layer: SpikingLayer, bits: int, input_grid: int, largest_input: float) -> tuple[float, float]:
     largest = max(float(_weights(synapse).abs().max()) for synapse in layer.synapses)
     exponent = math.floor(math.log2(((1 << (bits - 1)) - 1) / largest)) if largest > 0 else 0
     unit, drive = 2.0**exponent, 0.0
@@ -193,7 +219,8 @@ def _round_weights(layer: SpikingLayer, bits: int, input_grid: int) -> tuple[flo
         others = input_grid // grid if "input" in layer.sources else 1  # a branch beside an analog one shares its unit
         weights = _weights(synapse)
         weights.copy_((weights * unit).round() * others)
-        drive += float(weights.abs().flatten(1).sum(1).max() if weights.ndim > 1 else weights.abs()) * grid
+        reach = largest_input if synapse.source == "input" else 1.0
+        drive += float(weights.abs().flatten(1).sum(1).max() if weights.ndim > 1 else weights.abs()) * grid * reach
         if synapse.bias is not None:
             whole = unit * (input_grid if "input" in layer.sources else 1)
             synapse.bias.data.copy_((synapse.bias.data * whole).round())

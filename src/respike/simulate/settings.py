@@ -79,7 +79,7 @@ class Settings:
         """The network as these settings run it, for images of shape (C, H, W)."""
         if self.weight_bits is None:
             return compile_float(snn, input_shape, self.neuron)
-        return compile_grid(snn, input_shape, self.neuron, self.weight_bits, self.steps, self.encode.analog)
+        return compile_grid(snn, input_shape, self.neuron, self.weight_bits, self.steps, self.encode.largest_current)
 
     def encoded(self, program: Program, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
         """Input of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""

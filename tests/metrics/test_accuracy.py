@@ -1,0 +1,52 @@
+"""Accuracy over time, agreement and time to a good answer, by hand."""
+
+import pytest
+import torch
+
+from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, steps_to_one_point
+
+
+def test_accuracy_is_the_share_of_images_at_each_step(hand_made):
+    assert correct_share(hand_made(), torch.tensor([2, 1])).tolist() == [0, 0.5, 1, 1]
+    assert correct_share(hand_made(), torch.tensor([0, 0])).tolist() == [1, 0.5, 0, 0]
+
+
+CURVES = {
+    "rising": ([0.1, 0.5, 0.9, 0.975, 0.98, 0.985], 4),
+    "there at once": ([0.98, 0.98, 0.98], 1),
+    "one step": ([0.3], 1),
+    "exactly one point off": ([0.5, 0.97, 0.98], 2),
+    "just more than a point off": ([0.5, 0.9699, 0.98], 3),
+    "leaves again": ([0.97, 0.98, 0.5, 0.98], 4),
+    "from above": ([1.0, 0.99, 0.975, 0.97], 3),
+    "at the last step only": ([0.1, 0.2, 0.9], 3),
+}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_steps_to_one_point_is_the_first_step_that_stays_within_one_point_of_the_last(curve):
+    accuracy, step = CURVES[curve]
+    assert steps_to_one_point(torch.tensor(accuracy, dtype=torch.float64)) == step
+
+
+def test_disagreements_name_image_label_and_both_classes(hand_made):
+    labels, ann = torch.tensor([2, 0]), torch.tensor([2, 0])
+    assert disagreements(hand_made(), labels, ann) == [(7, 0, 0, 1)]
+    assert disagreements(hand_made(), torch.tensor([1, 1]), torch.tensor([0, 2])) == [(40, 1, 0, 2), (7, 1, 2, 1)]
+    assert disagreements(hand_made(), labels, torch.tensor([2, 1])) == []
+
+
+def test_all_accuracy_metrics(hand_made):
+    assert accuracy_metrics(hand_made(), labels=torch.tensor([2, 0]), ann=torch.tensor([2, 0])) == {
+        "ann/test_acc": 1.0,
+        "snn/test_acc": 0.5,
+        "snn/acc_drop": 0.5,
+        "snn/agreement": 0.5,
+        "snn/steps_to_1pct": 3,  # 0.5, 1, 0.5, 0.5
+        "snn/time_to_1pct_ms": 1.5,
+    }
+
+
+def test_a_spiking_network_may_be_better_than_its_source(hand_made):
+    metrics = accuracy_metrics(hand_made(), labels=torch.tensor([2, 1]), ann=torch.tensor([2, 0]))
+    assert (metrics["snn/acc_drop"], metrics["snn/agreement"]) == (-0.5, 0.5)
