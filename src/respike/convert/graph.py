@@ -73,13 +73,18 @@ def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, 
     return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
-def _flatten(*shape: Any, start_dim: int | None = None, end_dim: int = -1) -> nn.Module:
-    """flatten(1), view(b, -1) and view(-1, n) are one thing here: everything but the batch in one axis."""
-    shape = (start_dim,) if start_dim is not None and end_dim == -1 else shape
+def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
+    if (start_dim, end_dim) != (1, -1):
+        raise InputError(f"a reshape by flatten({start_dim}, {end_dim}) cannot be converted; only flatten(1) can")
+    return nn.Flatten()
+
+
+def _view(*shape: Any) -> nn.Module:
+    """view(b, -1) and view(-1, n) are read as flatten(1)."""
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
-    if shape == (1,) or (len(shape) == 2 and -1 in shape):
-        return nn.Flatten()
-    raise InputError(f"a reshape to {shape} cannot be converted; only flattening to (batch, -1) can")
+    if len(shape) != 2 or -1 not in shape:
+        raise InputError(f"a reshape to {shape} cannot be converted; only flattening to (batch, -1) can")
+    return nn.Flatten()
 
 
 FUNCTIONS: dict[Any, tuple[str, Any]] = {
@@ -92,8 +97,8 @@ FUNCTIONS: dict[Any, tuple[str, Any]] = {
     torch.max_pool2d: ("maxpool", _max_pool),
     torch.flatten: ("flatten", _flatten),
     "flatten": ("flatten", _flatten),
-    "view": ("flatten", _flatten),
-    "reshape": ("flatten", _flatten),
+    "view": ("flatten", _view),
+    "reshape": ("flatten", _view),
     F.dropout: ("identity", lambda *args, **kwargs: nn.Identity()),
     F.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
     F.log_softmax: ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),

@@ -91,7 +91,7 @@ def model_norm(
             scales[name] = carried
         else:
             factor = _largest_drive(layer, scales) / carried
-            if strong and factor <= 0:
+            if factor <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
             scales[name] = carried * (factor if strong else max(1.0, factor))
     return _finish(snn, scales)
