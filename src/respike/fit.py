@@ -15,14 +15,23 @@ from respike.callbacks.history import EpochHistory
 from respike.errors import InputError
 from respike.stages import Stage, once
 
-FIT_SETTINGS = ("max_epochs", "accelerator", "devices", "strategy", "precision", "gradient_clip_val", "accumulate_grad_batches")
+FIT_SETTINGS = (
+    "max_epochs",
+    "accelerator",
+    "devices",
+    "strategy",
+    "precision",
+    "gradient_clip_val",
+    "accumulate_grad_batches",
+)
 
 
 def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) -> dict[str, Any]:
     """Everything that decides the trained weights: data, network (and its source), recipe, trainer, seed."""
     chosen = OmegaConf.to_container(cfg, resolve=True)
     return {
-        "data": {name: value for name, value in chosen["data"].items() if name != "root"} | {"sha256": data.images.sha256},
+        "data": {name: value for name, value in chosen["data"].items() if name != "root"}
+        | {"sha256": data.images.sha256},
         "model": chosen["model"],
         "net": [repr(net), _source_hash(net)],
         "lit": chosen["lit"],
@@ -74,12 +83,16 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"ckpt_path={path}: no such file; give the checkpoint of a run, as in ckpt_path=outputs/runs/NAME/DATE/checkpoints/ann.pt")
+        raise InputError(
+            f"ckpt_path={path}: no such file; give the checkpoint of a run, as in ckpt_path=outputs/runs/NAME/DATE/checkpoints/ann.pt"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("state_dict", content)
     except Exception as error:  # torch raises a different error for each way in which a file can be broken
-        raise InputError(f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's") from error
+        raise InputError(
+            f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's"
+        ) from error
     own = {name.removeprefix("net."): value for name, value in weights.items()}
     try:
         module.net.load_state_dict(own)

@@ -21,7 +21,9 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *command: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *command], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *command], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def processor() -> str:

@@ -25,7 +25,15 @@ from respike.report import find_runs, load_run, rows, to_text, write_report
 from respike.report.collect import Run
 from respike.train import CONF, explain, train
 
-KEPT = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "disagreements.csv", "provenance.json", "figures/*.png")
+KEPT = (
+    "config.yaml",
+    "metrics.json",
+    "curves.csv",
+    "training.csv",
+    "disagreements.csv",
+    "provenance.json",
+    "figures/*.png",
+)
 SMALL = 1 << 20  # bytes: a network up to here is committed with its results
 
 
@@ -54,7 +62,9 @@ def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
     """Whether the folder holds this very run on these very images."""
-    if not (folder / "metrics.json").is_file() or (folder / "config.yaml").read_text() != OmegaConf.to_yaml(cfg, resolve=True):
+    if not (folder / "metrics.json").is_file() or (folder / "config.yaml").read_text() != OmegaConf.to_yaml(
+        cfg, resolve=True
+    ):
         return False
     return load_run(folder).provenance["data"]["sha256"] == instantiate(cfg.data).images.sha256
 
@@ -66,7 +76,9 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
         place = folder / row.name
         head = f"[{number}/{len(preset.rows)}] {row.name}"
         if row.get("needs") and not Path(row.needs).is_file():
-            skipped[row.name] = f"needs {Path(row.needs).name} of the authors beside the data sets: get it from their repository, dannyneil/spiking_relu_conversion"
+            skipped[row.name] = (
+                f"needs {Path(row.needs).name} of the authors beside the data sets: get it from their repository, dannyneil/spiking_relu_conversion"
+            )
             print(f"{head}: skipped, {skipped[row.name]}", flush=True)
             continue
         try:

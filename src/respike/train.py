@@ -1,6 +1,6 @@
 """One run: config -> objects -> fit (once) -> test, where the callbacks convert, simulate and log.
 
-    python -m respike.train experiment=diehl_fc encode.max_rate=400
+python -m respike.train experiment=diehl_fc encode.max_rate=400
 """
 
 import datetime
@@ -38,14 +38,20 @@ def train(cfg: DictConfig) -> dict[str, float | str]:
     data = instantiate(cfg.data)
     data.setup()
     module = instantiate(cfg.lit, net=instantiate(cfg.model))
-    facts = {"data": data.images.name, "reduced": "; ".join(reductions(cfg, data)), "test_images": len(data.index["test"])}
+    facts = {
+        "data": data.images.name,
+        "reduced": "; ".join(reductions(cfg, data)),
+        "test_images": len(data.index["test"]),
+    }
     metrics = RunMetrics()
     trainer = _trainer(cfg, metrics, facts)
     times = _weights(cfg, trainer, module, data, folder)
     tested = time.perf_counter()
     trainer.test(module, datamodule=data, verbose=False)
-    times["time/test_s"] = time.perf_counter() - tested - sum(
-        metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate")
+    times["time/test_s"] = (
+        time.perf_counter()
+        - tested
+        - sum(metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate"))
     )
     earlier = times.get("time/fit_s", 0.0) if times.get("time/fit_was_cached") else 0.0
     times["time/total_s"] = time.perf_counter() - start + earlier  # as if the training had not been had already
@@ -70,7 +76,9 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
     return instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
 
 
-def _weights(cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data, folder: RunFolder) -> dict[str, float]:
+def _weights(
+    cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data, folder: RunFolder
+) -> dict[str, float]:
     """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training."""
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from respike.convert.activations import BINS, image_batches, max_scale, percentile_scale
-from respike.convert.graph import read_graph
+from respike.convert.tracing import read_graph
 from respike.errors import InputError
 
 TAPS = {"first": "relu1", "second": "relu2", "output": "linear3"}

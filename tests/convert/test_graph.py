@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from respike.convert.graph import read_graph
+from respike.convert.tracing import read_graph
 from respike.errors import InputError
 from respike.networks.mlp import MLP, MaskDropout, UnmaskedReLU
 

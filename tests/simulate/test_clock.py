@@ -46,13 +46,12 @@ def test_on_the_grid_moving_images_moves_their_results(draw_snn, order, seed):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_the_grid_the_device_changes_no_spike(draw_snn, assert_same_record, wiring):
-    snn, images = draw_snn(wiring)
-    for encode in (Rate(700.0), Current()):
+def test_on_the_grid_the_device_changes_no_spike(draw_snn, assert_same_record):
+    for wiring, encode in (("cnn", Rate(700.0)), ("projection", Rate(700.0)), ("input skip", Current())):
+        snn, images = draw_snn(wiring)
         settings = GRID | {"encode": encode}
         here = simulate(snn, images, index=INDEX, **settings)
         assert_same_record(simulate(snn.to("cuda"), images.to("cuda"), index=INDEX, **settings), here)
-        snn.to("cpu")
 
 
 def test_spikes_follow_the_seed_and_the_image_numbers(draw_snn):
@@ -118,7 +117,9 @@ def test_synaptic_operations_are_the_edges_that_spikes_reach():
     """Padding and stride give pixels at the border fewer edges; a pool leaves a column over; Linear has one per class."""
     torch.manual_seed(0)
     convs = nn.Conv2d(1, 2, 3, 1, 1), nn.Conv2d(2, 3, 3, 2, 1)
-    net = nn.Sequential(convs[0], nn.ReLU(), nn.AvgPool2d(2), convs[1], nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)).double()
+    net = nn.Sequential(
+        convs[0], nn.ReLU(), nn.AvgPool2d(2), convs[1], nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)
+    ).double()
     for conv in convs:
         conv.weight.data.abs_()
     images = torch.rand(3, 1, 6, 7)
@@ -155,7 +156,9 @@ def test_without_any_output_spike_the_lowest_class_is_predicted():
 
 def test_the_output_layer_misses_its_first_input_and_nothing_else(draw_snn, wiring):
     snn, images = draw_snn(wiring)
-    plain, dropped = (simulate(snn, images, drop_first_output=choice, threshold=0.25, **GRID) for choice in (False, True))
+    plain, dropped = (
+        simulate(snn, images, drop_first_output=choice, threshold=0.25, **GRID) for choice in (False, True)
+    )
     assert plain.spikes[snn.output][0] > 0 and dropped.spikes[snn.output][0] == 0
     for name in plain.spikes:
         if name != snn.output:
@@ -208,7 +211,9 @@ def test_the_grid_comes_close_to_the_floats_as_bits_are_added(draw_snn):
     snn, images = draw_snn("fc", bias=False)
     exact = simulate(snn, images, encode=Current(), reset="subtract", duration=0.1).counts
     errors = [
-        (simulate(snn, images, encode=Current(), reset="subtract", duration=0.1, weight_bits=bits).counts - exact).abs().sum()
+        (simulate(snn, images, encode=Current(), reset="subtract", duration=0.1, weight_bits=bits).counts - exact)
+        .abs()
+        .sum()
         for bits in (3, 6, 16)
     ]
     assert errors[0] > errors[1] >= errors[2] and errors[2] <= 2

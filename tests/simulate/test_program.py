@@ -16,7 +16,8 @@ from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
-from respike.simulate.program import compile_float, compile_grid
+from respike.simulate.grid import compile_grid
+from respike.simulate.program import compile_float
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -24,7 +25,7 @@ from respike.simulate.program import compile_float, compile_grid
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 def test_the_grid_holds_integers_that_use_the_bits(draw_snn, wiring, bits, analog, bias):
     snn, images = draw_snn(wiring, bias=bias)
-    program = compile_grid(snn, images.shape[1:], IntegrateFire(start=0.3), bits, 20, analog)
+    program = compile_grid(snn, images.shape[1:], IntegrateFire(start=0.3), bits, 20, 1.0 if analog else None)
     largest = 2 ** (bits - 1) - 1
     for layer in program.layers:
         neuron = torch.tensor([layer.neuron.threshold, layer.neuron.start])
@@ -137,6 +138,29 @@ def test_sums_that_could_leave_the_exact_integers_are_refused():
     compile_grid(snn, shape, IntegrateFire(), 24, 500, None)
 
 
+@pytest.mark.parametrize("spiking_pools", [True, False])
+@pytest.mark.parametrize("largest_current", [None, 3.0])
+def test_no_network_that_is_accepted_can_leave_the_exact_integers(draw_snn, wiring, spiking_pools, largest_current):
+    """The most steps accepted, in powers of two, times the drive of spikes everywhere through weights of one sign."""
+    snn, images = draw_snn(wiring, spiking_pools=spiking_pools)
+    for k in range(60):
+        try:
+            program = compile_grid(snn, images.shape[1:], IntegrateFire(), 16, 2**k, largest_current)
+        except InputError:
+            break
+        steps = 2**k
+    assert k < 59
+    values = {layer.name: torch.ones(1, *layer.shape, dtype=torch.float64) for layer in program.layers}
+    values["input"] = (
+        torch.ones(1, *images.shape[1:], dtype=torch.float64) * (program.input_grid or 1) * (largest_current or 1)
+    )
+    for layer in program.layers:
+        synapses = copy.deepcopy(layer.synapses)
+        for tensor in [*synapses.parameters(), *synapses.buffers()]:
+            tensor.abs_()
+        assert float(synapses.drive(values).max()) * steps < 2**53, layer.name
+
+
 @pytest.mark.parametrize("bits", [1, 25])
 def test_bits_outside_the_grid_are_refused(bits):
     with pytest.raises(InputError, match=rf"^simulate\.weight_bits={bits}: 2 to 24"):
@@ -146,7 +170,9 @@ def test_bits_outside_the_grid_are_refused(bits):
 def window(size, kernel, stride, padding):
     """For each output position, the input positions its window covers."""
     count = (size + 2 * padding - kernel) // stride + 1
-    return [[p for p in range(o * stride - padding, o * stride - padding + kernel) if 0 <= p < size] for o in range(count)]
+    return [
+        [p for p in range(o * stride - padding, o * stride - padding + kernel) if 0 <= p < size] for o in range(count)
+    ]
 
 
 def edges_per_pixel(shape, kernel, stride, padding, maps):

@@ -11,8 +11,26 @@ from respike.metrics.accuracy import correct_share
 from respike.networks.published import load_cnn
 from respike.simulate import simulate
 
-CURVE = {10: 0.1194, 12: 0.4490, 15: 0.9278, 18: 0.9782, 20: 0.9841, 25: 0.9876, 30: 0.9891, 40: 0.9899, 50: 0.9906, 60: 0.9911}
-SPIKES = {"input": 6337, "conv1": 10062, "avgpool1": 2206, "conv2": 3344, "avgpool2": 684, "linear1": 16}  # per image at 60 ms
+CURVE = {
+    10: 0.1194,
+    12: 0.4490,
+    15: 0.9278,
+    18: 0.9782,
+    20: 0.9841,
+    25: 0.9876,
+    30: 0.9891,
+    40: 0.9899,
+    50: 0.9906,
+    60: 0.9911,
+}
+SPIKES = {
+    "input": 6337,
+    "conv1": 10062,
+    "avgpool1": 2206,
+    "conv2": 3344,
+    "avgpool2": 684,
+    "linear1": 16,
+}  # per image at 60 ms
 IMAGES = 500
 
 
@@ -23,7 +41,9 @@ def case(published):
     data = mnist(published("MNIST", "raw").parents[1], download=False)
     snn = data_norm(net, data.test_images, output_layer=False)
     index = torch.arange(0, 10_000, 10_000 // IMAGES)
-    record = simulate(snn, data.test_images[index], index=index, duration=0.06, start_at_zero=True, drop_first_output=True)
+    record = simulate(
+        snn, data.test_images[index], index=index, duration=0.06, start_at_zero=True, drop_first_output=True
+    )
     return snn, record, data.test_labels[index]
 
 

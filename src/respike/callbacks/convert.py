@@ -25,7 +25,10 @@ class Convert(Callback):
     """
 
     def __init__(
-        self, convert: Callable[..., RateSNN], calibrate_on: Literal["train", "test"] = "train", calibration_size: int | None = None
+        self,
+        convert: Callable[..., RateSNN],
+        calibrate_on: Literal["train", "test"] = "train",
+        calibration_size: int | None = None,
     ):
         self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
         self.snn: RateSNN | None = None
@@ -49,7 +52,9 @@ class Convert(Callback):
         log_metrics(trainer, {"time/convert_s": time.perf_counter() - start})
         log_metrics(trainer, {f"convert/factor/{name}": factor for name, factor in self.snn.factors.items()})
         for name, factor in self.snn.factors.items():
-            log.info("weights of %s divided by %.4f; one spike per step stands for %.4f", name, factor, self.snn.scales[name])
+            log.info(
+                "weights of %s divided by %.4f; one spike per step stands for %.4f", name, factor, self.snn.scales[name]
+            )
         log_network(trainer, "ann", pl_module.net.state_dict())
         log_network(trainer, "snn", self.snn)
 

@@ -46,4 +46,9 @@ class EpochHistory(Callback):
                 writer.writeheader()
             writer.writerow(row)
         if trainer.progress_bar_callback is None:
-            log.info("epoch %d of %d: %s", row["epoch"], trainer.max_epochs, ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+            log.info(
+                "epoch %d of %d: %s",
+                row["epoch"],
+                trainer.max_epochs,
+                ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"),
+            )

@@ -40,9 +40,7 @@ class Simulate(Callback):
         data = trainer.datamodule
         images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
         start = time.perf_counter()
-        self.record = self.simulate(
-            converted(trainer), images.to(pl_module.device), index=index, progress=True
-        )
+        self.record = self.simulate(converted(trainer), images.to(pl_module.device), index=index, progress=True)
         seconds = time.perf_counter() - start
         ann = torch.cat([pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in data.batches("test", 1000)])
         columns = self.columns = curve(self.record, labels, ann)

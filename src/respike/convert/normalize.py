@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.activations import max_scale, percentile_scale
-from respike.convert.graph import read_graph
 from respike.convert.rate_snn import RateSNN, SpikingLayer, build
+from respike.convert.tracing import read_graph
 from respike.errors import InputError, SilentLayer
 
 Images = Tensor | Iterable[Tensor]
 CONVENTIONS = ("lambda", "authors_code")
 
 
-def no_norm(net: nn.Module, images: Images | None = None, *, fold_dropout: bool = True, spiking_pools: bool = True) -> RateSNN:
+def no_norm(
+    net: nn.Module, images: Images | None = None, *, fold_dropout: bool = True, spiking_pools: bool = True
+) -> RateSNN:
     """The network's own weights in spiking layers. `images` are not looked at."""
     return build(read_graph(net), fold_dropout, spiking_pools)[0]
 
@@ -42,7 +44,9 @@ def data_norm(
     output_layer: normalize the output layer too. Raises InputError for a network that rate coding cannot carry.
     """
     if convention not in CONVENTIONS:
-        raise InputError(f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}")
+        raise InputError(
+            f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}"
+        )
     graph = read_graph(net)
     snn, taps = build(graph, fold_dropout, spiking_pools)
     activations = max_scale(graph, _weighted(snn, taps), images)
@@ -105,10 +109,14 @@ def _apply(snn: RateSNN, measured: dict[str, float], output_layer: bool, carry_f
         if layer.kind == "pool" or (name == snn.output and not output_layer):
             scales[name] = carried
         elif measured[name] <= 0:
-            raise SilentLayer(f"layer '{name}' is silent on the calibration images: train the network, or give other images")
+            raise SilentLayer(
+                f"layer '{name}' is silent on the calibration images: train the network, or give other images"
+            )
         elif carry_factor:
             if len(layer.synapses) > 1:
-                raise InputError("convert.convention=authors_code is defined for chains of layers; use convert.convention=lambda")
+                raise InputError(
+                    "convert.convention=authors_code is defined for chains of layers; use convert.convention=lambda"
+                )
             previous_factor = measured[name] / previous_factor
             scales[name] = carried * previous_factor
         else:
@@ -134,7 +142,10 @@ def _weighted(snn: RateSNN, taps: dict[str, str]) -> dict[str, str]:
 
 
 def _largest_weight(layer: SpikingLayer) -> float:
-    return max((float(synapse.weighted.weight.max()) for synapse in layer.synapses if hasattr(synapse.weighted, "weight")), default=0.0)
+    return max(
+        (float(synapse.weighted.weight.max()) for synapse in layer.synapses if hasattr(synapse.weighted, "weight")),
+        default=0.0,
+    )
 
 
 def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:

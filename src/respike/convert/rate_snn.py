@@ -118,18 +118,26 @@ def _paths(graph: Graph, name: str, spiking: set[str], fold_dropout: bool) -> li
 
 def _refuse(node: Node, read_on: bool) -> None:
     if node.kind == "maxpool":
-        raise InputError(f"layer '{node.name}' is a max-pool, which rate-coded spikes do not have; use nn.AvgPool2d instead")
+        raise InputError(
+            f"layer '{node.name}' is a max-pool, which rate-coded spikes do not have; use nn.AvgPool2d instead"
+        )
     if node.kind == "batchnorm":
-        raise InputError(f"batch norm '{node.name}' does not directly follow a Conv2d or Linear layer and cannot be folded; move it there")
+        raise InputError(
+            f"batch norm '{node.name}' does not directly follow a Conv2d or Linear layer and cannot be folded; move it there"
+        )
     if node.kind == "softmax" and read_on:
-        raise InputError(f"softmax '{node.name}' stands inside the network; rate conversion drops it at the output only")
+        raise InputError(
+            f"softmax '{node.name}' stands inside the network; rate conversion drops it at the output only"
+        )
 
 
 def _merge_factors(layer: str, modules: list[nn.Module]) -> list[nn.Module]:
     """Constant factors on a path, multiplied into its one weighted module; only those behind it reach its bias."""
     weighted = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
     if len(weighted) > 1:
-        raise InputError(f"two weighted layers without a ReLU between them lead to '{layer}'; put a ReLU between or merge them")
+        raise InputError(
+            f"two weighted layers without a ReLU between them lead to '{layer}'; put a ReLU between or merge them"
+        )
     before = after = 1.0
     for module in modules:
         if isinstance(module, Scale):
@@ -148,7 +156,11 @@ def _layer_name(graph: Graph, node: Node) -> str:
     seen = node
     if node.kind in ("linear", "conv"):
         return node.name
-    while len(seen.inputs) == 1 and seen.inputs[0] in graph.nodes and (seen is node or seen.kind in ("flatten", "dropout_scale")):
+    while (
+        len(seen.inputs) == 1
+        and seen.inputs[0] in graph.nodes
+        and (seen is node or seen.kind in ("flatten", "dropout_scale"))
+    ):
         seen = graph.nodes[seen.inputs[0]]
     return seen.name if node.kind != "avgpool" and seen.kind in ("linear", "conv") else node.name
 
@@ -174,7 +186,11 @@ def build(graph: Graph, fold_dropout: bool = True, spiking_pools: bool = True) -
         own = [copy.deepcopy(node.module)] if pool else []
         synapses = [Synapse(renamed[source], *_merge_factors(name, modules + own)) for source, modules in paths]
         kind = node.kind if node.kind == "relu" else "pool" if pool else "output"
-        layers[name], renamed[node.name], taps[name] = SpikingLayer(kind, synapses), name, _tap(graph, node, fold_dropout)
+        layers[name], renamed[node.name], taps[name] = (
+            SpikingLayer(kind, synapses),
+            name,
+            _tap(graph, node, fold_dropout),
+        )
     snn = RateSNN(layers).requires_grad_(False)
     if not fold_dropout:
         _check_no_bias(graph, snn)
@@ -184,7 +200,9 @@ def build(graph: Graph, fold_dropout: bool = True, spiking_pools: bool = True) -
 def _check_no_bias(graph: Graph, snn: RateSNN) -> None:
     dropped = any(node.kind == "dropout_scale" for node in graph.nodes.values())
     if dropped and any(synapse.bias is not None for layer in snn.layers.values() for synapse in layer.synapses):
-        raise InputError("convert.fold_dropout=false changes the function of a network with biases; use convert.fold_dropout=true")
+        raise InputError(
+            "convert.fold_dropout=false changes the function of a network with biases; use convert.fold_dropout=true"
+        )
 
 
 def _tap(graph: Graph, node: Node, fold_dropout: bool) -> str:

@@ -51,7 +51,7 @@ class ImageBatches(Dataset):
         """Positions (B,) in `images` of the images of batch b. Raises IndexError past the last batch."""
         if not 0 <= b < len(self):
             raise IndexError(f"batch {b} of {len(self)}")
-        return self.index[b * self.size:(b + 1) * self.size]
+        return self.index[b * self.size : (b + 1) * self.size]
 
     def loader(self) -> DataLoader:
         """The batches in order, for Lightning."""
@@ -67,8 +67,9 @@ class ShuffledBatches(ImageBatches):
     global generator, which is seeded for the call and left as it was.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, index: Tensor, size: int, seed: int,
-                 transform: Transform | None):
+    def __init__(
+        self, images: Tensor, labels: Tensor, index: Tensor, size: int, seed: int, transform: Transform | None
+    ):
         super().__init__(images, labels, index, size)
         self.members, self.seed, self.transform = index, seed, transform
         self.set_epoch(0)

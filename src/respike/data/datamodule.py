@@ -28,9 +28,18 @@ class ImageDataModule(LightningDataModule):
     Raises InputError, here or when the set is first needed, for sizes that cannot be.
     """
 
-    def __init__(self, dataset: Callable[..., ImageSet], root: str, batch_size: int, eval_batch_size: int = 1000,
-                 val_size: int = 0, train_size: int | None = None, test_size: int | None = None,
-                 train_transform: Transform | None = None, seed: int = 0):
+    def __init__(
+        self,
+        dataset: Callable[..., ImageSet],
+        root: str,
+        batch_size: int,
+        eval_batch_size: int = 1000,
+        val_size: int = 0,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        train_transform: Transform | None = None,
+        seed: int = 0,
+    ):
         super().__init__()
         _check("batch_size", batch_size, least=1)
         _check("eval_batch_size", eval_batch_size, least=1)
@@ -56,8 +65,10 @@ class ImageDataModule(LightningDataModule):
         """
         published, available = len(self.images.train_labels), len(self.images.train_labels) - self.val_size
         if available < 1:
-            raise InputError(f"data.val_size={self.val_size}: {self.images.name} has {published} training images, "
-                             f"type at most data.val_size={published - 1}")
+            raise InputError(
+                f"data.val_size={self.val_size}: {self.images.name} has {published} training images, "
+                f"type at most data.val_size={published - 1}"
+            )
         if self.train_size is not None:
             _check("train_size", self.train_size, least=1, most=available)
         if self.test_size is not None:
@@ -83,8 +94,14 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Training batches, shuffled by (seed, epoch)."""
-        return ShuffledBatches(self.images.train_images, self.images.train_labels, self.index["train"],
-                               self.batch_size, self.seed, self.train_transform).loader()
+        return ShuffledBatches(
+            self.images.train_images,
+            self.images.train_labels,
+            self.index["train"],
+            self.batch_size,
+            self.seed,
+            self.train_transform,
+        ).loader()
 
     def val_dataloader(self) -> DataLoader | list:
         """Validation batches; none, in the form Lightning accepts, where val_size is 0."""

@@ -85,8 +85,10 @@ def _read(source: type[datasets.MNIST], folder: Path, name: str, classes: tuple[
     for images_file, labels_file in (files[:2], files[2:]):
         images, labels = _read_idx(images_file), _read_idx(labels_file)
         if len(images) != len(labels):
-            raise InputError(f"{labels_file} holds {len(labels)} labels for the {len(images)} images of "
-                             f"{images_file.name}: delete both files to have them fetched again, or {REMEDY}")
+            raise InputError(
+                f"{labels_file} holds {len(labels)} labels for the {len(images)} images of "
+                f"{images_file.name}: delete both files to have them fetched again, or {REMEDY}"
+            )
         parts += [images.unsqueeze(1), labels]  # (N, 1, 28, 28), (N,)
     return ImageSet(name, *parts, classes=classes)
 

@@ -28,8 +28,9 @@ MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name
 BLOCK = 512  # images in flight while decoding
 
 
-def image_folder(root: str | Path, size: int, channels: int, cache_dir: str | Path | None = None,
-                 name: str | None = None) -> ImageSet:
+def image_folder(
+    root: str | Path, size: int, channels: int, cache_dir: str | Path | None = None, name: str | None = None
+) -> ImageSet:
     """Images of root/train/<class>/* and root/test/<class>/* as (N, channels, size, size), classes in sorted order.
 
     The shorter side is resized to `size` pixels, then the centre is cut out. channels: 1 (grey) or 3 (RGB).
@@ -39,20 +40,29 @@ def image_folder(root: str | Path, size: int, channels: int, cache_dir: str | Pa
     """
     root = Path(root).expanduser()
     if channels not in MODES or not isinstance(size, int) or size < 1:
-        raise InputError(f"data.size={size} data.channels={channels}: a positive size and 1 or 3 channels are needed, "
-                         "as in data.size=32 data.channels=3")
+        raise InputError(
+            f"data.size={size} data.channels={channels}: a positive size and 1 or 3 channels are needed, "
+            "as in data.size=32 data.channels=3"
+        )
     train, test = _listing(root / "train"), _listing(root / "test")
     if train.classes != test.classes:
         only = sorted(set(train.classes) ^ set(test.classes))
-        raise InputError(f"{root}: train/ and test/ must hold the same classes, only one of them has "
-                         f"{', '.join(only[:5])}")
+        raise InputError(
+            f"{root}: train/ and test/ must hold the same classes, only one of them has {', '.join(only[:5])}"
+        )
     files = [Path(file) for file, _ in train.samples + test.samples]
     shape = (len(files), channels, size, size)
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
     pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
     cut = len(train.samples)
-    return ImageSet(name or root.resolve().name, pixels[:cut], torch.tensor(train.targets), pixels[cut:],
-                    torch.tensor(test.targets), classes=tuple(train.classes))
+    return ImageSet(
+        name or root.resolve().name,
+        pixels[:cut],
+        torch.tensor(train.targets),
+        pixels[cut:],
+        torch.tensor(test.targets),
+        classes=tuple(train.classes),
+    )
 
 
 def _listing(folder: Path) -> ImageFolder:
@@ -82,8 +92,10 @@ def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tens
             cache.parent.mkdir(parents=True, exist_ok=True)
             _write(cache, files, shape)
         except OSError as error:
-            raise InputError(f"decoded images cannot be kept in {cache.parent} ({error.strerror}): "
-                             "type data.cache_dir=/path/with/space") from error
+            raise InputError(
+                f"decoded images cannot be kept in {cache.parent} ({error.strerror}): "
+                "type data.cache_dir=/path/with/space"
+            ) from error
     # a private mapping: pages are read when touched, and writing to the tensor never reaches the file
     return torch.from_file(str(cache), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
 
@@ -106,7 +118,7 @@ def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.
     decode = partial(_decode, channels=channels, size=size)
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(files), unit="image") as bar:
         for start in range(0, len(files), BLOCK):
-            for image in pool.map(decode, files[start:start + BLOCK]):
+            for image in pool.map(decode, files[start : start + BLOCK]):
                 yield image
                 bar.update()
 

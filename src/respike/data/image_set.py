@@ -35,11 +35,15 @@ class ImageSet:
             if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or len(labels) == 0:
                 raise InputError(f"{self.name}: {part} labels are {_form(labels)}, int64 ({len(images)},) is needed")
             if labels.min() < 0 or labels.max() >= len(self.classes):
-                raise InputError(f"{self.name}: {part} labels reach from {labels.min()} to {labels.max()}, "
-                                 f"0 to {len(self.classes) - 1} is needed")
+                raise InputError(
+                    f"{self.name}: {part} labels reach from {labels.min()} to {labels.max()}, "
+                    f"0 to {len(self.classes) - 1} is needed"
+                )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise InputError(f"{self.name}: training images are {_form(self.train_images)}, "
-                             f"test images {_form(self.test_images)}: both must have one (C, H, W)")
+            raise InputError(
+                f"{self.name}: training images are {_form(self.train_images)}, "
+                f"test images {_form(self.test_images)}: both must have one (C, H, W)"
+            )
 
     @cached_property
     def sha256(self) -> str:

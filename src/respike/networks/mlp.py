@@ -67,7 +67,9 @@ class MLP(nn.Sequential):
 
     def __init__(self, sizes: Sequence[int], dropout: float = 0.0, bias: bool = False, output_relu: str = "masked"):
         if len(sizes) < 2 or min(sizes) < 1:
-            raise InputError(f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]")
+            raise InputError(
+                f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]"
+            )
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
             layers += [nn.Linear(n_in, n_out, bias=bias), nn.ReLU()]

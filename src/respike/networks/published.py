@@ -21,7 +21,9 @@ SOURCE = "the authors publish theirs in github.com/dannyneil/spiking_relu_conver
 def _read(path: str | Path | None) -> dict[str, Any]:
     """The variables of a .mat file by name. Raises InputError where there is no such file or it is not one."""
     if path is None or not Path(path).is_file():
-        raise InputError(f"model.path={path or 'null'}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})")
+        raise InputError(
+            f"model.path={path or 'null'}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})"
+        )
     try:
         return scipy.io.loadmat(path, struct_as_record=False)
     except Exception as error:  # scipy raises a different error for each way in which a file can be broken
@@ -32,7 +34,9 @@ def _field(struct: Any, name: str, path: str | Path) -> np.ndarray:
     """A field of a MATLAB struct; scipy holds a struct in a 1x1 array."""
     struct = struct[0, 0] if isinstance(struct, np.ndarray) else struct
     if name not in getattr(struct, "_fieldnames", ()):
-        raise InputError(f"model.path={path}: a struct without the field {name}, so not a network of the authors ({SOURCE})")
+        raise InputError(
+            f"model.path={path}: a struct without the field {name}, so not a network of the authors ({SOURCE})"
+        )
     return getattr(struct, name)
 
 
@@ -59,8 +63,12 @@ def load_fc(path: str | Path | None, output_relu: str = "masked") -> MLP:
         weights = [variables[f"W{number}"] for number in numbers]
         dropout = variables.get("drop", 0.0)
     if not weights or any(a.shape[0] != b.shape[1] for a, b in zip(weights[:-1], weights[1:], strict=True)):
-        raise InputError(f"model.path={path}: found {_names(variables)}; a chain of matrices W1, W2, ... or a struct nn with W is needed")
-    net = MLP([weights[0].shape[1], *(w.shape[0] for w in weights)], float(np.squeeze(dropout)), output_relu=output_relu)
+        raise InputError(
+            f"model.path={path}: found {_names(variables)}; a chain of matrices W1, W2, ... or a struct nn with W is needed"
+        )
+    net = MLP(
+        [weights[0].shape[1], *(w.shape[0] for w in weights)], float(np.squeeze(dropout)), output_relu=output_relu
+    )
     layers = [module for module in net if isinstance(module, nn.Linear)]
     for layer, w in zip(layers, weights, strict=True):
         layer.weight.data = _tensor(w)

@@ -68,7 +68,9 @@ class Rate:
 
     def __post_init__(self) -> None:
         if not self.max_rate > 0:
-            raise InputError(f"encode.max_rate={self.max_rate}: a rate in Hz above 0 is needed, as in encode.max_rate=1000")
+            raise InputError(
+                f"encode.max_rate={self.max_rate}: a rate in Hz above 0 is needed, as in encode.max_rate=1000"
+            )
 
     def largest_probability(self, dt: float) -> float:
         """Spike probability of pixel 1 in one step of dt seconds; above 1 the brightest inputs saturate."""

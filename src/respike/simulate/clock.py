@@ -48,7 +48,10 @@ def simulate(
     program = chosen.compile(snn, images.shape[1:])
     size = chunk or _chunk_size(program, chosen.steps)
     parts = []
-    with torch.inference_mode(), tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar:
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
+    ):
         for part, numbers in zip(images.split(size), index.split(size), strict=True):
             parts.append(_simulate_chunk(program, chosen, part, numbers))
             bar.update(len(part))

@@ -106,7 +106,8 @@ class Tally:
             times_ms=self.settings.times_ms,
             spikes=self.spikes,
             synops=self.synops,
-            neurons={"input": self.program.input_shape.numel()} | {layer.name: layer.shape.numel() for layer in self.program.layers},
+            neurons={"input": self.program.input_shape.numel()}
+            | {layer.name: layer.shape.numel() for layer in self.program.layers},
             dt=self.settings.dt,
             ann_macs=self.program.macs(),
             analog_macs=self.program.macs("input") if self.settings.encode.analog else 0,

@@ -12,7 +12,8 @@ from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.neurons.encode import Rate
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.program import Program, compile_float, compile_grid
+from respike.simulate.grid import compile_grid
+from respike.simulate.program import Program, compile_float
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Settings:
         if not self.threshold > 0:
             raise InputError(f"simulate.threshold={self.threshold}: must be above 0, as in simulate.threshold=1")
         if not self.dt > 0:
-            raise InputError(f"simulate.dt={self.dt}: a time step in seconds above 0 is needed, as in simulate.dt=0.001")
+            raise InputError(
+                f"simulate.dt={self.dt}: a time step in seconds above 0 is needed, as in simulate.dt=0.001"
+            )
         if not self.duration >= self.dt:
             raise InputError(
                 f"simulate.duration={self.duration} is shorter than one step of {self.dt} s; as in simulate.duration=0.04"
@@ -84,7 +87,9 @@ class Settings:
     def encoded(self, program: Program, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
         """Input of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        return program.input_values(self.encode(images, index.to(images.device), steps.to(images.device), self.dt, self.seed))
+        return program.input_values(
+            self.encode(images, index.to(images.device), steps.to(images.device), self.dt, self.seed)
+        )
 
     def warn_if_saturating(self) -> None:
         """Say so where the brightest pixels should spike more often than once per step."""
