@@ -77,7 +77,7 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
         head = f"[{number}/{len(preset.rows)}] {row.name}"
         if row.get("needs") and not Path(row.needs).is_file():
             skipped[row.name] = (
-                f"needs {Path(row.needs).name} of the authors beside the data sets: get it from their repository, dannyneil/spiking_relu_conversion"
+                f"needs the authors' {Path(row.needs).name} in {Path(row.needs).parent} (dannyneil/spiking_relu_conversion)"
             )
             print(f"{head}: skipped, {skipped[row.name]}", flush=True)
             continue

@@ -90,7 +90,7 @@ def _weights(
 
 
 def explain(error: BaseException) -> str | None:
-    """The one line of the InputError (or Lightning's own) behind an error, or None: then it is a bug and deserves its traceback."""
+    """The line of the InputError (or Lightning's own) behind an error; None for a bug, which deserves its traceback."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, InputError | MisconfigurationException):

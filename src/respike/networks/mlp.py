@@ -1,6 +1,7 @@
 """Fully-connected ReLU networks."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class MLP(nn.Sequential):
                 f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]"
             )
         layers: list[nn.Module] = [nn.Flatten()]
-        for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for n_in, n_out in pairwise(sizes[:-1]):
             layers += [nn.Linear(n_in, n_out, bias=bias), nn.ReLU()]
             if dropout:
                 layers.append(MaskDropout(dropout))

@@ -4,6 +4,7 @@ In MATLAB an image is column-major, that is transposed here, and `convn` flips i
 flipped on both axes. Feature maps are flattened column-major, map after map, which is row-major on the transposed map.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def load_fc(path: str | Path | None, output_relu: str = "masked") -> MLP:
         numbers = sorted(int(name[1:]) for name in variables if name[0] == "W" and name[1:].isdigit())
         weights = [variables[f"W{number}"] for number in numbers]
         dropout = variables.get("drop", 0.0)
-    if not weights or any(a.shape[0] != b.shape[1] for a, b in zip(weights[:-1], weights[1:], strict=True)):
+    if not weights or any(a.shape[0] != b.shape[1] for a, b in pairwise(weights)):
         raise InputError(
             f"model.path={path}: found {_names(variables)}; a chain of matrices W1, W2, ... or a struct nn with W is needed"
         )

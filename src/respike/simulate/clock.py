@@ -35,7 +35,7 @@ def simulate(
 
     images: (B, C, H, W) in [0, 1], or uint8 pixels. index: image numbers (B,) which, with the seed, decide the random
     spikes (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spikes and potentials are kept whole.
-    progress: a bar on a terminal. settings: see `Settings` for each keyword (encode, threshold, dt, duration, t_ref, reset, start, weight_bits, ...).
+    progress: a bar on a terminal. settings: keywords of `Settings` (encode, threshold, dt, duration, weight_bits, ...).
     Raises InputError for settings or networks that cannot be simulated.
     """
     chosen = Settings(**settings)
