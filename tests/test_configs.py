@@ -94,7 +94,12 @@ def test_the_diehl_protocols_are_pinned(tmp_path):
     assert (fc.convert.convention, fc.convert.output_layer, fc.encode.max_rate) == ("authors_code", True, 1000)
     assert (cnn.convert.convention, cnn.convert.output_layer, cnn.encode.max_rate) == ("authors_code", False, 1000)
     assert not fc.simulate.start_at_zero and cnn.simulate.start_at_zero and cnn.simulate.drop_first_output
-    assert (fc.trainer.max_epochs, fc.data.batch_size, fc.lit.optimizer.momentum, fc.model.dropout) == (15, 100, 0.5, 0.5)
+    assert (fc.trainer.max_epochs, fc.data.batch_size, fc.lit.optimizer.momentum, fc.model.dropout) == (
+        15,
+        100,
+        0.5,
+        0.5,
+    )
     assert (cnn.trainer.max_epochs, cnn.data.batch_size, cnn.lit.optimizer.momentum) == (5, 50, 0.0)
     assert composed(tmp_path, "experiment=diehl_fc_raw").encode.max_rate == 200
     assert composed(tmp_path, "experiment=diehl_cnn_raw").encode.max_rate == 400

@@ -11,7 +11,13 @@ import wandb_file
 
 from respike.train import main
 
-SMALL = ("+data.dataset.download=false", "data.train_size=3900", "data.test_size=60", "trainer.max_epochs=2", "data.batch_size=20")
+SMALL = (
+    "+data.dataset.download=false",
+    "data.train_size=3900",
+    "data.test_size=60",
+    "trainer.max_epochs=2",
+    "data.batch_size=20",
+)
 
 
 def run(folder, *overrides, expect=0):
@@ -38,7 +44,15 @@ def read(folder):
 
 def test_a_run_leaves_its_files_and_they_agree(finished):
     files = {path.name for path in (finished / "run").iterdir()}
-    assert files >= {"config.yaml", "metrics.json", "curves.csv", "provenance.json", "checkpoints", "figures", "training.csv"}
+    assert files >= {
+        "config.yaml",
+        "metrics.json",
+        "curves.csv",
+        "provenance.json",
+        "checkpoints",
+        "figures",
+        "training.csv",
+    }
     metrics = read(finished)
     with (finished / "run" / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -65,7 +79,9 @@ def test_it_learns_and_the_spiking_network_follows_and_the_run_says_it_is_reduce
 
 def test_the_offline_wandb_run_holds_curves_summary_figures_and_networks(finished):
     records = wandb_file.records(finished / "run")
-    kinds = {kind: [r for r in records if r.WhichOneof("record_type") == kind] for kind in ("history", "metric", "config")}
+    kinds = {
+        kind: [r for r in records if r.WhichOneof("record_type") == kind] for kind in ("history", "metric", "config")
+    }
     steps = {r.metric.name: r.metric.step_metric for r in kinds["metric"]}
     assert {steps[f"sim/{name}"] for name in ("acc", "agreement", "spikes_per_image")} == {"sim/step"}
     logged = [{wandb_file.key(item): item.value_json for item in r.history.item} for r in kinds["history"]]

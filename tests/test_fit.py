@@ -34,13 +34,26 @@ def parts(tmp_path, epochs=4, callbacks=()):
     module = ReLUModule(net, half_squared_error, optimizer, seed=3)
     data = ImageDataModule(image_set, root="", batch_size=7, seed=1)
     trainer = pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, callbacks=list(callbacks),
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=list(callbacks),
     )
-    cfg = OmegaConf.create({
-        "data": {"root": "x", "batch_size": 7}, "model": {}, "lit": {"seed": 3}, "trainer": {"max_epochs": epochs},
-        "seed": 3, "paths": {"stages": str(tmp_path / "stages")}, "simulate": {"threshold": 1},
-    })
+    cfg = OmegaConf.create(
+        {
+            "data": {"root": "x", "batch_size": 7},
+            "model": {},
+            "lit": {"seed": 3},
+            "trainer": {"max_epochs": epochs},
+            "seed": 3,
+            "paths": {"stages": str(tmp_path / "stages")},
+            "simulate": {"threshold": 1},
+        }
+    )
     return cfg, trainer, module, data
 
 

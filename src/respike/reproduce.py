@@ -77,7 +77,7 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
         head = f"[{number}/{len(preset.rows)}] {row.name}"
         if row.get("needs") and not Path(row.needs).is_file():
             skipped[row.name] = (
-                f"needs the authors' {Path(row.needs).name} in {Path(row.needs).parent} (dannyneil/spiking_relu_conversion)"
+                f"needs {Path(row.needs).name} of dannyneil/spiking_relu_conversion in the data folder's diehl2015"
             )
             print(f"{head}: skipped, {skipped[row.name]}", flush=True)
             continue

@@ -17,7 +17,9 @@ TAPS = {"first": "relu1", "second": "relu2", "output": "linear3"}
 def case():
     """A graph, 30 images and the values of its tapped nodes, float64."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 20)).double()
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 20)
+    ).double()
     graph, images = read_graph(net), torch.rand(30, 1, 2, 3).double()
     values = graph.run(images)
     return graph, images, {layer: values[node].detach() for layer, node in TAPS.items()}
@@ -56,12 +58,16 @@ def test_a_percentile_lies_within_a_bin_of_the_quantile(case, q, zeros):
 @pytest.mark.parametrize("zeros", [True, False])
 def test_the_whole_quantile_is_the_maximum(case, zeros):
     graph, images, _ = case
-    assert percentile_scale(1.0, zeros)(graph, TAPS, images) == pytest.approx(max_scale(graph, TAPS, images), rel=1 / BINS)
+    assert percentile_scale(1.0, zeros)(graph, TAPS, images) == pytest.approx(
+        max_scale(graph, TAPS, images), rel=1 / BINS
+    )
 
 
 def test_a_percentile_rises_with_q_and_with_leaving_out_silence(case):
     graph, images, _ = case
-    scales = {(q, zeros): percentile_scale(q, zeros)(graph, TAPS, images) for q in (0.6, 0.9, 0.99) for zeros in (True, False)}
+    scales = {
+        (q, zeros): percentile_scale(q, zeros)(graph, TAPS, images) for q in (0.6, 0.9, 0.99) for zeros in (True, False)
+    }
     for layer in TAPS:
         for zeros in (True, False):
             assert scales[0.6, zeros][layer] < scales[0.9, zeros][layer] < scales[0.99, zeros][layer]

@@ -63,7 +63,9 @@ def test_activations_times_scales_are_the_networks_own(draw_net, relu_values, wi
             if name != "input":
                 torch.testing.assert_close(value * snn.scales[name], before[name], **CLOSE)
         assert all(
-            snn.scales[name] == snn.scales[layer.sources[0]] for name, layer in snn.layers.items() if layer.kind == "pool"
+            snn.scales[name] == snn.scales[layer.sources[0]]
+            for name, layer in snn.layers.items()
+            if layer.kind == "pool"
         )
 
 
@@ -145,7 +147,10 @@ def test_after_model_normalization_no_input_drives_any_neuron_above_1(draw_net, 
         net, images = draw_net(wiring, seed, bias)
         snn = model_norm(net, strong=strong)
         shape, random = (200, *images.shape[1:]), torch.Generator().manual_seed(seed)
-        dense, binary = torch.rand(shape, generator=random).double(), torch.rand(shape, generator=random).gt(0.5).double()
+        dense, binary = (
+            torch.rand(shape, generator=random).double(),
+            torch.rand(shape, generator=random).gt(0.5).double(),
+        )
         for given in (images, dense, binary, torch.ones_like(images)):
             assert max(float(value.max()) for value in relu_values(snn, given).values()) <= 1 + 1e-12
 
@@ -163,7 +168,9 @@ def test_the_bound_of_model_normalization_is_reached(relu_values, bias):
 
 def test_weak_model_normalization_leaves_layers_alone_that_cannot_exceed_1():
     net = MLP([4, 3, 2]).double()
-    net[1].weight.data = torch.tensor([[0.125, 0.25, -5, 0.125]] * 3, dtype=torch.float64)  # positive weights sum to 1/2
+    net[1].weight.data = torch.tensor(
+        [[0.125, 0.25, -5, 0.125]] * 3, dtype=torch.float64
+    )  # positive weights sum to 1/2
     net[3].weight.data = torch.tensor([[1, 3, -1]] * 2, dtype=torch.float64)  # and to 4
     assert list(model_norm(net, strong=False).factors.values()) == [1, 4]
     assert list(model_norm(net).factors.values()) == [0.5, 4]

@@ -17,7 +17,9 @@ CONVERSIONS = {"none": no_norm, "data": data_norm, "model": model_norm, "percent
 
 @pytest.mark.parametrize("spiking_pools", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_with_relus_for_neurons_it_computes_the_network(draw_net, relu_values, relu_outputs, wiring, bias, spiking_pools):
+def test_with_relus_for_neurons_it_computes_the_network(
+    draw_net, relu_values, relu_outputs, wiring, bias, spiking_pools
+):
     for seed in range(3):
         net, images = draw_net(wiring, seed, bias)
         snn = no_norm(net, spiking_pools=spiking_pools)
@@ -142,7 +144,9 @@ def test_folding_the_authors_dropout_keeps_the_function_at_test(relu_values, bia
     torch.manual_seed(1)
     net, images = MLP([6, 9, 8, 4], dropout=0.25, bias=bias).double(), torch.rand(9, 1, 2, 3).double()
     snn = CONVERSIONS[conversion](net, images)
-    torch.testing.assert_close(relu_values(snn, images)[snn.output] * snn.scales[snn.output], net.eval()(images), **CLOSE)
+    torch.testing.assert_close(
+        relu_values(snn, images)[snn.output] * snn.scales[snn.output], net.eval()(images), **CLOSE
+    )
 
 
 def test_without_folding_the_weights_stay_the_networks_own(relu_values):
@@ -192,16 +196,28 @@ def test_a_layer_may_have_any_name(name):
 
 REFUSED = {
     "max-pool": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2)), "'maxpool1' is a max-pool.*AvgPool2d"),
-    "functional max-pool": (Branches(lambda net, x: net.conv2(F.max_pool2d(x, 2))), "'maxpool1' is a max-pool.*AvgPool2d"),
-    "softmax inside": (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 2)), "softmax 'softmax1'"),
+    "functional max-pool": (
+        Branches(lambda net, x: net.conv2(F.max_pool2d(x, 2))),
+        "'maxpool1' is a max-pool.*AvgPool2d",
+    ),
+    "softmax inside": (
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 2)),
+        "softmax 'softmax1'",
+    ),
     "functional softmax inside": (Branches(lambda net, x: net.conv2(F.softmax(x, dim=1))), "softmax 'softmax1'"),
-    "no ReLU between": (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)), "two weighted layers.*'linear2'"),
+    "no ReLU between": (
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)),
+        "two weighted layers.*'linear2'",
+    ),
     "pool between": (
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3), nn.ReLU()),
         "two weighted layers.*'conv2'",
     ),
     "batch norm first": (nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.ReLU()), "batch norm 'batchnorm1'"),
-    "batch norm behind a ReLU": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)), "batch norm 'batchnorm1'"),
+    "batch norm behind a ReLU": (
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)),
+        "batch norm 'batchnorm1'",
+    ),
     "no weights": (nn.Sequential(nn.AvgPool2d(2), nn.ReLU()), "nothing to convert"),
 }
 

@@ -15,6 +15,7 @@ TRAIN, TEST = 103, 27
 
 def numbered_set(root, reduced=None):
     """Every image carries its own number in its first pixel; test images count from 128."""
+
     def images(numbers):
         return numbers.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 2, 3)
 
@@ -65,8 +66,10 @@ def test_order_is_a_function_of_seed_and_epoch_only():
 
 def test_the_seed_orders_the_same_images_differently():
     everything = numbered_set("here")
-    orders = [ShuffledBatches(everything.train_images, everything.train_labels, torch.arange(TRAIN), 10, seed, None)
-              for seed in (0, 1)]
+    orders = [
+        ShuffledBatches(everything.train_images, everything.train_labels, torch.arange(TRAIN), 10, seed, None)
+        for seed in (0, 1)
+    ]
     assert served(orders[0].loader()) != served(orders[1].loader())
 
 
@@ -151,13 +154,19 @@ def test_without_validation_there_is_nothing_to_validate():
     assert data.val_dataloader() == [] and list(data.batches("val", 10)) == [] and len(data.labels("val")) == 0
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"batch_size": 0}, "data.batch_size=0"), ({"batch_size": 2.5}, "data.batch_size=2.5"),
-    ({"eval_batch_size": -1}, "data.eval_batch_size=-1"), ({"val_size": -1}, "data.val_size=-1"),
-    ({"val_size": TRAIN}, "data.val_size=103.*at most data.val_size=102"), ({"train_size": 0}, "data.train_size=0"),
-    ({"train_size": 84, "val_size": 20}, "data.train_size=84: 1 to 83"),
-    ({"test_size": 28}, "data.test_size=28: 1 to 27"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"batch_size": 0}, "data.batch_size=0"),
+        ({"batch_size": 2.5}, "data.batch_size=2.5"),
+        ({"eval_batch_size": -1}, "data.eval_batch_size=-1"),
+        ({"val_size": -1}, "data.val_size=-1"),
+        ({"val_size": TRAIN}, "data.val_size=103.*at most data.val_size=102"),
+        ({"train_size": 0}, "data.train_size=0"),
+        ({"train_size": 84, "val_size": 20}, "data.train_size=84: 1 to 83"),
+        ({"test_size": 28}, "data.test_size=28: 1 to 27"),
+    ],
+)
 def test_sizes_that_cannot_be_are_refused(arguments, words):
     with pytest.raises(InputError, match=words) as caught:
         module(**arguments).setup()

@@ -48,8 +48,16 @@ class Recorder(pl.LightningModule):
 
 
 def trainer(folder, epochs, **arguments):
-    return pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False,
-                      enable_model_summary=False, enable_checkpointing=False, default_root_dir=folder, **arguments)
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        **arguments,
+    )
 
 
 @pytest.mark.filterwarnings("error:.*workers")

@@ -39,8 +39,9 @@ def subset(tmp_path_factory):
         return mnist(empty, download=False)
 
 
-@pytest.mark.parametrize(("load", "folder", "name"), [(mnist, "MNIST", "MNIST"),
-                                                      (fashion_mnist, "FashionMNIST", "Fashion-MNIST")])
+@pytest.mark.parametrize(
+    ("load", "folder", "name"), [(mnist, "MNIST", "MNIST"), (fashion_mnist, "FashionMNIST", "Fashion-MNIST")]
+)
 def test_a_local_folder_is_read_as_it_is(tmp_path, write_idx, load, folder, name):
     arrays = list(write_idx(tmp_path, folder).values())
     images = load(tmp_path)
@@ -69,21 +70,34 @@ def damage(raw, kind):
     """Spoil one file below `raw` in the way named; returns that file."""
     file = raw / ("t10k-labels-idx1-ubyte" if "labels" in kind else "train-images-idx3-ubyte")
     content = file.read_bytes()
-    file.write_bytes({
-        "truncated": content[:-100],
-        "too long": content + b"tail",
-        "empty": b"",
-        "header only": content[:16],
-        "wrong magic": b"\x1f\x8b\x08\x08" + content[4:],
-        "images of two dimensions": struct.pack(">3I", 0x802, 20, 784) + content[16:],
-        "truncated labels": content[:-1],
-        "too few labels": struct.pack(">2I", 0x801, 9) + content[8:-1],
-    }[kind])
+    file.write_bytes(
+        {
+            "truncated": content[:-100],
+            "too long": content + b"tail",
+            "empty": b"",
+            "header only": content[:16],
+            "wrong magic": b"\x1f\x8b\x08\x08" + content[4:],
+            "images of two dimensions": struct.pack(">3I", 0x802, 20, 784) + content[16:],
+            "truncated labels": content[:-1],
+            "too few labels": struct.pack(">2I", 0x801, 9) + content[8:-1],
+        }[kind]
+    )
     return file
 
 
-@pytest.mark.parametrize("kind", ["truncated", "too long", "empty", "header only", "wrong magic",
-                                  "images of two dimensions", "truncated labels", "too few labels"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "truncated",
+        "too long",
+        "empty",
+        "header only",
+        "wrong magic",
+        "images of two dimensions",
+        "truncated labels",
+        "too few labels",
+    ],
+)
 def test_a_damaged_file_is_named_in_one_line(tmp_path, write_idx, kind):
     write_idx(tmp_path)
     file = damage(tmp_path / "MNIST" / "raw", kind)
@@ -147,14 +161,17 @@ def test_sha256_is_of_content_and_shape_only():
     assert tiny().sha256 == tiny(train_images=spread).sha256
 
 
-@pytest.mark.parametrize("changed", [
-    {"train_images": torch.zeros(4, 1, 2, 2)},
-    {"test_images": torch.zeros(2, 2, 2, dtype=torch.uint8)},
-    {"train_labels": torch.tensor([0, 1])},
-    {"train_labels": torch.tensor([0, 1, 0, 1], dtype=torch.int32)},
-    {"test_labels": torch.tensor([0, 2])},
-    {"test_images": torch.zeros(2, 3, 2, 2, dtype=torch.uint8)},
-])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train_images": torch.zeros(4, 1, 2, 2)},
+        {"test_images": torch.zeros(2, 2, 2, dtype=torch.uint8)},
+        {"train_labels": torch.tensor([0, 1])},
+        {"train_labels": torch.tensor([0, 1, 0, 1], dtype=torch.int32)},
+        {"test_labels": torch.tensor([0, 2])},
+        {"test_images": torch.zeros(2, 3, 2, 2, dtype=torch.uint8)},
+    ],
+)
 def test_arrays_that_do_not_fit_are_refused(changed):
     with pytest.raises(InputError, match="tiny"):
         tiny(**changed)

@@ -35,7 +35,9 @@ def pooled(maps, pool, stride):
     return np.stack(means, axis=1).reshape(len(maps), rows, columns)
 
 
-@pytest.mark.parametrize(("shape", "pool", "stride"), [((1, 28, 28), 2, None), ((2, 25, 28), 3, None), ((1, 16, 17), 2, 1)])
+@pytest.mark.parametrize(
+    ("shape", "pool", "stride"), [((1, 28, 28), 2, None), ((2, 25, 28), 3, None), ((1, 16, 17), 2, 1)]
+)
 @pytest.mark.parametrize("output_relu", ["masked", "none"])
 def test_it_computes_convolutions_relus_and_means(shape, pool, stride, output_relu):
     torch.manual_seed(0)
@@ -48,7 +50,9 @@ def test_it_computes_convolutions_relus_and_means(shape, pool, stride, output_re
             sums = [sum(correlate2d(m, k, "valid") for m, k in zip(maps, row, strict=True)) for row in kernel]
             maps = pooled(np.stack(sums).clip(min=0), pool, stride or pool)
         output = matrix @ maps.ravel()
-        np.testing.assert_allclose(ours, output.clip(min=0) if output_relu == "masked" else output, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            ours, output.clip(min=0) if output_relu == "masked" else output, rtol=1e-10, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("side", [4, 9, 15])

@@ -74,7 +74,10 @@ def matlab_cnn(cnn, image):
     for layer in cnn["layers"][0]:
         if layer["type"] == "c":
             k, b = layer["k"], layer["b"]
-            sums = [sum(convolve2d(m, k[0, i][0, j], "valid") for i, m in enumerate(maps)) + b[0, j] for j in range(b.shape[1])]
+            sums = [
+                sum(convolve2d(m, k[0, i][0, j], "valid") for i, m in enumerate(maps)) + b[0, j]
+                for j in range(b.shape[1])
+            ]
             maps = [np.maximum(s, 0) for s in sums]
         elif layer["type"] == "s":
             n = layer["scale"]

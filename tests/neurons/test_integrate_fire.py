@@ -52,7 +52,9 @@ def test_blocked_steps_lengthen_every_interval_of_a_hard_reset(blocked):
         counts = IntegrateFire(threshold=q, blocked_steps=blocked).scan(integers(numerators), STEPS).cumsum(0)
         for p, count in zip(numerators, counts.T.tolist(), strict=True):
             charging = ceil_div(q, p)
-            assert count == [0 if charging > T else 1 + (T - charging) // (blocked + charging) for T in range(1, STEPS + 1)]
+            assert count == [
+                0 if charging > T else 1 + (T - charging) // (blocked + charging) for T in range(1, STEPS + 1)
+            ]
 
 
 @pytest.mark.parametrize("blocked", [1, 2, 5])
@@ -70,7 +72,9 @@ def test_a_strong_drive_fires_as_soon_as_the_refractory_period_allows(reset, blo
     st.sampled_from(["zero", "subtract"]),
 )
 def test_no_two_spikes_lie_closer_than_the_refractory_period(drive, threshold, blocked, reset):
-    spikes = IntegrateFire(threshold=threshold, reset=reset, blocked_steps=blocked).scan(integers(*drive)[:, None], len(drive))
+    spikes = IntegrateFire(threshold=threshold, reset=reset, blocked_steps=blocked).scan(
+        integers(*drive)[:, None], len(drive)
+    )
     assert (spikes.nonzero()[:, 0].diff() > blocked).all()
 
 
@@ -104,7 +108,9 @@ def test_it_fires_exactly_where_the_charged_potential_reaches_the_threshold(driv
         assert before == int(charged) - int(spikes) * (int(charged) if reset == "zero" else threshold)
 
 
-@given(st.lists(st.integers(-20, 20), min_size=1, max_size=30), st.integers(1, 15), st.sampled_from(["zero", "subtract"]))
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=30), st.integers(1, 15), st.sampled_from(["zero", "subtract"])
+)
 def test_only_the_ratio_of_drive_and_threshold_counts(drive, threshold, reset):
     drives = integers(*drive)[:, None]
     spikes = IntegrateFire(threshold, reset).scan(drives, len(drive))
