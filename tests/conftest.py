@@ -13,6 +13,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread costs more than it brings
+
 settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("repeatable")
 
