@@ -22,7 +22,12 @@ SMALL = (
 
 def run(folder, *overrides, expect=0):
     """`python -m respike.train` in `folder`, its run in folder/run; returns what it wrote to stderr."""
-    environment = os.environ | {"DATA_DIR": str(folder / "none"), "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "DATA_DIR": str(folder / "none"),
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "respike.train", f"hydra.run.dir={folder / 'run'}", *overrides],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=300,

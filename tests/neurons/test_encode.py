@@ -50,6 +50,14 @@ def test_black_never_spikes_and_certainty_always_does():
     assert spikes.float().mean((0, 1)).tolist() == [0, 1, 1]
 
 
+def test_the_lowest_draw_is_no_spike_of_black_and_the_highest_is_one_of_certainty():
+    """Found by search: of 2^24 levels, level 0 falls on pixel 19 of 784 of image 95 at step 99, the top on another."""
+    for image, step, pixel, level, value in ((95, 99, 19, 0, 0.0), (223, 83, 558, LEVELS - 1, 1.0)):
+        index, at = torch.tensor([image]), torch.tensor([step])
+        assert int(uniform24(index, at, 784, seed=0)[0, 0, pixel]) == level
+        assert bool(Rate(1000.0)(torch.full((1, 784), value), index, at, DT, 0)[0, 0, pixel]) == value
+
+
 @given(st.integers(-(2**40), 2**40), st.lists(st.integers(0, 70_000), min_size=2, max_size=6, unique=True), st.data())
 def test_spikes_do_not_depend_on_how_the_work_is_cut(seed, numbers, data):
     index, pixels = torch.tensor(numbers), torch.rand(len(numbers), 1, 3, 4, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,96 @@
+"""Shapes, fan-outs and multiply-accumulates, counted edge by edge."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from respike.convert import no_norm
+from respike.errors import InputError
+from respike.networks.diehl_cnn import DiehlCNN
+from respike.networks.mlp import MLP
+from respike.neurons.integrate_fire import IntegrateFire
+from respike.simulate.program import compile_float
+
+
+def window(size, kernel, stride, padding):
+    """For each output position, the input positions its window covers."""
+    count = (size + 2 * padding - kernel) // stride + 1
+    return [
+        [p for p in range(o * stride - padding, o * stride - padding + kernel) if 0 <= p < size] for o in range(count)
+    ]
+
+
+def edges_per_pixel(shape, kernel, stride, padding, maps):
+    """How many output neurons each input neuron (C, H, W) reaches, counted one by one."""
+    edges = torch.zeros(shape, dtype=torch.int64)
+    rows, columns = (window(size, kernel, stride, padding) for size in shape[1:])
+    for ys, xs in itertools.product(rows, columns):
+        for y, x in itertools.product(ys, xs):
+            edges[:, y, x] += maps
+    return edges
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (3, 2, 1), (2, 3, 0), (4, 3, 2), (1, 2, 0)])
+def test_fan_outs_count_every_edge_of_a_convolution(kernel, stride, padding):
+    net = nn.Sequential(nn.Conv2d(2, 3, kernel, stride, padding), nn.ReLU())
+    program = compile_float(no_norm(net), torch.Size((2, 7, 9)), IntegrateFire())
+    expected = edges_per_pixel((2, 7, 9), kernel, stride, padding, 3)
+    assert torch.equal(program.layers[0].fan_outs[0], expected)
+    assert program.macs() == int(expected.sum())
+
+
+def test_fan_outs_of_pools_linear_layers_and_groups():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(24, 5))
+    conv, pool, linear = compile_float(no_norm(net), torch.Size((2, 7, 9)), IntegrateFire()).layers
+    assert torch.equal(conv.fan_outs[0], edges_per_pixel((2, 7, 9), 3, 1, 0, 2))
+    expected = edges_per_pixel((4, 5, 7), 2, 2, 0, 1)
+    assert torch.equal(pool.fan_outs[0], expected) and (expected[:, 4] == 0).all()
+    assert torch.equal(linear.fan_outs[0], torch.full((4, 2, 3), 5))
+
+
+@pytest.mark.parametrize("spiking_pools", [True, False])
+def test_multiply_accumulates_are_those_of_the_relu_network(spiking_pools):
+    """12 maps of 24x24, 64 of 8x8 from 12, then 1024 x 10, whatever the pools become."""
+    snn = no_norm(DiehlCNN(), spiking_pools=spiking_pools)
+    program = compile_float(snn, torch.Size((1, 28, 28)), IntegrateFire())
+    first = 12 * 24 * 24 * 25
+    assert program.macs("input") == first
+    assert program.macs() == first + 64 * 8 * 8 * 12 * 25 + 1024 * 10
+
+
+def test_zero_weights_are_connections_too():
+    net = MLP([4, 3])
+    net[1].weight.data.zero_()
+    assert compile_float(no_norm(net), torch.Size((1, 2, 2)), IntegrateFire()).macs() == 12
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (3, 28, 28)])
+def test_images_that_do_not_fit_are_refused(shape):
+    with pytest.raises(InputError, match=rf"{shape[0]}, {shape[1]}, {shape[2]}"):
+        compile_float(no_norm(DiehlCNN()), torch.Size(shape), IntegrateFire())
+
+
+def test_adaptive_pools_with_unequal_windows_are_refused():
+    snn = no_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 3)))
+    with pytest.raises(InputError, match=r"adaptive pool.*unequal"):
+        compile_float(snn, torch.Size((1, 6, 6)), IntegrateFire())
+
+
+class Broadcast(nn.Module):
+    """One number per map is added to every pixel of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        return F.relu(x + self.pool(x))
+
+
+def test_branches_of_unlike_shapes_are_refused():
+    with pytest.raises(InputError, match=r"branches of shapes .*\(2, 4, 4\)"):
+        compile_float(no_norm(Broadcast()), torch.Size((1, 6, 6)), IntegrateFire())
