@@ -138,6 +138,27 @@ def test_branches_that_meet_keep_their_function(relu_values, join, conversion):
     torch.testing.assert_close(relu_values(snn, images)[snn.output] * snn.scales[snn.output], net(images), **CLOSE)
 
 
+def test_a_relu_in_place_whose_input_is_read_again_is_computed_or_refused(relu_values):
+    """The shortcut then carries the ReLU's output, not its input."""
+
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2, self.relu = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            x = self.conv1(x)
+            return self.conv2(self.relu(x)) + x
+
+    torch.manual_seed(0)
+    net, images = InPlace().double(), torch.rand(4, 1, 6, 6).double()
+    try:
+        snn = no_norm(net)
+    except InputError:
+        return
+    torch.testing.assert_close(relu_values(snn, images)[snn.output], net(images), **CLOSE)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_folding_the_authors_dropout_keeps_the_function_at_test(relu_values, bias, conversion):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from bisect import bisect_left
 
 import pytest
 import torch
@@ -154,13 +155,19 @@ def test_sums_that_could_leave_the_exact_integers_are_refused():
 def test_no_network_that_is_accepted_can_leave_the_exact_integers(draw_snn, wiring, spiking_pools, largest_current):
     """The most steps accepted, in powers of two, times the drive of spikes everywhere through weights of one sign."""
     snn, images = draw_snn(wiring, spiking_pools=spiking_pools)
-    for k in range(60):
+
+    def program(k):
+        return compile_grid(snn, images.shape[1:], IntegrateFire(), 16, 2**k, largest_current)
+
+    def refused(k):
         try:
-            program = compile_grid(snn, images.shape[1:], IntegrateFire(), 16, 2**k, largest_current)
+            return not program(k)
         except InputError:
-            break
-        steps = 2**k
-    assert k < 59
+            return True
+
+    first_refused = bisect_left(range(60), True, key=refused)
+    assert 0 < first_refused < 60
+    steps, program = 2 ** (first_refused - 1), program(first_refused - 1)
     values = {layer.name: torch.ones(1, *layer.shape, dtype=torch.float64) for layer in program.layers}
     values["input"] = (
         torch.ones(1, *images.shape[1:], dtype=torch.float64) * (program.input_grid or 1) * (largest_current or 1)

@@ -77,4 +77,5 @@ def test_an_input_that_can_does_not_warn(encode, dt):
     snn = no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        simulate(snn, torch.rand(2, 1, 2, 2), duration=0.002, encode=encode, dt=dt)
+        record = simulate(snn, torch.rand(2, 1, 2, 2), duration=0.002, encode=encode, dt=dt)
+    assert record.steps == 0.002 / dt

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.activations import max_scale, percentile_scale
-from respike.convert.rate_snn import RateSNN, SpikingLayer, build
+from respike.convert.rate_snn import RateSNN, SpikingLayer
+from respike.convert.rewire import build
 from respike.convert.tracing import read_graph
 from respike.errors import InputError, SilentLayer
 

@@ -91,10 +91,20 @@ class _Reader:
         self.count[kind] += 1
         words = [word for word in path.split(".") if word and not word.isdigit()]
         name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
-        taken = name in self.nodes or name == "input" or hasattr(nn.ModuleDict, name)
-        return f"{name}_{self.count[kind]}" if taken else name
+        free = name
+        while free in self.nodes or free == "input" or hasattr(nn.ModuleDict, free):
+            self.count[name] += 1
+            free = f"{name}_{self.count[name]}"
+        return free
 
     def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
+        in_place = kind == "relu" and (
+            getattr(module, "inplace", False) or True in (*fx_node.args, *fx_node.kwargs.values())
+        )
+        if in_place and len(inputs[0].users) > 1:
+            raise InputError(
+                f"ReLU '{path or fx_node}' changes in place a value that is read again; make it inplace=False"
+            )
         names = tuple(self.visit(node) for node in inputs)
         if kind == "identity":
             name = names[0]

@@ -4,6 +4,7 @@ T steps, B images, P pixels (any image shape). Random spikes are a function of (
 alone, drawn from a counter-based hash: the same image gives the same spikes however the work is cut.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +68,7 @@ class Rate:
     largest_current = None
 
     def __post_init__(self) -> None:
-        if not self.max_rate > 0:
+        if not 0 < self.max_rate < math.inf:
             raise InputError(
                 f"encode.max_rate={self.max_rate}: a rate in Hz above 0 is needed, as in encode.max_rate=1000"
             )
@@ -90,7 +91,7 @@ class Threshold:
     largest_current = None
 
     def __post_init__(self) -> None:
-        if not self.spike_threshold > 0:
+        if not 0 < self.spike_threshold < math.inf:
             raise InputError(
                 f"encode.spike_threshold={self.spike_threshold}: must be above 0, as in encode.spike_threshold=2.5"
             )
@@ -112,7 +113,7 @@ class Current:
     analog = True
 
     def __post_init__(self) -> None:
-        if not self.gain > 0:
+        if not 0 < self.gain < math.inf:
             raise InputError(f"encode.gain={self.gain}: must be above 0, as in encode.gain=1")
 
     @property

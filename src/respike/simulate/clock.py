@@ -45,6 +45,11 @@ def simulate(
         raise InputError("there is no image to simulate; give at least one")
     if len(index) != len(images):
         raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk={chunk}: a number of images from 1 up, or None for what fits")
+    missing = sorted(set(trace) - set(index.tolist()))
+    if missing:
+        raise InputError(f"trace={missing}: no such image numbers among those simulated")
     program = chosen.compile(snn, images.shape[1:])
     size = chunk or _chunk_size(program, chosen.steps)
     parts = []

@@ -99,6 +99,8 @@ class Tally:
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
         """The record of the chunk from its image numbers (B,) and the spikes of its output layer (T, B, C)."""
         counts = output.flatten(2).cumsum(0).int()  # (T, B, C)
+        if self.settings.drop_first_output:
+            self.synops[self.program.layers[-1].name][0] = 0
         return SpikeRecord(
             index=index.cpu(),
             predicted=predict(counts).cpu(),
