@@ -90,7 +90,8 @@ def test_any_conversion_and_any_input_coding_fit_any_experiment(tmp_path, conver
 
 
 def test_the_diehl_protocols_are_pinned(tmp_path):
-    fc, cnn = composed(tmp_path, "experiment=diehl_fc"), composed(tmp_path, "experiment=diehl_cnn")
+    fc = composed(tmp_path, "experiment=diehl_fc")
+    cnn = composed(tmp_path, "experiment=diehl_cnn", "recipe=authors")
     assert (fc.convert.convention, fc.convert.output_layer, fc.encode.max_rate) == ("authors_code", True, 1000)
     assert (cnn.convert.convention, cnn.convert.output_layer, cnn.encode.max_rate) == ("authors_code", False, 1000)
     assert not fc.simulate.start_at_zero and cnn.simulate.start_at_zero and cnn.simulate.drop_first_output

@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import wandb_file
+from hydra import compose, initialize_config_dir
 
-from respike.train import main
+from respike.networks.mlp import MLP
+from respike.train import CONF, main, train
 
 SMALL = (
     "+data.dataset.download=false",
@@ -120,6 +123,24 @@ def test_given_weights_are_converted_without_training(finished):
     assert "epochs" not in read(finished)["reduced"]
 
 
+def test_runs_of_one_process_are_runs_of_their_own_in_wandb(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    weights = ["train=false", f"ckpt_path={tmp_path / 'net.pt'}", *SMALL]
+    torch.save(MLP([784, 1200, 1200, 10], 0.5).state_dict(), tmp_path / "net.pt")
+    for name in ("a", "b"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            places = [f"paths.run={tmp_path / name}", f"paths.outputs={tmp_path}", f"name={name}"]
+            cfg = compose("config", overrides=["experiment=diehl_fc", "convert=none", *weights, *places])
+        train(cfg, ["encode.max_rate=1"])
+    for name in ("a", "b"):
+        artifacts = {
+            r.artifact.name for r in wandb_file.records(tmp_path / name) if r.WhichOneof("record_type") == "artifact"
+        }
+        assert artifacts == {f"{name}-ann", f"{name}-snn"}
+    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["changed"] == "encode.max_rate=1"
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -131,9 +152,11 @@ def test_given_weights_are_converted_without_training(finished):
         (["simulate.duration=0.0001"], "simulate.duration"),
         (["convert=percentile", "convert.q=1.5"], "convert.q=1.5"),
         (["train=false", "ckpt_path=/none.pt"], "ckpt_path=/none.pt"),
+        (["train=false"], "ckpt_path=FILE"),
+        (["model.sizes=[700,10]"], "(1, 28, 28)"),
         (["experiment=diehl_cnn_published"], "model.path="),
         (["data=fashion_mnist"], "data.root="),
-        (["model=own", "recipe=own", "model._target_=torch.nn.Tanh"], "'tanh'"),
+        (["model=own", "recipe=own", "model._target_=torch.nn.Tanh"], "10 classes"),
     ],
 )
 def test_bad_input_is_a_line_and_a_status(tmp_path, monkeypatch, capsys, overrides, words):

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from respike.data.datamodule import ImageDataModule
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
-from respike.fit import fit_key, fit_once, load_weights
+from respike.fit import check_fit, fit_key, fit_once, load_weights
 from respike.lit.losses import half_squared_error
 from respike.lit.relu import ReLUModule
 from respike.networks.mlp import MLP
-from respike.stages import once
+from respike.stages import once, stage_hash
 
 
 def image_set(root):
@@ -96,7 +96,7 @@ def test_an_equal_training_is_done_once_and_another_one_anew(tmp_path):
 def test_simulation_and_data_folder_do_not_change_the_key_but_everything_that_trains_does(tmp_path):
     cfg, _, module, data = parts(tmp_path)
     key = fit_key(cfg, data, module.net)
-    for path, value in (("simulate.threshold", 2), ("data.root", "elsewhere")):
+    for path, value in (("simulate.threshold", 2), ("data.root", "elsewhere"), ("data.test_size", 5)):
         changed = copy.deepcopy(cfg)
         OmegaConf.update(changed, path, value)
         assert fit_key(changed, data, module.net) == key
@@ -105,6 +105,16 @@ def test_simulation_and_data_folder_do_not_change_the_key_but_everything_that_tr
         OmegaConf.update(changed, path, value)
         assert fit_key(changed, data, module.net) != key
     assert fit_key(cfg, data, MLP([36, 21, 3])) != key
+    (tmp_path / "start.pt").write_bytes(b"weights")
+    assert fit_key(OmegaConf.merge(cfg, {"ckpt_path": str(tmp_path / "start.pt")}), data, module.net) != key
+    assert fit_key(OmegaConf.merge(cfg, {"trainer": {"limit_train_batches": 2}}), data, module.net) != key
+
+
+def test_a_stage_that_was_whole_but_not_renamed_is_adopted(tmp_path):
+    (tmp_path / f"{stage_hash({'a': 1})}.unfinished").mkdir()
+    (tmp_path / f"{stage_hash({'a': 1})}.unfinished" / "stage.json").write_text('{"seconds": 7}')
+    stage = once(tmp_path, {"a": 1}, lambda folder: pytest.fail("made again"))
+    assert stage.seconds == 7 and (stage.folder / "stage.json").is_file()
 
 
 def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
@@ -126,6 +136,23 @@ def test_missing_and_damaged_checkpoints_are_one_line(tmp_path, content):
     with pytest.raises(InputError, match=r"ckpt_path=.*net\.pt") as caught:
         load_weights(SimpleNamespace(net=MLP([4, 2])), file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path):
+    data = parts(tmp_path)[3]
+    check_fit(MLP([36, 3]), data)
+    with pytest.raises(InputError, match=r"\(1, 6, 6\)"):
+        check_fit(MLP([35, 3]), data)
+    with pytest.raises(InputError, match="3 classes"):
+        check_fit(MLP([36, 2]), data)
+
+
+def test_a_network_with_an_attribute_called_net_reloads(tmp_path):
+    own = torch.nn.Sequential()
+    own.net = MLP([4, 2])
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    load_weights(SimpleNamespace(net=own), tmp_path / "own.pt")
+    assert set(own.state_dict()) == {"net.1.weight"}
 
 
 def test_weights_load_from_plain_and_lightning_checkpoints_but_not_from_another_network(tmp_path):

@@ -1,8 +1,11 @@
 """The training stage: fit a module, keep its weights by content, resume what was interrupted."""
 
+import contextlib
+import copy
 import hashlib
 import inspect
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +18,47 @@ from respike.callbacks.history import EpochHistory
 from respike.errors import InputError
 from respike.stages import Stage, once
 
-FIT_SETTINGS = (
-    "max_epochs",
-    "accelerator",
-    "devices",
-    "strategy",
-    "precision",
-    "gradient_clip_val",
-    "accumulate_grad_batches",
-)
+SOURCES = ("lit", "networks", "data")  # rooms whose code decides what a training gives
+UNTRAINED = {  # settings that do not touch the weights
+    "data": ("root", "test_size", "eval_batch_size"),
+    "trainer": (
+        "default_root_dir",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "num_sanity_val_steps",
+    ),
+}
 
 
 def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) -> dict[str, Any]:
-    """Everything that decides the trained weights: data, network (and its source), recipe, trainer, seed."""
+    """Everything that decides the trained weights: data, network, recipe, trainer, seed, start weights, source code."""
     chosen = OmegaConf.to_container(cfg, resolve=True)
-    return {
-        "data": {name: value for name, value in chosen["data"].items() if name != "root"}
-        | {"sha256": data.images.sha256},
-        "model": chosen["model"],
-        "net": [repr(net), _source_hash(net)],
-        "lit": chosen["lit"],
-        "trainer": {name: chosen["trainer"].get(name) for name in FIT_SETTINGS},
+    blocks = {
+        group: {name: value for name, value in chosen[group].items() if name not in UNTRAINED.get(group, ())}
+        for group in ("data", "model", "lit", "trainer")
+    }
+    start = chosen.get("ckpt_path")
+    return blocks | {
+        "images": data.images.sha256,
+        "net": [repr(net), _module_source(net)],
         "seed": chosen["seed"],
+        "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
+        "source": _sources(),
     }
 
 
-def _source_hash(net: torch.nn.Module) -> str:
+def _module_source(net: torch.nn.Module) -> str:
     try:
         return hashlib.sha256(inspect.getsource(inspect.getmodule(type(net))).encode()).hexdigest()
     except (OSError, TypeError):  # a class typed into a notebook or a shell has no file
         return ""
+
+
+def _sources() -> str:
+    here = Path(__file__).parent
+    files = sorted(file for room in SOURCES for file in (here / room).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:
@@ -58,22 +72,49 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: L
     return stage
 
 
+def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
+    """Refuse a network that cannot take these images, or has fewer outputs than there are classes."""
+    try:
+        with torch.no_grad():
+            outputs = copy.deepcopy(net).eval()(torch.zeros(1, *data.input_shape))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the network does not take images of shape {data.input_shape} ({reason}); change model or data"
+        ) from error
+    if outputs.ndim != 2 or outputs.shape[1] < data.num_classes:
+        raise InputError(
+            f"the network returns {tuple(outputs.shape)} for one image, but the data has {data.num_classes} classes"
+        )
+
+
 def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path) -> float:
     """Train, from the last finished epoch in `folder` if there is one. Returns seconds, earlier parts included."""
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    resumed = folder / "last.ckpt"
+    if not resumed.is_file():
+        history.path.unlink(missing_ok=True)
     trainer.callbacks.extend([history, last])
     start, earlier = time.perf_counter(), history.seconds()
-    try:
-        trainer.fit(module, data, ckpt_path=str(folder / "last.ckpt") if (folder / "last.ckpt").is_file() else None)
-    finally:
-        trainer.callbacks.remove(history)
-        trainer.callbacks.remove(last)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    with interruptible(trainer):
+        trainer.fit(module, data, ckpt_path=str(resumed) if resumed.is_file() else None)
+    trainer.callbacks.remove(history)
+    trainer.callbacks.remove(last)
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
     (folder / "last.ckpt").unlink(missing_ok=True)
     return earlier + time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Lightning answers Ctrl-C with sys.exit(1); let it be a KeyboardInterrupt again."""
+    try:
+        yield
+    except SystemExit as ended:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from ended
+        raise
 
 
 def load_weights(module: LightningModule, path: str | Path) -> None:
@@ -88,12 +129,13 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        prefix = "net." if "state_dict" in content else ""
         weights = content.get("state_dict", content)
     except Exception as error:  # torch raises a different error for each way in which a file can be broken
         raise InputError(
             f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's"
         ) from error
-    own = {name.removeprefix("net."): value for name, value in weights.items()}
+    own = {name.removeprefix(prefix): value for name, value in weights.items()}
     try:
         module.net.load_state_dict(own)
     except RuntimeError as error:

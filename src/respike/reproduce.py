@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from respike.errors import InputError
-from respike.report import find_runs, load_run, rows, to_text, write_report
+from respike.report import load_run, rows, to_text, write_report
 from respike.report.collect import Run
 from respike.train import CONF, explain, train
 
@@ -86,7 +86,7 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
             done = finished(cfg, place)
             print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
             if not done:
-                train(cfg)
+                train(cfg, extra)
             runs.append(load_run(place))
         except Exception as error:
             line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
@@ -100,15 +100,15 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
 
 def publish(runs: Sequence[Run], place: Path) -> list[Run]:
     """Copy results, without logs and large networks, to place/runs, for keeping in the repository."""
-    shutil.rmtree(place / "runs", ignore_errors=True)
     for run in runs:
+        if (place / "runs" / run.path.name / "provenance.json").is_file():
+            shutil.rmtree(place / "runs" / run.path.name)
         networks = [path for path in run.path.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
         for path in [*networks, *(file for pattern in KEPT for file in run.path.glob(pattern))]:
             copy = place / "runs" / run.path.name / path.relative_to(run.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    copies = {run.path.name: run for run in find_runs(place / "runs")}
-    return [copies[run.path.name] for run in runs]
+    return [load_run(place / "runs" / run.path.name) for run in runs]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

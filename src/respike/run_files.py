@@ -2,13 +2,29 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, Trainer
 
-LIMITS = ("limit_train_batches", "limit_test_batches", "limit_val_batches", "fast_dev_run", "overfit_batches")
+LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
+# what may be typed beside an experiment without making it another one
+NEUTRAL = (
+    "experiment",
+    "recipe",
+    "name",
+    "seed",
+    "train",
+    "logger",
+    "paths",
+    "hydra",
+    "budget_min",
+    "paper",
+    "trainer",
+)
+NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size", "data=mnist")  # sizes are reductions
 
 
 class RunFolder:
@@ -33,6 +49,16 @@ class RunFolder:
         _write_json(self.path / "provenance.json", origin)
         _write_json(self.path / "metrics.json", metrics)
         return metrics
+
+
+def changes(overrides: Sequence[str]) -> list[str]:
+    """Those of the typed overrides that make a run another one than its experiment describes."""
+    typed = [override.lstrip("+~") for override in overrides]
+    return [
+        override
+        for override in typed
+        if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL and not override.startswith(NEUTRAL_KEYS)
+    ]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

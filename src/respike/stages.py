@@ -9,6 +9,7 @@ waiting for it in turn.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+log = logging.getLogger(__name__)
 VERSION = 1  # of what a stage holds; a higher one makes every stage anew
 
 
@@ -49,9 +51,14 @@ def once(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stag
             return Stage(folder, json.loads(finished.read_text())["seconds"], False)
         unfinished = folder.with_name(folder.name + ".unfinished")
         unfinished.mkdir(exist_ok=True)
+        if (unfinished / "stage.json").is_file():  # whole, but not yet renamed when the power went
+            unfinished.rename(folder)
+            return Stage(folder, json.loads(finished.read_text())["seconds"], False)
         seconds = make(unfinished)
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            (unfinished / "stage.json").write_text(json.dumps({"seconds": seconds, "key": key}, indent=1, default=str))
+            part = unfinished / "stage.part"
+            part.write_text(json.dumps({"seconds": seconds, "key": key}, indent=1, default=str))
+            part.rename(unfinished / "stage.json")
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
         return Stage(folder, seconds, True)
@@ -62,5 +69,13 @@ def _lock(folder: Path) -> Iterator[None]:
     if "LOCAL_RANK" in os.environ:
         yield
     else:
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log.info("waiting for another process that trains this network (%s)", lock.lock_file)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()

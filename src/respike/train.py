@@ -9,55 +9,70 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 import pytorch_lightning as pl
+import wandb
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from respike.callbacks.log import RunMetrics, log_metrics
 from respike.errors import InputError
-from respike.fit import fit_once, load_weights
+from respike.fit import check_fit, fit_once, interruptible, load_weights
 from respike.provenance import provenance
-from respike.run_files import RunFolder, reductions
+from respike.run_files import RunFolder, changes, reductions
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def train(cfg: DictConfig) -> dict[str, float | str]:
+def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
     """Run the experiment of a composed config in cfg.paths.run; returns what metrics.json holds.
 
+    overrides: what was typed beside the experiment; a run whose settings they change is not held against the paper.
     Raises InputError for anything in the config, the data or the files that a person can mend.
     """
-    start, started = time.perf_counter(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     _quiet_libraries()
     folder = RunFolder(cfg)
+    try:
+        return _train(cfg, folder, changes(overrides))
+    finally:
+        if wandb.run is not None:  # else the next run of this process would go on with it
+            wandb.finish()
+
+
+def _train(cfg: DictConfig, folder: RunFolder, changed: list[str]) -> dict[str, float | str]:
+    start, started = time.perf_counter(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     pl.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
     data.setup()
     module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    check_fit(module.net, data)
     facts = {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
+        "changed": "; ".join(changed),
         "test_images": len(data.index["test"]),
     }
     metrics = RunMetrics()
     trainer = _trainer(cfg, metrics, facts)
     times = _weights(cfg, trainer, module, data, folder)
     tested = time.perf_counter()
-    trainer.test(module, datamodule=data, verbose=False)
-    times["time/test_s"] = (
-        time.perf_counter()
-        - tested
-        - sum(metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate"))
-    )
+    with interruptible(trainer):
+        trainer.test(module, datamodule=data, verbose=False)
+    inner = sum(metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate"))
+    times["time/test_s"] = time.perf_counter() - tested - inner
     earlier = times.get("time/fit_s", 0.0) if times.get("time/fit_was_cached") else 0.0
     times["time/total_s"] = time.perf_counter() - start + earlier  # as if the training had not been had already
     log_metrics(trainer, times)
-    seconds = {name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/")}
-    origin = provenance(data.images.name, data.images.sha256, cfg.seed, module.device, started) | {"time": seconds}
+    seconds = {
+        name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/") and name.endswith("_s")
+    }
+    device = trainer.strategy.root_device
+    origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started) | {"time": seconds}
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
@@ -65,25 +80,36 @@ def _quiet_libraries() -> None:
     """Lightning's advertisements and hints on hardware not used are not about the run."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     chosen = [instantiate(cfg.logger)] if cfg.logger else []
     for logger in chosen:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
+    if trainer.num_devices * trainer.num_nodes > 1:
+        raise InputError("trainer.devices: several devices are not supported yet, type trainer.devices=1")
+    return trainer
 
 
 def _weights(
-    cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data, folder: RunFolder
+    cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder
 ) -> dict[str, float]:
     """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training."""
+    comes_trained = cfg.recipe.epochs == 0
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)
+    elif not cfg.train and not comes_trained and cfg.model._target_.startswith("respike."):
+        raise InputError(
+            "train=false without weights: give them as ckpt_path=FILE, a run keeps its own as checkpoints/ann.pt"
+        )
     if not cfg.train:
         return {}
+    if comes_trained:
+        raise InputError("this network comes trained and has no recipe: type train=false")
     stage = fit_once(cfg, trainer, module, data)
     folder.keep_history(stage.folder / "history.csv")
     return {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
@@ -95,7 +121,7 @@ def explain(error: BaseException) -> str | None:
     while seen is not None:
         if isinstance(seen, InputError | MisconfigurationException):
             return str(seen)
-        seen = seen.__cause__ or seen.__context__
+        seen = seen.__cause__
     return None
 
 
@@ -103,7 +129,10 @@ def explain(error: BaseException) -> str | None:
 def main(cfg: DictConfig) -> None:
     """Run one experiment; a mistake in the config is one line on stderr and status 1."""
     try:
-        train(cfg)
+        train(cfg, HydraConfig.get().overrides.task)
+    except KeyboardInterrupt:
+        print("respike: interrupted; finished epochs are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         line = explain(error)
         if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":

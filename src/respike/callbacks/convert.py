@@ -12,7 +12,7 @@ from torch import Tensor
 
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert.rate_snn import RateSNN
-from respike.errors import SilentLayer
+from respike.errors import InputError, SilentLayer
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ class Convert(Callback):
         calibrate_on: Literal["train", "test"] = "train",
         calibration_size: int | None = None,
     ):
+        if calibration_size is not None and calibration_size < 1:
+            raise InputError(
+                f"callbacks.convert.calibration_size={calibration_size}: a number of images, or null for all"
+            )
         self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
         self.snn: RateSNN | None = None
 
@@ -39,11 +43,12 @@ class Convert(Callback):
             self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
-        left = self.calibration_size or float("inf")
+        left = self.calibration_size
         for images, _, _ in trainer.datamodule.batches(self.calibrate_on, 500):
-            if left > 0:
-                yield images[: int(min(left, len(images)))]
-            left -= len(images)
+            yield images[:left]
+            left = None if left is None else left - len(images)
+            if left is not None and left <= 0:
+                break
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert, print and log."""

@@ -33,7 +33,7 @@ class Simulate(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any training, settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(Settings)}
-        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
+        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_odd()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""

@@ -41,8 +41,8 @@ def image_folder(
     root = Path(root).expanduser()
     if channels not in MODES or not isinstance(size, int) or size < 1:
         raise InputError(
-            f"data.size={size} data.channels={channels}: a positive size and 1 or 3 channels are needed, "
-            "as in data.size=32 data.channels=3"
+            f"data.dataset.size={size} data.dataset.channels={channels}: a positive size and 1 or 3 channels are needed, "
+            "as in data.dataset.size=32 data.dataset.channels=3"
         )
     train, test = _listing(root / "train"), _listing(root / "test")
     if train.classes != test.classes:
@@ -94,7 +94,7 @@ def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tens
         except OSError as error:
             raise InputError(
                 f"decoded images cannot be kept in {cache.parent} ({error.strerror}): "
-                "type data.cache_dir=/path/with/space"
+                "type +data.dataset.cache_dir=/path/with/space"
             ) from error
     # a private mapping: pages are read when touched, and writing to the tensor never reaches the file
     return torch.from_file(str(cache), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)

@@ -6,7 +6,7 @@ from typing import Any
 
 from respike.report.collect import Run
 from respike.report.columns import constants, duration
-from respike.report.table import BELOW, REDUCED, REPRODUCED, SKIPPED, SURPASSED, UNPUBLISHED, Row
+from respike.report.table import BELOW, CHANGED, REDUCED, REPRODUCED, SKIPPED, SURPASSED, UNPUBLISHED, Row
 
 VERDICT_RULE = (
     "A full run is held against the published number of its headline metric: reproduced when the two differ by no more "
@@ -31,6 +31,7 @@ def verdicts(rows: Sequence[Row]) -> str:
         said.append(f"{_rows(len(judged))} held against a published number: {counted}.")
     others = [
         (REDUCED, "reduced and not comparable"),
+        (CHANGED, "of changed settings and not comparable"),
         (UNPUBLISHED, "without a published number"),
         (SKIPPED, "skipped"),
     ]

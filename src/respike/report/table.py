@@ -15,6 +15,7 @@ SURPASSED = "surpassed"
 REPRODUCED = "reproduced"
 BELOW = "below"
 REDUCED = "reduced: not comparable"
+CHANGED = "settings changed: not comparable"
 UNPUBLISHED = "no published number"
 SKIPPED = "skipped"
 
@@ -108,8 +109,9 @@ def _row(run: Run, name: str) -> Row:
             f"{run.path}: judged on {headline}, which its metrics.json lacks; set paper.headline (measured: {measured})"
         )
     difference = tolerance = None
-    outcome = REDUCED if run.reduced else UNPUBLISHED
-    if published is not None and not run.reduced:
+    changed = bool(run.metrics.get("changed"))
+    outcome = REDUCED if run.reduced else CHANGED if changed and published is not None else UNPUBLISHED
+    if published is not None and not run.reduced and not changed:
         # Accuracies are multiples of 1/images: rounding keeps 0.99 - 0.98 on the boundary of 0.01.
         difference, tolerance = round(ours - published, 12), _tolerance(run, published)
         outcome = verdict(difference, tolerance)

@@ -39,7 +39,7 @@ def simulate(
     Raises InputError for settings or networks that cannot be simulated.
     """
     chosen = Settings(**settings)
-    chosen.warn_if_saturating()
+    chosen.warn_if_odd()
     index = torch.arange(len(images)) if index is None else index
     if not len(images):
         raise InputError("there is no image to simulate; give at least one")

@@ -50,7 +50,7 @@ class Program:
     def input_values(self, encoded: Tensor) -> Tensor:
         """Encoded input (spikes, or currents rounded to the input grid) in the program's dtype."""
         encoded = encoded.to(self.dtype)
-        return encoded if self.input_grid is None or encoded.shape[0] > 1 else (encoded * self.input_grid).round()
+        return encoded if self.input_grid is None else (encoded * self.input_grid).round()
 
 
 def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: IntegrateFire) -> Program:

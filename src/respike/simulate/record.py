@@ -94,7 +94,7 @@ class Tally:
         for layer in self.program.layers:
             for source, fan_out in zip(layer.synapses.sources, layer.fan_outs, strict=True):
                 if source == name:
-                    self.synops[layer.name] += (per_neuron.flatten(1) @ fan_out.double().flatten()).long().cpu()
+                    self.synops[layer.name] += (per_neuron.flatten(1) @ fan_out.to(per_neuron).flatten()).long().cpu()
 
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
         """The record of the chunk from its image numbers (B,) and the spikes of its output layer (T, B, C)."""

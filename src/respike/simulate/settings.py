@@ -87,12 +87,19 @@ class Settings:
     def encoded(self, program: Program, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
         """Input of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
+        if not self.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
+            raise InputError(
+                f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "
+                "pixels must lie in [0, 1] (fold a mean and a deviation into the first layer, or use encode=current)"
+            )
         return program.input_values(
             self.encode(images, index.to(images.device), steps.to(images.device), self.dt, self.seed)
         )
 
-    def warn_if_saturating(self) -> None:
-        """Say so where the brightest pixels should spike more often than once per step."""
+    def warn_if_odd(self) -> None:
+        """Say so where the brightest pixels should spike more often than once per step, or milliseconds were meant."""
+        if self.duration > 5:
+            warnings.warn(f"simulate.duration={self.duration} is in seconds: {self.steps:,} steps", stacklevel=3)
         if not self.encode.analog and self.encode.largest_probability(self.dt) > 1 + 1e-9:
             warnings.warn(
                 f"the input saturates: pixel 1 would spike {self.encode.largest_probability(self.dt):g} times per step of "
