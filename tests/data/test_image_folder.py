@@ -128,4 +128,4 @@ def test_trees_of_another_form_are_refused(tmp_path):
     (tmp_path / "set" / "train" / "emu").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "set" / "train" / "emu" / "0.png")
     (tmp_path / "a file").write_text("")
-    refused("data.cache_dir=", cache_dir=tmp_path / "a file")
+    refused("data.dataset.cache_dir=", cache_dir=tmp_path / "a file")

@@ -94,7 +94,7 @@ class _Reader:
         free = name
         while free in self.nodes or free == "input" or hasattr(nn.ModuleDict, free):
             self.count[name] += 1
-            free = f"{name}_{self.count[name]}"
+            free = f"{name}_{self.count[name] + 1}"
         return free
 
     def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
