@@ -42,7 +42,8 @@ def test_layer_by_layer_equals_step_by_step(
     snn, images = draw_snn(wiring, seed, bias, spiking_pools)
     index = torch.tensor([7, 0, 12345, 3, 59_999, 4])
     whole = simulate_stepwise(snn, images, index=index, **settings)
-    assert_same_record(simulate(snn, images, index=index, chunk=chunk, **settings), whole)
+    for backend in ("auto", "torch"):
+        assert_same_record(simulate(snn, images, index=index, chunk=chunk, backend=backend, **settings), whole)
     assert whole.steps == round(settings["duration"] * 1000) + settings["start_at_zero"]
 
 

@@ -77,9 +77,13 @@ class Rate:
         """Spike probability of pixel 1 in one step of dt seconds; above 1 the brightest inputs saturate."""
         return self.max_rate * dt
 
+    def probability(self, images: Tensor, dt: float) -> Tensor:
+        """Of a spike in one step, float64, the images' shape; above 1 means always."""
+        return images.double() * self.largest_probability(dt)
+
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
         """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
-        return bernoulli_spikes(images.double() * self.largest_probability(dt), index, steps, seed)
+        return bernoulli_spikes(self.probability(images, dt), index, steps, seed)
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,13 @@ class Threshold:
         """Spike probability of pixel 1 in one step."""
         return 1 / self.spike_threshold
 
+    def probability(self, images: Tensor, dt: float) -> Tensor:
+        """Of a spike in one step, float64, the images' shape; above 1 means always."""
+        return images.double() / self.spike_threshold
+
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
         """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
-        return bernoulli_spikes(images.double() / self.spike_threshold, index, steps, seed)
+        return bernoulli_spikes(self.probability(images, dt), index, steps, seed)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ T x B rows, and the neuron is a scan over T. reference.py holds the same simulat
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from tqdm import tqdm
 
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError
+from respike.simulate.kernels.events import Events, runnable
 from respike.simulate.program import Program, ProgramLayer
-from respike.simulate.record import SpikeRecord, Tally
+from respike.simulate.record import SpikeRecord, Tally, constants
 from respike.simulate.reference import simulate_stepwise
 from respike.simulate.settings import Settings
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
+EVENT_CHUNK = 1000  # images that a call of the compiled simulation shares out to the threads
 
 
 def simulate(
@@ -51,14 +54,17 @@ def simulate(
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
     program = chosen.compile(snn, images.shape[1:])
-    size = chunk or _chunk_size(program, chosen.steps)
+    if runnable(program, chosen):
+        size, run = chunk or EVENT_CHUNK, partial(_simulate_events, Events(program, chosen))
+    else:
+        size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
     parts = []
     with (
         torch.inference_mode(),
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for part, numbers in zip(images.split(size), index.split(size), strict=True):
-            parts.append(_simulate_chunk(program, chosen, part, numbers))
+            parts.append(run(part, numbers))
             bar.update(len(part))
     record = SpikeRecord.merge(parts)
     wanted = torch.isin(index, torch.tensor(list(trace), dtype=index.dtype)).nonzero().flatten()
@@ -71,6 +77,20 @@ def _chunk_size(program: Program, steps: int) -> int:
     widest = max(layer.shape.numel() for layer in program.layers)
     per_image = steps * max(widest, program.input_shape.numel()) * program.dtype.itemsize
     return max(1, BUDGET // per_image)
+
+
+def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeRecord:
+    """Images (B, C, H, W) through the compiled simulation."""
+    predicted, counts, spikes, synops = events.run(images, index)
+    names = [layer.name for layer in events.program.layers]
+    return SpikeRecord(
+        index=index,
+        predicted=predicted,
+        counts=counts,
+        spikes=dict(zip(["input", *names], spikes, strict=True)),
+        synops=dict(zip(names, synops, strict=True)),
+        **constants(events.program, events.settings),
+    )
 
 
 def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:

@@ -4,6 +4,7 @@ Both simulators (clock.py, layer by layer; reference.py, step by step) run a Pro
 keeps the network's own weights; grid.py rounds them to integers.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ class ProgramLayer:
     """One spiking layer: what drives it, its neuron, its shape (without batch), and per synapse two counts.
 
     fan_outs: connections of each source neuron (source shape); macs: multiply-accumulates of the weighted operation.
+    largest_drive: a bound on |drive|, known on the grid.
     """
 
     name: str
@@ -27,6 +29,7 @@ class ProgramLayer:
     shape: torch.Size
     fan_outs: tuple[Tensor, ...]
     macs: tuple[int, ...]
+    largest_drive: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Its size grows with images x steps (one predicted class each) and with layers x 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,15 +106,22 @@ class Tally:
             index=index.cpu(),
             predicted=predict(counts).cpu(),
             counts=counts[-1].cpu(),
-            times_ms=self.settings.times_ms,
             spikes=self.spikes,
             synops=self.synops,
-            neurons={"input": self.program.input_shape.numel()}
-            | {layer.name: layer.shape.numel() for layer in self.program.layers},
-            dt=self.settings.dt,
-            ann_macs=self.program.macs(),
-            analog_macs=self.program.macs("input") if self.settings.encode.analog else 0,
+            **constants(self.program, self.settings),
         )
+
+
+def constants(program: Program, settings: Settings) -> dict[str, Any]:
+    """The fields of a record that do not depend on the images."""
+    sizes = {layer.name: layer.shape.numel() for layer in program.layers}
+    return {
+        "times_ms": settings.times_ms,
+        "neurons": {"input": program.input_shape.numel()} | sizes,
+        "dt": settings.dt,
+        "ann_macs": program.macs(),
+        "analog_macs": program.macs("input") if settings.encode.analog else 0,
+    }
 
 
 def predict(counts: Tensor) -> Tensor:

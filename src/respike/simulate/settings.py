@@ -26,6 +26,8 @@ class Settings:
     reset: "zero" or "subtract". start: first potential as a share of the threshold, below 1.
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
+    backend: "auto", the compiled event-driven simulation where it can run (the grid up to 16 bits, spikes as input, chains
+    of layers, a C compiler), or "torch"; the spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every cut of the work; None: floats.
     seed: of the random input spikes.
     """
@@ -42,6 +44,7 @@ class Settings:
     drop_first_output: bool = False
     weight_bits: int | None = None
     seed: int = 0
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
@@ -60,6 +63,10 @@ class Settings:
             raise InputError(f"simulate.start={self.start}: a share of the threshold below 1, as in simulate.start=0.5")
         if self.weight_bits is not None and not 2 <= self.weight_bits <= 24:
             raise InputError(f"simulate.weight_bits={self.weight_bits}: 2 to 24, or null for the network's own floats")
+        if self.backend not in ("auto", "torch"):
+            raise InputError(
+                f"simulate.backend={self.backend}: unknown, choose simulate.backend=auto or simulate.backend=torch"
+            )
         _ = self.neuron  # checks the reset
 
     @property
@@ -86,15 +93,20 @@ class Settings:
 
     def encoded(self, program: Program, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
         """Input of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
+        images = self.pixels(images)
+        return program.input_values(
+            self.encode(images, index.to(images.device), steps.to(images.device), self.dt, self.seed)
+        )
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images as floats, uint8 ones divided by 255. Raises InputError where spikes cannot code them."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         if not self.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
             raise InputError(
                 f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "
                 "pixels must lie in [0, 1] (fold a mean and a deviation into the first layer, or use encode=current)"
             )
-        return program.input_values(
-            self.encode(images, index.to(images.device), steps.to(images.device), self.dt, self.seed)
-        )
+        return images
 
     def warn_if_odd(self) -> None:
         """Say so where the brightest pixels should spike more often than once per step, or milliseconds were meant."""
