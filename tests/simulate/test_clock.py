@@ -75,7 +75,9 @@ def test_first_layer_counts_are_rounded_activations(steps, start, low, high):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 30)).double()
     images = torch.rand(20, 1, 3, 4).double() * 3
-    record = simulate(no_norm(net), images, encode=Current(), reset="subtract", start=start, duration=steps / 1000)
+    record = simulate(
+        no_norm(net), images, encode=Current(), weight_bits=None, reset="subtract", start=start, duration=steps / 1000
+    )
     error = record.counts - steps * net(images).clamp(0, 1)
     assert low - 1e-9 <= error.min() and error.max() <= high + 1e-9
     assert (net(images) > 1).any() and (net(images) < 0).any()
@@ -89,7 +91,7 @@ def test_rates_converge_to_activations_layer_by_layer(draw_net, steps):
         for weight in net.parameters():
             weight.data.abs_()
             weight.data /= weight.flatten(1).sum(1).view(-1, *[1] * (weight.ndim - 1))
-        depth, settings = 0, {"encode": Current(), "reset": "subtract", "duration": steps / 1000}
+        depth, settings = 0, {"encode": Current(), "reset": "subtract", "duration": steps / 1000, "weight_bits": None}
         for stop, module in enumerate(net, start=1):
             depth += isinstance(module, nn.Linear | nn.Conv2d | nn.AvgPool2d)
             if isinstance(module, nn.ReLU | nn.AvgPool2d) or stop == len(net):

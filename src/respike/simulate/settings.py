@@ -42,7 +42,7 @@ class Settings:
     strict: bool = False
     start_at_zero: bool = False
     drop_first_output: bool = False
-    weight_bits: int | None = None
+    weight_bits: int | None = 16
     seed: int = 0
     backend: str = "auto"
 
