@@ -102,7 +102,8 @@ def _two_panels(
     top.set_title(f"the top, from {low:g} % up", loc="left", fontsize=10, color=INK)
     whole.set_title("whole range", loc="left", fontsize=10, color=INK)
     handles, names = whole.get_legend_handles_labels()
-    columns = 2 if max(map(len, names)) > 28 else min(3, len(names))
+    longest = max(map(len, names))
+    columns = 1 if longest > 44 else 2 if longest > 28 else min(3, len(names))
     figure.legend(handles, names, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
     return figure
 
