@@ -10,6 +10,7 @@ import pytest
 import torch
 import wandb_file
 from hydra import compose, initialize_config_dir
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from respike.networks.mlp import MLP
 from respike.train import CONF, main, train
@@ -123,22 +124,36 @@ def test_given_weights_are_converted_without_training(finished):
     assert "epochs" not in read(finished)["reduced"]
 
 
+def train_given_weights(tmp_path, name, *overrides):
+    """One in-process run of random weights in tmp_path/name; returns its folder."""
+    torch.save(MLP([784, 1200, 1200, 10], 0.5).state_dict(), tmp_path / "net.pt")
+    weights = ["train=false", f"ckpt_path={tmp_path / 'net.pt'}", "convert=none", *SMALL]
+    places = [f"paths.run={tmp_path / name}", f"paths.outputs={tmp_path}", f"paths.data={tmp_path}", f"name={name}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=["experiment=diehl_fc", *weights, *places, *overrides])
+    train(cfg, ["encode.max_rate=1"])
+    return tmp_path / name
+
+
 def test_runs_of_one_process_are_runs_of_their_own_in_wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
-    weights = ["train=false", f"ckpt_path={tmp_path / 'net.pt'}", *SMALL]
-    torch.save(MLP([784, 1200, 1200, 10], 0.5).state_dict(), tmp_path / "net.pt")
     for name in ("a", "b"):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            places = [f"paths.run={tmp_path / name}", f"paths.outputs={tmp_path}", f"name={name}"]
-            cfg = compose("config", overrides=["experiment=diehl_fc", "convert=none", *weights, *places])
-        train(cfg, ["encode.max_rate=1"])
+        run = train_given_weights(tmp_path, name)
     for name in ("a", "b"):
-        artifacts = {
-            r.artifact.name for r in wandb_file.records(tmp_path / name) if r.WhichOneof("record_type") == "artifact"
-        }
+        records = wandb_file.records(tmp_path / name)
+        artifacts = {r.artifact.name for r in records if r.WhichOneof("record_type") == "artifact"}
         assert artifacts == {f"{name}-ann", f"{name}-snn"}
-    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["changed"] == "encode.max_rate=1"
+    assert json.loads((run / "metrics.json").read_text())["changed"] == "encode.max_rate=1"
+
+
+def test_other_loggers_get_numbers_curves_and_figures(tmp_path):
+    written = EventAccumulator(str(train_given_weights(tmp_path, "board", "logger=tensorboard") / "tensorboard"))
+    written.Reload()
+    assert {"snn/test_acc", "sim/acc", "energy/snn_nj"} <= set(written.Tags()["scalars"])
+    assert len(written.Scalars("sim/acc")) == 40
+    assert set(written.Tags()["images"]) == {"figures/accuracy", "figures/firing_rates"}
+    with (train_given_weights(tmp_path, "table", "logger=csv") / "csv" / "metrics.csv").open() as file:
+        assert "snn/test_acc" in next(csv.reader(file))
 
 
 @pytest.mark.parametrize(

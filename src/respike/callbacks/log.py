@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.image import imread
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
@@ -42,13 +43,7 @@ def log_figure(trainer: Trainer, name: str, path: Path) -> None:
         if isinstance(logger, WandbLogger):
             logger.log_image(f"figures/{name}", [str(path)])
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(f"figures/{name}", _pixels(path))
-
-
-def _pixels(path: Path) -> torch.Tensor:
-    from torchvision.io import ImageReadMode, read_image
-
-    return read_image(str(path), ImageReadMode.RGB)
+            logger.experiment.add_image(f"figures/{name}", imread(path)[..., :3], dataformats="HWC")
 
 
 def log_network(trainer: Trainer, name: str, network: Any) -> None:
