@@ -40,6 +40,10 @@ def _output_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
 
 
 def layer_shapes(snn: RateSNN, input_shape: torch.Size) -> dict[str, torch.Size]:
+    """The shape of every layer, without the batch, for images of shape (C, H, W); the input's under "input".
+
+    Raises InputError where images or branches do not fit.
+    """
     shapes = {"input": torch.Size(input_shape)}
     for name, layer in snn.layers.items():
         try:
