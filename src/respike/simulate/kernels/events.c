@@ -35,7 +35,11 @@ typedef struct {
 typedef struct { uint16_t *spikes; int32_t *count; int64_t room; } list_t; /* (steps, room), (steps) */
 
 static inline v32 load32(const int32_t *p) { v32 x; memcpy(&x, p, sizeof x); return x; }
+#ifdef __AVX512F__ /* one instruction, where gcc makes five of the conversion below */
+static inline v32 load16(const int16_t *p) { return (v32)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+#else
 static inline v32 load16(const int16_t *p) { v16 x; memcpy(&x, p, sizeof x); return __builtin_convertvector(x, v32); }
+#endif
 static inline void store32(int32_t *p, v32 x) { memcpy(p, &x, sizeof x); }
 
 /* Charge, fire, reset n neurons from number `base` on (a multiple of LANES); appends to the step's list. */
