@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
 import wandb_file
 from hydra import compose, initialize_config_dir
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from respike.networks.mlp import MLP
@@ -154,6 +156,40 @@ def test_other_loggers_get_numbers_curves_and_figures(tmp_path):
     assert set(written.Tags()["images"]) == {"figures/accuracy", "figures/firing_rates"}
     with (train_given_weights(tmp_path, "table", "logger=csv") / "csv" / "metrics.csv").open() as file:
         assert "snn/test_acc" in next(csv.reader(file))
+
+
+OWN = """
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4 * 9, 2)
+
+    def forward(self, x):
+        x = F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        return F.log_softmax(self.fc(x.view(x.size(0), -1)), dim=1)
+"""
+
+
+def test_a_network_and_images_from_outside_the_package(tmp_path, monkeypatch):
+    """Bright and dark squares, told apart by somebody's own network, before and after conversion."""
+    (tmp_path / "somebody.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for part, brightness, number in product(("train", "test"), (60, 200), range(40)):
+        folder = tmp_path / "images" / part / str(brightness)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), brightness + number).save(folder / f"{number}.png")
+    own = ["model=own", "recipe=own", "model._target_=somebody.Net", "recipe.epochs=20", "recipe.batch_size=8"]
+    images = ["data=image_folder", f"data.root={tmp_path / 'images'}", "data.dataset.size=8", "logger=none", "name=own"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        places = [f"paths.run={tmp_path / 'run'}", f"paths.outputs={tmp_path}"]
+        metrics = train(compose("config", overrides=[*own, *images, *places]))
+    assert metrics["ann/test_acc"] > 0.95
+    assert metrics["snn/test_acc"] > 0.9
 
 
 @pytest.mark.parametrize(
