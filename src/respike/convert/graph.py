@@ -1,9 +1,12 @@
 """A ReLU network as a graph of named nodes, each with its inputs. Branches may meet in an add."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from respike.errors import InputError
 
 
 class Add(nn.Module):
@@ -28,6 +31,38 @@ class Scale(nn.Module):
     def extra_repr(self) -> str:
         """The factor, for print(net)."""
         return f"{float(self.factor):.6g}"
+
+
+class BiasMapConv2d(nn.Conv2d):
+    """A convolution whose bias (C, H, W) differs from place to place, as beside a zero-padded border."""
+
+    def __init__(self, conv: nn.Conv2d, bias_map: Tensor):
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size
+        kept = conv.stride, conv.padding, conv.dilation, conv.groups
+        super().__init__(*shape, *kept, bias=False, padding_mode=conv.padding_mode, device="meta")
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        self.register_buffer("bias_map", bias_map)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) of the one size the map was made for."""
+        return super().forward(x) + self.bias_map
+
+
+class SignedMaxPool2d(nn.Module):
+    """A max-pool in which channels of sign -1 take the minimum: what a max-pool is to maps that changed their sign.
+
+    sign: (C,), 1 or -1.
+    """
+
+    def __init__(self, pool: nn.Module, sign: Tensor):
+        super().__init__()
+        self.pool = pool
+        self.register_buffer("sign", sign)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W); padding never wins."""
+        sign = self.sign.to(x.dtype).view(-1, 1, 1)
+        return sign * self.pool(sign * x)
 
 
 @dataclass(frozen=True)
@@ -62,7 +97,31 @@ class Graph:
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The value of every node for images (B, C, H, W), by name."""
+        return dict(self.stream(images, keep=True))
+
+    def stream(self, images: Tensor, keep: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """(name, value) of the input and then of each node in turn; unless kept, a value is freed behind its last reader."""
         values = {"input": images}
+        last = {source: node.name for node in self.nodes.values() for source in node.inputs}
+        yield "input", images
         for node in self.nodes.values():
             values[node.name] = node.module(*(values[name] for name in node.inputs))
-        return values
+            if not keep:
+                for source in node.inputs:
+                    if last[source] == node.name:
+                        values.pop(source, None)
+            yield node.name, values[node.name]
+
+    def shapes(self, input_shape: tuple[int, ...]) -> dict[str, torch.Size]:
+        """The shape of every value, the input's included, for one image of shape (C, H, W), without the batch.
+
+        Raises InputError where such images do not fit.
+        """
+        weights = next((tensor for node in self.nodes.values() for tensor in node.module.parameters()), torch.empty(0))
+        images = torch.zeros(1, *input_shape, dtype=weights.dtype, device=weights.device)
+        try:
+            with torch.no_grad():
+                return {name: value.shape[1:] for name, value in self.stream(images)}
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"images of shape {tuple(input_shape)} do not fit the network ({reason})") from error

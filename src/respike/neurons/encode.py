@@ -4,6 +4,7 @@ T steps, B images, P pixels (any image shape). Random spikes are a function of (
 alone, drawn from a counter-based hash: the same image gives the same spikes however the work is cut.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -38,13 +39,33 @@ def image_keys(index: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return first, hash32(hash32(first + high) ^ words)
 
 
-def uniform24(index: Tensor, steps: Tensor, pixels: int, seed: int) -> Tensor:
-    """Uniform integers in [0, 2^24), int32 (T, B, P), for images `index` (B,) at steps `steps` (T,)."""
+def uniform32(index: Tensor, steps: Tensor, pixels: int, seed: int) -> Tensor:
+    """Uniform 32-bit words, int32 (T, B, P), for images `index` (B,) at steps `steps` (T,)."""
     first, second = image_keys(index, seed)
     counter = steps.to(torch.int32)[:, None] * pixels + torch.arange(pixels, dtype=torch.int32, device=index.device)
     mixed = hash32(counter[:, None, :] ^ first[:, None])  # (T, B, P)
     mixed += second[:, None]
-    return (hash32(mixed) >> 8) & (LEVELS - 1)
+    return hash32(mixed)
+
+
+def uniform24(index: Tensor, steps: Tensor, pixels: int, seed: int) -> Tensor:
+    """Uniform integers in [0, 2^24), int32 (T, B, P), for images `index` (B,) at steps `steps` (T,)."""
+    return (uniform32(index, steps, pixels, seed) >> 8) & (LEVELS - 1)
+
+
+def stream_seed(*key: int | str) -> int:
+    """A 64-bit seed for each key, such as (seed, trial, layer): draws of different keys are independent."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
+
+
+def normal(index: Tensor, count: int, seed: int) -> Tensor:
+    """Standard normal deviates, float64 (B, count): a function of (seed, image index, position) alone.
+
+    The normal quantile of a uniform draw of 52 bits, so that none lies beyond 8.3 deviations.
+    """
+    high, low = uniform32(index, torch.arange(2, device=index.device), count, seed)  # (B, count) each
+    draws = (high >> 6 & (1 << 26) - 1).double() * (1 << 26) + (low >> 6 & (1 << 26) - 1)
+    return torch.special.ndtri((draws + 0.5) / (1 << 52))
 
 
 def spike_limits(probability: Tensor) -> Tensor:

@@ -1,0 +1,105 @@
+"""The exact mapping of a ReLU network to spike times (Stanojevic et al. 2023): both phases, one after the other."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from respike.convert.chain import read_chain
+from respike.convert.fold_forward import fold_forward, unit_input
+from respike.convert.graph import Graph
+from respike.convert.ranges import Ranges, measure_ranges
+from respike.convert.tracing import read_graph
+from respike.convert.ttfs_net import TTFSLayer, TTFSNet, TTFSOutput
+from respike.convert.weight_bounds import bound_weight_sums
+from respike.errors import InputError
+
+Images = Tensor | Iterable[Tensor]
+
+
+def preprocess(
+    net: nn.Module,
+    input_shape: Sequence[int],
+    input_range: Sequence[float] = (0.0, 1.0),
+    weight_bounds: Sequence[float] = (-10.0, 0.99),
+    dtype: torch.dtype = torch.float64,
+) -> Graph:
+    """Phase 1: the same function of images scaled to [0, 1], as a chain without batch norms whose weight sums are bounded.
+
+    input_shape: (C, H, W) of an image; input_range: [p, q], in which the network's own images lie. Raises InputError for a
+    network that is no such chain.
+    """
+    net_graph = read_graph(net)
+    for node in net_graph.nodes.values():
+        node.module.to(dtype)
+    chain = read_chain(net_graph, input_shape)
+    chain = fold_forward(unit_input(chain, *input_range, input_shape), input_shape)
+    return bound_weight_sums(chain, input_shape, *weight_bounds)
+
+
+def map_chain(chain: Graph, largest: dict[str, float], zeta: float, input_range: Sequence[float] = (0.0, 1.0)) -> TTFSNet:
+    """Phase 2: the spiking network of a preprocessed chain. largest: X_n of each hidden layer; B_n = (1 + zeta) X_n.
+
+    Raises InputError for a zeta of -1 or less, or a layer without X_n.
+    """
+    if not zeta > -1:
+        raise InputError(f"convert.zeta={zeta}: above -1 is needed, or a layer has no time to fire; as in convert.zeta=0.5")
+    layers, path = {}, []
+    device = next(node.module.weight.device for node in chain.nodes.values() if node.kind in ("conv", "linear"))
+    t_min_prev, t_min = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
+    weighted = [node for node in chain.nodes.values() if node.kind in ("conv", "linear")]
+    for node in chain.nodes.values():
+        if node.kind in ("maxpool", "flatten"):
+            path.append(node.module)
+        elif node is weighted[-1]:
+            rectified = chain.nodes[chain.output].kind == "relu"
+            layers[node.name] = TTFSOutput(path, node.module, t_min_prev, t_min, rectified)
+        elif node.kind in ("conv", "linear"):
+            if node.name not in largest:
+                raise InputError(f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`")
+            layers[node.name] = TTFSLayer(path, node.module, t_min_prev, t_min, (1 + zeta) * largest[node.name])
+            path, t_min_prev, t_min = [], t_min, layers[node.name].t_max
+    return TTFSNet(layers, tuple(input_range), zeta).requires_grad_(False)
+
+
+def exact_map(
+    net: nn.Module,
+    images: Images,
+    *,
+    zeta: float | str = 0.5,
+    input_range: Sequence[float] = (0.0, 1.0),
+    weight_bounds: Sequence[float] = (-10.0, 0.99),
+) -> TTFSNet:
+    """The spiking network that fires as the ReLU network computes; float64, and `net` is left as it is.
+
+    images: the training set, (B, C, H, W) within input_range, uint8 pixels, or an iterable of such tensors; it gives X_n.
+    zeta: margin of each layer's interval, above -1, or "auto": the smallest at which the bound certifies every neuron on every
+    training image. The rest as in `preprocess`. The ranges found are kept as `ranges`.
+    """
+    if isinstance(zeta, str) and zeta != "auto":
+        raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
+    first, images = _peeked(images)
+    chain = preprocess(net, first.shape[1:], input_range, weight_bounds)
+    ranges = measure_ranges(chain, images, tuple(input_range), ceilings=zeta == "auto")
+    snn = map_chain(chain, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
+    snn.ranges = ranges
+    return snn
+
+
+def _peeked(images: Images) -> tuple[Tensor, Images]:
+    """The first tensor of the images, and all of them."""
+    if isinstance(images, Tensor):
+        return images, images
+    parts = iter(images)
+    first = next(parts, None)
+    if first is None:
+        raise InputError("the calibration set is empty; give at least one image")
+    return first, _chained(first, parts)
+
+
+def _chained(first: Tensor, others: Iterable[Tensor]) -> Iterable[Tensor]:
+    yield first
+    yield from others
+
+
+__all__ = ["Ranges", "exact_map", "map_chain", "preprocess"]

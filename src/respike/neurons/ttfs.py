@@ -1,0 +1,76 @@
+"""The time-to-first-spike neuron of the exact mapping (Stanojevic et al. 2023). B images, N neurons, F inputs of each.
+
+A layer lives in [t_min, t_max], and t_min is the t_max of its source. The drive alpha sets in at t_min_prev, the t_min of its
+source; an input spike at t_j adds J_ij to the slope of the potential: dV/dt = alpha + sum of J_ij over the spikes so far.
+The neuron fires when V first reaches theta_i, at t_max at the latest.
+
+Times are handled as leads, how long before the end of its interval a spike comes: t_max - t_i is the ReLU value x_i that the
+spike stands for, and t_min - t_j the value of input j. A lead keeps its digits however late the layer is.
+"""
+
+import torch
+from torch import Tensor
+
+from respike.errors import InputError
+
+
+def efficacies(weight: Tensor, alpha: float = 1.0) -> Tensor:
+    """J_ij = alpha W_ij / (1 - sum_j W_ij), for weights (N, ...F). Raises InputError where a sum is 1 or more."""
+    total = weight.flatten(1).sum(1)
+    if not bool((total < 1).all()):
+        raise InputError(
+            f"a neuron's weights sum to {float(total.max()):.6g}; below 1 is needed, as with convert.weight_bounds=[-10,0.99]"
+        )
+    return alpha * weight / (1 - total).view(-1, *[1] * (weight.ndim - 1))
+
+
+def thresholds(total: Tensor, bias: Tensor, alpha: float, t_min_prev: float, t_min: float, t_max: float) -> Tensor:
+    """theta_i = alpha (t_max - t_min_prev) + (t_max - t_min) sum_j J_ij - (alpha + sum_j J_ij) b_i; total: the sums of J."""
+    return alpha * (t_max - t_min_prev) + (t_max - t_min) * total - (alpha + total) * bias
+
+
+def surplus(theta: Tensor, total: Tensor, alpha: Tensor | float, source_length: float, length: float) -> Tensor:
+    """V at t_max minus theta, if every input came at t_min: (alpha + sum J) b without noise. Shapes (...N).
+
+    source_length, length: t_min - t_min_prev and t_max - t_min.
+    """
+    return alpha * (source_length + length) + length * total - theta
+
+
+def closed_form(drive: Tensor, slope: Tensor, surplus: Tensor) -> Tensor:
+    """Lead of the crossing once all inputs have come: t_max - (sum J t_j + theta + alpha t_min_prev) / (alpha + sum J).
+
+    drive: sum_j J_ij lead_j (B, ...N); slope: alpha + sum J; a lead below 0 would come after t_max. In place on drive.
+    """
+    return drive.add_(surplus).div_(slope)
+
+
+def first_crossing(arrivals: Tensor, jumps: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Where V first reaches theta while inputs still arrive: (rows (P',), times (P',)) of those of P pairs that do.
+
+    arrivals (P, F): ascending times at which the slope of V jumps, the onset of the drive among them; jumps (P, F): by how
+    much, overwritten; theta (P,). Between arrivals V is a straight line, so the first arrival by which V has reached
+    theta ends the segment of the crossing. V is 0 up to the first arrival: a theta of 0 or less is crossed there.
+    """
+    slopes = jumps.cumsum_(1)[:, :-1]  # on the segment behind each arrival but the last
+    v = (slopes * arrivals.diff(dim=1)).cumsum_(1)  # V at each arrival but the first, (P, F - 1)
+    rows = ((v.amax(1) >= theta) | (theta <= 0)).nonzero().flatten()
+    v, theta, slopes, arrivals = v[rows], theta[rows], slopes[rows], arrivals[rows]
+    k = (v >= theta[:, None]).to(torch.uint8).argmax(1, keepdim=True)
+    before = torch.where(k > 0, v.gather(1, (k - 1).clamp(min=0)), 0)
+    times = arrivals.gather(1, k) + (theta[:, None] - before).clamp(min=0) / slopes.gather(1, k)
+    return rows, torch.where(theta > 0, times[:, 0], arrivals[:, 0])
+
+
+def published_crossing(arrivals: Tensor, weights: Tensor, theta: Tensor, alpha: Tensor, onset: float) -> Tensor:
+    """Crossing times (P,) as the published code finds them, quirks included.
+
+    Candidate k is where V would cross if input k were the last; the first candidate with a rising V that comes before the
+    next input is taken. Quirks: where none does, the first candidate is returned; and there is no segment before the
+    first input. arrivals, weights (P, F): of the inputs alone, in order; onset: time at which the drive alpha sets in.
+    """
+    slopes = weights.cumsum(1) + alpha[:, None]
+    candidates = ((weights * arrivals).cumsum(1) + (theta + alpha * onset)[:, None]) / slopes
+    following = torch.cat([arrivals[:, 1:], torch.full_like(arrivals[:, :1], torch.inf)], dim=1)
+    chosen = ((candidates < following) & (slopes > 0)).to(torch.uint8).argmax(1, keepdim=True)
+    return candidates.gather(1, chosen)[:, 0]
