@@ -1,0 +1,6 @@
+"""A time-to-first-spike network and images in, a TTFSRecord out."""
+
+from respike.simulate.ttfs.evaluate import simulate_ttfs
+from respike.simulate.ttfs.record import TTFSRecord
+
+__all__ = ["TTFSRecord", "simulate_ttfs"]

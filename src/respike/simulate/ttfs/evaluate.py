@@ -1,0 +1,142 @@
+"""Evaluation of a TTFSNet: one product per layer where that is proved right, a search where it is not. B images, N neurons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from respike.convert.ranges import unit_leads
+from respike.convert.ttfs_net import TTFSNet
+from respike.errors import InputError
+from respike.neurons.ttfs import closed_form
+from respike.simulate.ttfs.events import integrate
+from respike.simulate.ttfs.operations import fan_out, network_shapes
+from respike.simulate.ttfs.program import LayerProgram, compile_layer, noisy_weight
+from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
+from respike.simulate.ttfs.search import search
+from respike.simulate.ttfs.settings import TTFSSettings
+
+BUDGET = 1 << 26  # bytes of the widest layer in one chunk, its input unfolded
+
+
+def simulate_ttfs(
+    snn: TTFSNet,
+    images: Tensor,
+    *,
+    index: Tensor | None = None,
+    chunk: int | None = None,
+    trace: Sequence[int] = (),
+    progress: bool = False,
+    **settings: Any,
+) -> TTFSRecord:
+    """The spikes of a time-to-first-spike network on images, and the classes it reads from its last potentials.
+
+    images: (B, C, H, W) within the network's input range, or uint8 pixels. index: image numbers (B,) which decide the noise
+    (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spike times are kept whole. progress: a bar on
+    a terminal. settings: keywords of `TTFSSettings`. Raises InputError for settings or images that do not fit.
+    """
+    chosen = TTFSSettings(**settings)
+    index = torch.arange(len(images)) if index is None else index
+    if not len(images):
+        raise InputError("there is no image to simulate; give at least one")
+    if len(index) != len(images):
+        raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
+    missing = sorted(set(trace) - set(index.tolist()))
+    if missing:
+        raise InputError(f"trace={missing}: no such image numbers among those simulated")
+    run = Run(snn, images.shape[1:], chosen)
+    parts, size = [], chunk or max(1, min(1000, BUDGET // run.bytes_per_image))
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
+    ):
+        for part, numbers in zip(images.split(size), index.split(size), strict=True):
+            parts.append(run.chunk(part, numbers, set(trace)))
+            bar.update(len(part))
+    return TTFSRecord.merge(parts)
+
+
+class Run:
+    """A network, compiled for one trial, that evaluates chunks of images of one shape."""
+
+    def __init__(self, snn: TTFSNet, input_shape: torch.Size, settings: TTFSSettings):
+        self.snn, self.settings = snn, settings
+        *hidden, self.output_name = snn.layers
+        self.programs = {name: compile_layer(name, snn.layers[name], settings) for name in hidden}
+        self.output_weight = noisy_weight(self.output_name, snn.output.synapses.weight, settings).to(settings.dtype)
+        shapes = network_shapes(snn, input_shape)
+        self.fan_outs = {name: fan_out(layer.synapses, *shapes[name]) for name, layer in snn.layers.items()}
+        self.macs = int(sum(reached.sum() for reached in self.fan_outs.values()))
+        self.bytes_per_image = settings.dtype.itemsize * max(
+            inputs.numel() + output.numel() + layer.synapses.weight[0].numel() * output[1:].numel()
+            for layer, (inputs, output) in ((layer, shapes[name]) for name, layer in snn.layers.items())
+        )
+
+    def chunk(self, images: Tensor, index: Tensor, trace: set[int]) -> TTFSRecord:
+        """The record of some images (B, C, H, W) with these numbers (B,)."""
+        leads = self.settings.disturbed(self.encoded(images), "input", 1.0, index)
+        inputs = LayerCounts(pairs=leads.numel(), active=int((leads > 0).sum()))
+        times, counts, synops = {"input": 1 - leads} if trace else {}, {}, {}
+        for name, layer in self.snn.layers.items():
+            leads = layer.path(leads)
+            synops[name] = int(((leads > 0).sum(0).double() * self.fan_outs[name]).sum())
+            if name == self.output_name:
+                break
+            leads, counts[name] = self.fire(self.programs[name], leads)
+            leads = self.settings.disturbed(leads, name, self.programs[name].length, index)
+            if trace:
+                times[name] = float(layer.t_max) - leads
+        return TTFSRecord(
+            index=index.cpu(),
+            logits=self.potentials(leads).double().cpu(),
+            inputs=inputs,
+            counts=counts,
+            synops=synops,
+            latency=self.snn.latency,
+            ann_macs=self.macs,
+            spike_times={
+                number: {name: time[b].cpu() for name, time in times.items()}
+                for b, number in enumerate(index.tolist())
+                if number in trace
+            },
+        )
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """Leads of the input spikes: the pixels, from the network's input range to [0, 1]."""
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        return unit_leads(images.to(self.output_weight.device), self.snn.input_range.tolist(), self.settings.dtype)
+
+    def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
+        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and what is counted."""
+        evaluator, authors = self.settings.evaluator, self.settings.first_crossing == "authors"
+        leads = closed_form(program.drive(inputs), program.slope.to(inputs), program.surplus.to(inputs))
+        leads.clamp_(min=0)
+        if bool((program.slope <= 0).any()):
+            leads.masked_fill_(program.slope <= 0, 0)
+        certified = early = 0
+        if evaluator == "events":
+            early = integrate(program, inputs, leads)
+        elif evaluator != "closed":
+            open_ = program.uncertain(inputs) if evaluator == "certified" else torch.ones_like(leads, dtype=torch.bool)
+            searched = int(open_.sum())
+            certified = leads.numel() - searched
+            if searched:
+                proved, early = search(program, inputs, leads, open_, authors)
+                certified += proved
+        return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).sum()))
+
+    def potentials(self, inputs: Tensor) -> Tensor:
+        """Potentials (B, C) of the output layer at its t_min; an input that comes later has not yet counted."""
+        output = self.snn.output
+        if self.settings.first_crossing == "true":
+            inputs = inputs.clamp(min=0)
+        synapses = output.synapses
+        if isinstance(synapses, nn.Linear):
+            drive = nn.functional.linear(inputs, self.output_weight)
+        else:
+            kept = synapses.stride, synapses.padding, synapses.dilation, synapses.groups
+            drive = nn.functional.conv2d(inputs, self.output_weight, None, *kept)
+        v = (drive + (output.alpha * (output.t_min - output.t_min_prev)).to(drive)).flatten(1)
+        return v.clamp(min=0) if output.rectified else v

@@ -1,0 +1,44 @@
+"""The readable oracle: every neuron of every image integrated from one input spike to the next, in plain Python."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from respike.simulate.ttfs.patches import Patches
+from respike.simulate.ttfs.program import LayerProgram
+
+
+def spike_time(arrivals: Iterable[tuple[float, float]], theta: float, t_max: float) -> tuple[float, bool]:
+    """When a neuron fires, and whether before its last input. arrivals: (time, jump of the slope dV/dt), in any order.
+
+    The drive alpha is an arrival like the inputs. V starts at 0; a neuron that has not reached theta by t_max fires then.
+    """
+    arrivals = sorted(arrivals)
+    now, v, slope = arrivals[0][0], 0.0, 0.0
+    for time, jump in arrivals:
+        if v >= theta:
+            return min(now, t_max), True
+        if slope > 0 and v + slope * (time - now) >= theta:
+            return min(now + (theta - v) / slope, t_max), True
+        v += slope * (time - now)
+        now, slope = time, slope + jump
+    if slope > 0:
+        return min(now + (theta - v) / slope, t_max), False
+    return t_max, False
+
+
+def integrate(program: LayerProgram, inputs: Tensor, leads: Tensor) -> int:
+    """Put the lead of every neuron's spike into `leads` (B, ...N), given those of its inputs. Returns how many are early."""
+    patches = Patches(program.synapses, inputs)
+    keys, neurons, places = patches.neurons(torch.ones_like(leads, dtype=torch.bool))
+    weight, alpha = program.weight.flatten(1), program.alpha.flatten()
+    theta = program.theta.expand(leads.shape[1:]).flatten()
+    count = 0
+    for key, neuron, place in zip(keys.split(1), neurons.tolist(), places.tolist(), strict=True):
+        times = (-patches.rows(key)[0]).tolist()  # counted from t_min
+        arrivals = [*zip(times, weight[neuron].tolist(), strict=True), (-program.source_length, float(alpha[neuron]))]
+        time, early = spike_time(arrivals, float(theta[place % len(theta)]), program.length)
+        leads.view(-1)[place] = program.length - time
+        count += early
+    return count

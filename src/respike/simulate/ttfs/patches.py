@@ -1,0 +1,49 @@
+"""The inputs of single neurons: what a convolution's or a linear layer's neuron reads, gathered for chosen neurons only.
+
+B images, F inputs of a neuron, R rows: neurons that share a row read the same inputs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Patches:
+    """The inputs of the neurons of a layer reading leads (B, ...), zero-padded as its convolution pads.
+
+    Padded places are inputs of value 0: they spike at t_min.
+    """
+
+    def __init__(self, synapses: nn.Linear | nn.Conv2d, leads: Tensor):
+        self.linear = isinstance(synapses, nn.Linear)
+        if self.linear:
+            self.fan_in = leads.shape[1]
+            self.offsets = torch.arange(self.fan_in, device=leads.device)
+            self.leads = leads.contiguous().view(-1)
+            return
+        leads = F.pad(leads, synapses._reversed_padding_repeated_twice)
+        _, self.channels, self.height, self.width = leads.shape
+        self.stride, self.groups = synapses.stride, synapses.groups
+        axes = (self.channels // synapses.groups, *synapses.kernel_size)
+        steps = (self.height * self.width, synapses.dilation[0] * self.width, synapses.dilation[1])
+        c, y, x = (torch.arange(n, device=leads.device) * step for n, step in zip(axes, steps, strict=True))
+        self.offsets = (c[:, None, None] + y[:, None] + x).flatten()  # (F,), in the order of a row of weights
+        self.fan_in = len(self.offsets)
+        self.leads = leads.contiguous().view(-1)
+
+    def neurons(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the neurons chosen by a mask (B, ...N), P of them, those of one row together: row keys, rows of the weights, and
+        positions in the flattened mask, (P,) each. A row key is where the row's inputs begin."""
+        if self.linear:
+            b, n = chosen.nonzero(as_tuple=True)
+            return b * self.fan_in, n, b * chosen.shape[1] + n
+        _, maps, height, width = chosen.shape
+        b, y, x, c = chosen.permute(0, 2, 3, 1).nonzero(as_tuple=True)
+        channel = b * self.channels + c // (maps // self.groups) * (self.channels // self.groups)
+        keys = (channel * self.height + y * self.stride[0]) * self.width + x * self.stride[1]
+        return keys, c, ((b * maps + c) * height + y) * width + x
+
+    def rows(self, keys: Tensor) -> Tensor:
+        """The leads of the inputs at each row key (R,): (R, F)."""
+        return self.leads[keys[:, None] + self.offsets]
+

@@ -1,0 +1,72 @@
+"""How a time-to-first-spike network is evaluated, and what disturbs it. Checked when it is made."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from respike.errors import InputError
+from respike.neurons.encode import normal, stream_seed
+
+EVALUATORS = ("certified", "closed", "sorted", "events")
+CROSSINGS = ("true", "authors")
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class TTFSSettings:
+    """Settings of `simulate_ttfs`; each is a keyword of it. Deviations are standard deviations of normal noise.
+
+    evaluator: "certified", the closed form wherever a bound proves it right and a search for the first crossing elsewhere;
+    "closed", the closed form unproved; "sorted", the search everywhere; "events", spike by spike in plain Python.
+    first_crossing: "true", or "authors", as the published search finds it (`published_crossing`, and an output that
+    counts inputs after its reading negatively).
+    precision: "float64" or "float32".
+    time_noise: on each spike time, behind the clamp at t_max, and on input times, which stay above 0.
+    alpha_noise: on the drive alpha of each hidden neuron, or channel, fixed for a trial.
+    weight_noise: on each weight as a share of it, fixed for a trial.
+    levels: spike times lie on a grid of so many levels in each layer's interval (after the noise); None: any time.
+    seed, trial: with image, layer and neuron they decide every noise, however the work is cut.
+    """
+
+    evaluator: str = "certified"
+    first_crossing: str = "true"
+    precision: str = "float64"
+    time_noise: float = 0.0
+    alpha_noise: float = 0.0
+    weight_noise: float = 0.0
+    levels: int | None = None
+    seed: int = 0
+    trial: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("evaluator", EVALUATORS), ("first_crossing", CROSSINGS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}")
+        for name in ("time_noise", "alpha_noise", "weight_noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"simulate.{name}={getattr(self, name)}: 0 or a deviation, as in simulate.{name}=0.001")
+        if self.levels is not None and self.levels < 2:
+            raise InputError(f"simulate.levels={self.levels}: 2 or more, or null for spikes at any time")
+        if self.evaluator == "events" and self.first_crossing == "authors":
+            raise InputError("simulate.evaluator=events finds true crossings only; use simulate.evaluator=sorted")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of spike times and weights."""
+        return PRECISIONS[self.precision]
+
+    def noise(self, kind: str, layer: str, index: Tensor, count: int) -> Tensor:
+        """Standard normal deviates (B, count) of one kind in one layer, for images, or rows of weights, `index` (B,)."""
+        return normal(index, count, stream_seed(self.seed, self.trial, kind, layer))
+
+    def disturbed(self, leads: Tensor, layer: str, length: float, index: Tensor) -> Tensor:
+        """Leads (B, ...N) of a layer's spikes, or of the input, with time noise and on the grid."""
+        if self.time_noise:
+            noise = self.noise("time", layer, index, leads[0].numel()).view(leads.shape)
+            leads = leads - (self.time_noise * noise).to(leads)
+            leads = leads.clamp_(max=length) if layer == "input" else leads
+        if self.levels is not None:
+            step = length / (self.levels - 1)
+            leads = (leads / step).round() * step
+        return leads
