@@ -1,0 +1,31 @@
+"""The LeNet5 of the exact mapping (Stanojevic et al. 2023): 6c5 same - pool - 16c5 - pool - 120c5 - 84 - 10."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from respike.errors import InputError
+
+KERAS = {"eps": 1e-3, "momentum": 0.01}  # batch norms as Keras has them
+
+
+class LeNet5(nn.Sequential):
+    """Three 5x5 convolutions and two linear layers, a batch norm in front of every ReLU, max-pools of 2.
+
+    dropout: share dropped behind the ReLU of each convolution; input_shape: (C, H, W), of 28 to 31 pixels for one place after the
+    third convolution; classes: outputs, without a ReLU.
+    """
+
+    def __init__(self, dropout: float = 0.0, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10):
+        maps, *sides = input_shape
+        layers: list[nn.Module] = []
+        for n_out, padding, pooled in ((6, 2, True), (16, 0, True), (120, 0, False)):
+            layers += [nn.Conv2d(maps, n_out, 5, padding=padding), nn.BatchNorm2d(n_out, **KERAS), nn.ReLU()]
+            layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [nn.MaxPool2d(2)] if pooled else []
+            sides = [(side + 2 * padding - 4) // (2 if pooled else 1) for side in sides]
+            maps = n_out
+        if min(sides) < 1:
+            raise InputError(f"model.input_shape={list(input_shape)}: images of 28 pixels or more are needed for LeNet5")
+        layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], 84), nn.BatchNorm1d(84, **KERAS), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(84, classes))

@@ -1,0 +1,29 @@
+"""Images brought to mean 0 and deviation 1, as part of the network that was trained on such images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from respike.errors import InputError
+
+
+class Standardize(nn.BatchNorm2d):
+    """(x - mean) / std per channel, with constants: a batch norm whose statistics never move.
+
+    mean, std: one number per channel, in the units of the pixels the network gets ([0, 1]).
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        if len(mean) != len(std) or min(std) <= 0:
+            raise InputError(
+                f"model.mean={list(mean)}, model.std={list(std)}: one of each per channel and std above 0 are needed"
+            )
+        super().__init__(len(mean), eps=0.0, affine=False)
+        self.running_mean = torch.tensor(mean, dtype=torch.float32)
+        self.running_var = torch.tensor(std, dtype=torch.float32) ** 2
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Standardize":
+        """Stays in eval mode: the statistics are constants."""
+        return super().train(False)

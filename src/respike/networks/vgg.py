@@ -1,0 +1,104 @@
+"""The VGG-like networks of the exact mapping (Stanojevic et al. 2023): 3x3 convolutions, ReLU and then batch norm, max-pools."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from respike.errors import InputError
+from respike.networks.lenet import KERAS
+from respike.networks.standardize import Standardize
+
+POOL = "P"
+
+
+class VGG(nn.Sequential):
+    """Padded 3x3 convolutions, each with a ReLU and then a batch norm; max-pools of 2; linear layers alike; the outputs.
+
+    features: maps of each convolution, "P" for a pool; hidden: widths of the linear layers before the output;
+    dropout: (behind the first convolution, behind the others, behind the last pool, behind linear layers); dropout_at_pools: also
+    behind convolutions that a pool follows; mean, std: of the pixels, per channel or one for all, that the network subtracts and
+    divides by first; batch_norm: false leaves them out.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[int | str],
+        hidden: Sequence[int],
+        input_shape: Sequence[int],
+        classes: int = 10,
+        dropout: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        dropout_at_pools: bool = True,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        batch_norm: bool = True,
+    ):
+        maps, *sides = input_shape
+        first, others, last_pool, linear = dropout
+        layers: list[nn.Module] = [Standardize(list(mean), list(std))] if mean else []
+        for i, width in enumerate(features):
+            if width == POOL:
+                layers.append(nn.MaxPool2d(2))
+                sides = [side // 2 for side in sides]
+                continue
+            layers += [nn.Conv2d(maps, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.BatchNorm2d(width, **KERAS)] if batch_norm else []
+            if dropout_at_pools or features[i + 1 : i + 2] != [POOL]:
+                layers += _dropout(others if i else first)
+            maps = width
+        if min(sides) < 1:
+            raise InputError(
+                f"model.features={list(features)}: images of {input_shape[1]}x{input_shape[2]} pixels are too small for so many pools"
+            )
+        layers += [*_dropout(last_pool), nn.Flatten()]
+        n_in = maps * sides[0] * sides[1]
+        for width in hidden:
+            layers += [nn.Linear(n_in, width), nn.ReLU(), *([nn.BatchNorm1d(width, **KERAS)] if batch_norm else [])]
+            layers += _dropout(linear)
+            n_in = width
+        super().__init__(*layers, nn.Linear(n_in, classes))
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share else []
+
+
+class VGGMnist(VGG):
+    """16 layers for MNIST and Fashion-MNIST: 64,64,128,128,P,256x3,P,512x3,P,512x3,P,512,512,10.
+
+    dropout: behind every batch norm; width: multiplies every number of maps, 1 for the paper's.
+    """
+
+    def __init__(
+        self, dropout: float = 0.0, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, width: float = 1.0
+    ):
+        features = _scaled([64, 64, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
+        shares = (dropout, dropout, 0.0, dropout)
+        super().__init__(features, _scaled([512, 512], width), input_shape, classes, shares)
+
+
+class VGGCifar(VGG):
+    """15 layers for CIFAR: 64,64,P,128,128,P,256x3,P,512x3,P,512x3,P,512,n; pixels standardized by one mean and deviation.
+
+    dropout: behind the first convolution, behind others that no pool follows, and behind the last pool and the linear layer;
+    mean, std: of all pixels in [0, 1] (0.47336 and 0.25157 for CIFAR-10, 120.707 / 255 and 64.15 / 255); width: as in `VGGMnist`.
+    """
+
+    def __init__(
+        self,
+        dropout: Sequence[float] = (0.3, 0.4, 0.5),
+        input_shape: Sequence[int] = (3, 32, 32),
+        classes: int = 10,
+        mean: float = 120.707 / 255,
+        std: float = 64.15 / 255,
+        width: float = 1.0,
+    ):
+        features = _scaled([64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
+        first, others, last = dropout
+        shares, channels = (first, others, last, last), input_shape[0]
+        super().__init__(
+            features, _scaled([512], width), input_shape, classes, shares, False, [mean] * channels, [std] * channels
+        )
+
+
+def _scaled(features: list[int | str], width: float) -> list[int | str]:
+    return [value if value == POOL else max(1, round(value * width)) for value in features]
