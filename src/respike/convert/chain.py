@@ -105,11 +105,15 @@ def _check_order(nodes: list[Node]) -> None:
     if not any(node.kind != "relu" for node in turns):
         raise InputError("the network has no Linear or Conv2d layer: there is nothing to convert")
     if turns[0].kind == "relu":
-        raise InputError(f"ReLU '{turns[0].name}' stands before the first weighted layer; the exact mapping takes none there")
+        raise InputError(
+            f"ReLU '{turns[0].name}' stands before the first weighted layer; the exact mapping takes none there"
+        )
     for first, second in pairwise(turns):
         if first.kind == second.kind == "relu" or (first.kind != "relu" and second.kind != "relu"):
             what = "two ReLUs with no weighted layer" if first.kind == "relu" else "two weighted layers with no ReLU"
-            raise InputError(f"'{first.name}' and '{second.name}' are {what} between them; the exact mapping needs turns")
+            raise InputError(
+                f"'{first.name}' and '{second.name}' are {what} between them; the exact mapping needs turns"
+            )
     for before, node in pairwise(nodes):
         if node.kind == "relu" and before.kind not in ("conv", "linear"):
             raise InputError(

@@ -1,5 +1,6 @@
 """The exact mapping of a ReLU network to spike times (Stanojevic et al. 2023): both phases, one after the other."""
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -29,21 +30,22 @@ def preprocess(
     input_shape: (C, H, W) of an image; input_range: [p, q], in which the network's own images lie. Raises InputError for a
     network that is no such chain.
     """
-    net_graph = read_graph(net)
-    for node in net_graph.nodes.values():
-        node.module.to(dtype)
-    chain = read_chain(net_graph, input_shape)
+    chain = read_chain(read_graph(copy.deepcopy(net).to(dtype)), input_shape)
     chain = fold_forward(unit_input(chain, *input_range, input_shape), input_shape)
     return bound_weight_sums(chain, input_shape, *weight_bounds)
 
 
-def map_chain(chain: Graph, largest: dict[str, float], zeta: float, input_range: Sequence[float] = (0.0, 1.0)) -> TTFSNet:
+def map_chain(
+    chain: Graph, largest: dict[str, float], zeta: float, input_range: Sequence[float] = (0.0, 1.0)
+) -> TTFSNet:
     """Phase 2: the spiking network of a preprocessed chain. largest: X_n of each hidden layer; B_n = (1 + zeta) X_n.
 
     Raises InputError for a zeta of -1 or less, or a layer without X_n.
     """
     if not zeta > -1:
-        raise InputError(f"convert.zeta={zeta}: above -1 is needed, or a layer has no time to fire; as in convert.zeta=0.5")
+        raise InputError(
+            f"convert.zeta={zeta}: above -1 is needed, or a layer has no time to fire; as in convert.zeta=0.5"
+        )
     layers, path = {}, []
     device = next(node.module.weight.device for node in chain.nodes.values() if node.kind in ("conv", "linear"))
     t_min_prev, t_min = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
@@ -56,7 +58,9 @@ def map_chain(chain: Graph, largest: dict[str, float], zeta: float, input_range:
             layers[node.name] = TTFSOutput(path, node.module, t_min_prev, t_min, rectified)
         elif node.kind in ("conv", "linear"):
             if node.name not in largest:
-                raise InputError(f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`")
+                raise InputError(
+                    f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`"
+                )
             layers[node.name] = TTFSLayer(path, node.module, t_min_prev, t_min, (1 + zeta) * largest[node.name])
             path, t_min_prev, t_min = [], t_min, layers[node.name].t_max
     return TTFSNet(layers, tuple(input_range), zeta).requires_grad_(False)

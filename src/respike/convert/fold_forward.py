@@ -33,7 +33,9 @@ def unit_input(graph: Graph, p: float, q: float, input_shape: tuple[int, ...]) -
     An imaginary batch norm of kappa q - p and shift p behind the input, merged into the first layer.
     """
     if not p < q:
-        raise InputError(f"convert.input_range=[{p},{q}]: two rising numbers are needed, as in convert.input_range=[0,1]")
+        raise InputError(
+            f"convert.input_range=[{p},{q}]: two rising numbers are needed, as in convert.input_range=[0,1]"
+        )
     like = next(module.weight for module in _weighted(graph))
     ones = torch.ones(input_shape[0], dtype=like.dtype, device=like.device)
     return fold_forward(graph, input_shape, Affine((q - p) * ones, p * ones))
@@ -94,7 +96,7 @@ def _into_linear(linear: nn.Linear, affine: Affine, shape: torch.Size) -> nn.Lin
 
 
 def _into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Conv2d:
-    """W' = W diag(kappa); b' at each place is the convolution of the shift's map, padded with zeros, and one number if unpadded."""
+    """W' = W diag(kappa); b' at each place is the convolution of the shift's map, padded with zeros."""
     weight = conv.weight.detach()
     shift = affine.shift.to(weight).view(-1, 1, 1).expand(shape)
     with torch.no_grad():

@@ -25,7 +25,7 @@ class Ranges:
 
     def safe_zeta(self) -> float:
         """The smallest zeta at which the bound certifies every neuron on every image seen."""
-        return max(self.ceilings[name] / self.largest[name] for name in self.largest) * (1 + 1e-9) - 1
+        return max((self.ceilings[name] / self.largest[name] for name in self.largest), default=1.0) * (1 + 1e-9) - 1
 
 
 def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dtype) -> Tensor:
@@ -41,7 +41,10 @@ def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dt
 
 
 def measure_ranges(
-    graph: Graph, images: Tensor | Iterable[Tensor], input_range: tuple[float, float] = (0.0, 1.0), ceilings: bool = False
+    graph: Graph,
+    images: Tensor | Iterable[Tensor],
+    input_range: tuple[float, float] = (0.0, 1.0),
+    ceilings: bool = False,
 ) -> Ranges:
     """The ranges of a chain whose input is in [0, 1], for images in input_range, batch by batch in bounded memory.
 
@@ -67,7 +70,9 @@ def measure_ranges(
         raise InputError("the calibration set is empty; give at least one image")
     for name, largest in ranges.largest.items():
         if not largest > 0:
-            raise SilentLayer(f"layer '{name}' is silent on the calibration images: train the network, or give other images")
+            raise SilentLayer(
+                f"layer '{name}' is silent on the calibration images: train the network, or give other images"
+            )
     ranges.active = {name: active / total for name, (active, total) in counts.items()}
     return ranges
 

@@ -31,8 +31,8 @@ def synapses_of(module: nn.Module, weight: Tensor) -> nn.Linear | nn.Conv2d:
 class TTFSLayer(nn.Module):
     """Neurons that fire when V reaches their threshold: synapses with weights J, theta, and the layer's times.
 
-    path: the max-pools (earliest spike, or latest) and flattening through which it reads its source. module: the ReLU layer
-    it stands for, its weights summing to less than 1 per neuron; t_min_prev, t_min: those of the layer; length: B_n, t_max - t_min.
+    path: the max-pools (earliest spike, or latest) and flattening through which it reads its source. module: the ReLU
+    layer it stands for, its weights summing to less than 1 per neuron; length: B_n, that is t_max - t_min.
     """
 
     def __init__(self, path: list[nn.Module], module: nn.Module, t_min_prev: Tensor, t_min: Tensor, length: float):
@@ -40,7 +40,12 @@ class TTFSLayer(nn.Module):
         self.path = nn.Sequential(*path)
         self.synapses = synapses_of(module, efficacies(module.weight.detach()))
         t_max = t_min + length
-        for name, time in (("alpha", torch.ones_like(t_min)), ("t_min_prev", t_min_prev), ("t_min", t_min), ("t_max", t_max)):
+        for name, time in (
+            ("alpha", torch.ones_like(t_min)),
+            ("t_min_prev", t_min_prev),
+            ("t_min", t_min),
+            ("t_max", t_max),
+        ):
             self.register_buffer(name, time.clone())
         total = self.total(self.synapses.weight)
         self.register_buffer("theta", thresholds(total, bias_of(module), 1.0, t_min_prev, t_min, t_max))
@@ -77,7 +82,8 @@ class TTFSOutput(nn.Module):
 class TTFSNet(nn.Module):
     """Layers by name, each reading the one before; the last is a `TTFSOutput`. Plain weights and buffers.
 
-    An input x in input_range = [p, q] spikes at 1 - (x - p) / (q - p). zeta: the margin of each layer's interval, as B_n = (1 + zeta) X_n.
+    An input x in input_range = [p, q] spikes at 1 - (x - p) / (q - p). zeta: the margin of each layer's interval, which
+    lasts B_n = (1 + zeta) X_n.
     """
 
     def __init__(self, layers: dict[str, nn.Module], input_range: tuple[float, float], zeta: float):

@@ -51,7 +51,9 @@ def _scaled(module: nn.Module, weight: Tensor, factor: Tensor) -> nn.Module:
     if isinstance(module, BiasMapConv2d):
         scaled = BiasMapConv2d(module, module.bias_map / factor.view(-1, 1, 1))
     elif isinstance(module, nn.Conv2d):
-        scaled = constant_bias(module, torch.zeros_like(factor) if module.bias is None else module.bias.detach() / factor)
+        scaled = constant_bias(
+            module, torch.zeros_like(factor) if module.bias is None else module.bias.detach() / factor
+        )
     else:
         scaled = nn.Linear(*weight.T.shape, bias=module.bias is not None, device="meta")
         if module.bias is not None:

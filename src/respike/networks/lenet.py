@@ -12,8 +12,8 @@ KERAS = {"eps": 1e-3, "momentum": 0.01}  # batch norms as Keras has them
 class LeNet5(nn.Sequential):
     """Three 5x5 convolutions and two linear layers, a batch norm in front of every ReLU, max-pools of 2.
 
-    dropout: share dropped behind the ReLU of each convolution; input_shape: (C, H, W), of 28 to 31 pixels for one place after the
-    third convolution; classes: outputs, without a ReLU.
+    dropout: share dropped behind the ReLU of each convolution; input_shape: (C, H, W), of 28 pixels or more; classes:
+    outputs, without a ReLU.
     """
 
     def __init__(self, dropout: float = 0.0, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10):
@@ -26,6 +26,8 @@ class LeNet5(nn.Sequential):
             sides = [(side + 2 * padding - 4) // (2 if pooled else 1) for side in sides]
             maps = n_out
         if min(sides) < 1:
-            raise InputError(f"model.input_shape={list(input_shape)}: images of 28 pixels or more are needed for LeNet5")
+            raise InputError(
+                f"model.input_shape={list(input_shape)}: images of 28 pixels or more are needed for LeNet5"
+            )
         layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], 84), nn.BatchNorm1d(84, **KERAS), nn.ReLU()]
         super().__init__(*layers, nn.Linear(84, classes))

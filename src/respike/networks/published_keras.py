@@ -64,7 +64,9 @@ def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _pairs(layer: nn.Module, arrays: list[np.ndarray], maps: torch.Size | None, what: str) -> list[tuple[Tensor, Tensor]]:
+def _pairs(
+    layer: nn.Module, arrays: list[np.ndarray], maps: torch.Size | None, what: str
+) -> list[tuple[Tensor, Tensor]]:
     """The layer's tensors, each with the values it takes. maps: (C, H, W) of the maps that a linear layer reads flattened."""
     values = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -92,9 +94,7 @@ def _flattened_maps(net: nn.Module, input_shape: Sequence[int]) -> dict[nn.Modul
         if isinstance(module, nn.Flatten):
             hooks.append(module.register_forward_pre_hook(lambda _, args: last.append(args[0].shape[1:])))
         elif isinstance(module, nn.Linear):
-            hooks.append(
-                module.register_forward_pre_hook(lambda m, _: found.update({m: last.pop()}) if last else None)
-            )
+            hooks.append(module.register_forward_pre_hook(lambda m, _: found.update({m: last.pop()}) if last else None))
     weight = next(net.parameters())
     with torch.no_grad():
         net(torch.zeros(1, *input_shape, dtype=weight.dtype))

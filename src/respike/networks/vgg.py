@@ -1,4 +1,4 @@
-"""The VGG-like networks of the exact mapping (Stanojevic et al. 2023): 3x3 convolutions, ReLU and then batch norm, max-pools."""
+"""The VGG-like networks of the exact mapping (Stanojevic et al. 2023): ReLU first, batch norm second, max-pools."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ class VGG(nn.Sequential):
     """Padded 3x3 convolutions, each with a ReLU and then a batch norm; max-pools of 2; linear layers alike; the outputs.
 
     features: maps of each convolution, "P" for a pool; hidden: widths of the linear layers before the output;
-    dropout: (behind the first convolution, behind the others, behind the last pool, behind linear layers); dropout_at_pools: also
-    behind convolutions that a pool follows; mean, std: of the pixels, per channel or one for all, that the network subtracts and
-    divides by first; batch_norm: false leaves them out.
+    dropout: (behind the first convolution, behind the others, behind the last pool, behind linear layers);
+    dropout_at_pools: also behind convolutions that a pool follows; mean, std: of the pixels, per channel, which the
+    network subtracts and divides by first; batch_norm: false leaves them out.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class VGG(nn.Sequential):
             maps = width
         if min(sides) < 1:
             raise InputError(
-                f"model.features={list(features)}: images of {input_shape[1]}x{input_shape[2]} pixels are too small for so many pools"
+                f"model.features={list(features)}: images of {input_shape[1]}x{input_shape[2]} pixels are too small "
+                "for so many pools"
             )
         layers += [*_dropout(last_pool), nn.Flatten()]
         n_in = maps * sides[0] * sides[1]
@@ -79,8 +80,8 @@ class VGGMnist(VGG):
 class VGGCifar(VGG):
     """15 layers for CIFAR: 64,64,P,128,128,P,256x3,P,512x3,P,512x3,P,512,n; pixels standardized by one mean and deviation.
 
-    dropout: behind the first convolution, behind others that no pool follows, and behind the last pool and the linear layer;
-    mean, std: of all pixels in [0, 1] (0.47336 and 0.25157 for CIFAR-10, 120.707 / 255 and 64.15 / 255); width: as in `VGGMnist`.
+    dropout: behind the first convolution, behind others that no pool follows, and behind the last pool and the linear
+    layer; mean, std: of all pixels in [0, 1], CIFAR-10's by default; width: as in `VGGMnist`.
     """
 
     def __init__(

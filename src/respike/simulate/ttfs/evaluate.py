@@ -119,12 +119,11 @@ class Run:
         if evaluator == "events":
             early = integrate(program, inputs, leads)
         elif evaluator != "closed":
-            open_ = program.uncertain(inputs) if evaluator == "certified" else torch.ones_like(leads, dtype=torch.bool)
-            searched = int(open_.sum())
-            certified = leads.numel() - searched
-            if searched:
-                proved, early = search(program, inputs, leads, open_, authors)
-                certified += proved
+            prove = evaluator == "certified"
+            chosen = program.uncertain(inputs) if prove else torch.ones_like(leads, dtype=torch.bool)
+            searched = int(chosen.sum())
+            proved, early = search(program, inputs, leads, chosen, authors, prove) if searched else (0, 0)
+            certified = leads.numel() - searched + proved
         return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).sum()))
 
     def potentials(self, inputs: Tensor) -> Tensor:

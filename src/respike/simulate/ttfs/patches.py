@@ -46,4 +46,3 @@ class Patches:
     def rows(self, keys: Tensor) -> Tensor:
         """The leads of the inputs at each row key (R,): (R, F)."""
         return self.leads[keys[:, None] + self.offsets]
-

@@ -1,4 +1,4 @@
-"""One hidden layer as a trial runs it: its weights in the precision asked for, its noise drawn. B images, N neurons, F inputs."""
+"""One hidden layer as a trial runs it: weights in the precision asked for, noise drawn. B images, N neurons, F inputs."""
 
 from dataclasses import dataclass
 

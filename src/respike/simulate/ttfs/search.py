@@ -17,8 +17,8 @@ TILE = 1 << 20  # weights gathered at a time
 
 @dataclass(frozen=True)
 class Tile:
-    """rows: leads of the inputs (R, F); row: which of them each pair reads (P,); weights (P, F), alpha (P,), theta (P,): of the
-    pairs' neurons; source_length: t_min - t_min_prev. Times below count from t_min, so that input j arrives at -lead_j."""
+    """rows: leads of the inputs (R, F); row: which of them each pair reads (P,); weights (P, F), alpha (P,), theta (P,): of
+    the pairs' neurons; source_length: t_min - t_min_prev. Times below count from t_min, so that input j arrives at -lead_j."""
 
     rows: Tensor
     row: Tensor
@@ -28,7 +28,7 @@ class Tile:
     source_length: float
 
     def uncertain(self) -> Tensor:
-        """Where the bound of `LayerProgram.uncertain`, now exact and with each row's own last input, leaves V open: bool (P,)."""
+        """Where the bound of `LayerProgram.uncertain`, exact and with each row's own last input, proves nothing: (P,)."""
         late = (-self.rows.amin(1)).clamp(min=0)  # (R,)
         alpha, until = self.alpha.clamp(min=0), (self.rows + late[:, None])[self.row]
         bound = alpha * (self.source_length + late[self.row]) + (self.weights.clamp(min=0) * until).sum(1)
@@ -54,12 +54,14 @@ class Tile:
         return published_crossing(arrivals[self.row], weights, self.theta, self.alpha, -self.source_length)
 
 
-def search(program: LayerProgram, inputs: Tensor, leads: Tensor, chosen: Tensor, authors: bool) -> tuple[int, int]:
+def search(
+    program: LayerProgram, inputs: Tensor, leads: Tensor, chosen: Tensor, authors: bool, prove: bool
+) -> tuple[int, int]:
     """Put the lead of the first crossing into `leads` (B, ...N) wherever the closed form is not it.
 
     inputs: leads of the input spikes (B, ...F); chosen: the pairs to search, bool like leads. Leads that stay are the closed
-    form's. Returns of how many pairs the exact bound proved that they need no search, and how many cross before their
-    last input (authors: by the published search, quirks included).
+    form's. authors: by the published search, quirks included; prove: leave out what the exact bound proves to need no search.
+    Returns of how many pairs it proves that, and how many cross before their last input.
     """
     patches = Patches(program.synapses, inputs)
     keys, neurons, places = patches.neurons(chosen)
@@ -70,9 +72,10 @@ def search(program: LayerProgram, inputs: Tensor, leads: Tensor, chosen: Tensor,
     for own, at, place in zip(keys.split(tile), neurons.split(tile), places.split(tile), strict=True):
         first, row = torch.unique_consecutive(own, return_inverse=True)
         pairs = Tile(patches.rows(first), row, weight[at], alpha[at], theta[place % len(theta)], program.source_length)
-        left = pairs.uncertain()
-        certified += len(own) - int(left.sum())
-        pairs, place = pairs.only(left), place[left]
+        if prove:
+            left = pairs.uncertain()
+            certified += len(own) - int(left.sum())
+            pairs, place = pairs.only(left), place[left]
         if authors:
             times = pairs.published()
             flat[place] = (program.length - times).nan_to_num(0, posinf=torch.inf).clamp(min=0)

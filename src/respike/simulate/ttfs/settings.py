@@ -45,7 +45,9 @@ class TTFSSettings:
                 raise InputError(f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}")
         for name in ("time_noise", "alpha_noise", "weight_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"simulate.{name}={getattr(self, name)}: 0 or a deviation, as in simulate.{name}=0.001")
+                raise InputError(
+                    f"simulate.{name}={getattr(self, name)}: 0 or a deviation, as in simulate.{name}=0.001"
+                )
         if self.levels is not None and self.levels < 2:
             raise InputError(f"simulate.levels={self.levels}: 2 or more, or null for spikes at any time")
         if self.evaluator == "events" and self.first_crossing == "authors":

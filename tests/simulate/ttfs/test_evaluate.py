@@ -1,0 +1,191 @@
+"""The evaluators of a TTFSNet give the spikes of its equations, and without noise the ReLU network's function."""
+
+import pytest
+import torch
+from chains import chains
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from respike.convert.exact_map import exact_map
+from respike.errors import InputError, SilentLayer
+from respike.simulate.ttfs import TTFSRecord, simulate_ttfs
+
+NOISES = [
+    {},
+    {"time_noise": 0.05},
+    {"alpha_noise": 0.2},
+    {"weight_noise": 0.3},
+    {"levels": 9},
+    {"time_noise": 0.2, "alpha_noise": 0.05, "weight_noise": 0.05, "levels": 64},
+]
+
+
+def mapped(case, zeta):
+    """The spiking network of a chain, or None where a layer of it is silent."""
+    net, images, input_range = case
+    try:
+        return exact_map(net, images, zeta=zeta, input_range=input_range)
+    except SilentLayer:
+        return None
+
+
+def times(snn, images, **chosen):
+    """Spike times of every image: {layer: (B, ...N)}."""
+    record = simulate_ttfs(snn, images, trace=range(len(images)), **chosen)
+    layers = record.spike_times[0]
+    return record, {name: torch.stack([record.spike_times[b][name] for b in range(len(images))]) for name in layers}
+
+
+def assert_same(a, b, atol):
+    for name in a[1]:
+        torch.testing.assert_close(a[1][name], b[1][name], rtol=0, atol=atol)
+    scale = float(a[0].logits.abs().max().clamp(min=1))
+    torch.testing.assert_close(a[0].logits, b[0].logits, rtol=0, atol=atol * scale)
+
+
+@given(chains(), st.sampled_from([0.0, 0.5, 3.0]))
+def test_where_no_neuron_is_early_the_relu_networks_outputs_are_recovered(case, zeta):
+    net, images, _ = case
+    snn = mapped(case, zeta)
+    if snn is None:
+        return
+    expected = (net[:-1] if isinstance(net[-1], nn.Softmax) else net)(images).detach()
+    scale = float(expected.abs().max().clamp(min=1))
+    closed = simulate_ttfs(snn, images, evaluator="closed")
+    torch.testing.assert_close(closed.logits, expected, rtol=0, atol=1e-9 * scale)
+    record = simulate_ttfs(snn, images)
+    if not any(counts.early for counts in record.counts.values()):
+        torch.testing.assert_close(record.logits, expected, rtol=0, atol=1e-9 * scale)
+
+
+@given(chains(), st.floats(-0.9, 0.5), st.sampled_from(NOISES), st.integers(0, 3))
+def test_all_evaluators_give_the_spike_times_of_the_event_driven_one(case, zeta, noise, trial):
+    """Also where spikes come early or never, and under every noise; leads reach hundreds of units where zeta is low."""
+    snn = mapped(case, zeta)
+    if snn is None:
+        return
+    images = case[1][:4]
+    events = times(snn, images, evaluator="events", trial=trial, **noise)
+    for evaluator in ("certified", "sorted"):
+        ours = times(snn, images, evaluator=evaluator, trial=trial, **noise)
+        assert_same(ours, events, 1e-9)
+        early = {name: counts.early for name, counts in ours[0].counts.items()}
+        assert early == {name: counts.early for name, counts in events[0].counts.items()}
+
+
+@given(chains(), st.floats(-0.9, 0.5), st.sampled_from(NOISES))
+def test_no_certified_pair_is_early(case, zeta, noise):
+    """Wherever the bound speaks, the closed form's spike is the true one: the certified and the early pairs never meet."""
+    snn = mapped(case, zeta)
+    if snn is None:
+        return
+    for counts in simulate_ttfs(snn, case[1], **noise).counts.values():
+        assert 0 <= counts.certified + counts.early <= counts.pairs
+    for first_crossing in ("true", "authors"):
+        ours, sorted_ = (
+            times(snn, case[1], evaluator=evaluator, first_crossing=first_crossing, **noise)
+            for evaluator in ("certified", "sorted")
+        )
+        assert_same(ours, sorted_, 1e-9)
+
+
+@given(chains())
+def test_the_automatic_zeta_certifies_every_training_image(case):
+    snn = mapped(case, "auto")
+    if snn is None:
+        return
+    record = simulate_ttfs(snn, case[1])
+    assert all(counts.certified == counts.pairs for counts in record.counts.values())
+
+
+@given(chains(), st.sampled_from(NOISES), st.data())
+@settings(max_examples=15)
+def test_results_do_not_depend_on_how_the_work_is_cut(case, noise, data):
+    snn = mapped(case, -0.3)
+    if snn is None:
+        return
+    images, index = case[1], torch.tensor(data.draw(st.permutations(range(12)))) * 1000
+    whole = simulate_ttfs(snn, images, index=index, **noise)
+    cut = data.draw(st.integers(1, 11))
+    chunked = simulate_ttfs(snn, images, index=index, chunk=cut, **noise)
+    parts = [simulate_ttfs(snn, images[p], index=index[p], **noise) for p in (slice(0, cut), slice(cut, None))]
+    for other in (chunked, TTFSRecord.merge(parts)):
+        torch.testing.assert_close(other.logits, whole.logits, rtol=1e-12, atol=1e-12)
+        assert torch.equal(other.index, whole.index)
+        assert (other.inputs, other.counts, other.synops) == (whole.inputs, whole.counts, whole.synops)
+
+
+def small(zeta=0.5):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.ReLU())
+    net = net.append(nn.Linear(8, 5)).double().eval()
+    images = torch.rand(30, 1, 6, 6, dtype=torch.float64)
+    return net, images, exact_map(net, images, zeta=zeta)
+
+
+def test_noise_has_its_deviation_and_other_trials_and_seeds_draw_other_noise():
+    _, images, snn = small()
+    clean = times(snn, images)[1]
+    drawn = [times(snn, images, time_noise=0.01, **key)[1] for key in ({}, {"trial": 1}, {"seed": 1})]
+    moved = [(noisy["input"] - clean["input"]).flatten() for noisy in drawn]
+    for noise in moved:
+        assert float(noise.std()) == pytest.approx(0.01, rel=0.1) and abs(float(noise.mean())) < 0.002
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert abs(float(torch.corrcoef(torch.stack([moved[a], moved[b]]))[0, 1])) < 0.15
+    assert float(drawn[0]["input"].min()) >= 0
+
+
+def test_time_quantization_puts_every_spike_on_a_grid_of_its_interval():
+    _, images, snn = small()
+    layer = snn.layers["conv1"]
+    spikes = times(snn, images, levels=5)[1]
+    for name, start, end in (("input", 0.0, 1.0), ("conv1", float(layer.t_min), float(layer.t_max))):
+        steps = (spikes[name] - start) / (end - start) * 4
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-9)
+        assert len(steps.round().unique()) > 2
+
+
+def test_float32_stays_near_float64_and_its_bound_is_a_bound():
+    net, images, snn = small()
+    double, single = simulate_ttfs(snn, images), simulate_ttfs(snn, images, precision="float32")
+    torch.testing.assert_close(single.logits, double.logits, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(single.logits, double.logits)
+
+
+def test_counts_are_those_of_the_relu_network():
+    """Active neurons are positive activations, and synaptic operations their outgoing weights."""
+    net, images, snn = small()
+    record = simulate_ttfs(snn, images)
+    conv, pooled = net[:2](images), net[:3](images)
+    hidden = net[:6](images)
+    assert record.counts["conv1"].active == int((conv > 0).sum()) and record.counts["conv1"].pairs == conv.numel()
+    assert record.counts["linear1"].active == int((hidden > 0).sum())
+    assert record.synops["linear1"] == 8 * int((pooled > 0).sum())
+    assert record.synops["linear2"] == 5 * int((hidden > 0).sum())
+    reached = nn.functional.conv2d((images > 0).double(), torch.ones(4, 1, 3, 3).double(), padding=1)
+    assert record.synops["conv1"] == int(reached.sum())
+    assert record.ann_macs == 4 * (3 * 6 - 2) ** 2 + 36 * 8 + 8 * 5
+    assert record.latency == snn.latency
+
+
+REFUSED = {
+    "outside": ({}, lambda x: x + 1, "leave the input range"),
+    "shape": ({}, lambda x: x[..., :4], "do not fit the network at layer"),
+    "none": ({}, lambda x: x[:0], "no image"),
+    "evaluator": ({"evaluator": "best"}, lambda x: x, "simulate.evaluator=best"),
+    "noise": ({"time_noise": -1}, lambda x: x, "simulate.time_noise=-1"),
+    "levels": ({"levels": 1}, lambda x: x, "simulate.levels=1"),
+    "index": ({"index": torch.arange(3)}, lambda x: x, "3 image numbers"),
+    "trace": ({"trace": [99]}, lambda x: x, "trace"),
+    "events": ({"evaluator": "events", "first_crossing": "authors"}, lambda x: x, "simulate.evaluator=sorted"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_settings_and_images_are_refused_in_one_line(what):
+    chosen, change, words = REFUSED[what]
+    _, images, snn = small()
+    with pytest.raises(InputError, match=words) as error:
+        simulate_ttfs(snn, change(images), **chosen)
+    assert "\n" not in str(error.value)
