@@ -107,7 +107,9 @@ def test_a_shift_before_a_padded_3x3_gives_the_papers_nine_biases():
 
 def test_a_negative_kappa_makes_its_channels_pool_a_min_pool():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
     net[2].weight.data = torch.tensor([1.0, -1.0, 0.0, -2.0])
     chain = preprocess(net.eval(), (1, 6, 6))
     pool = next(node.module for node in chain.nodes.values() if node.kind == "maxpool")
@@ -209,8 +211,14 @@ UNMAPPED = {
     "factor before a ReLU": (conv_net(nn.Flatten(), nn.ReLU()), "stands between ReLU 'relu1'"),
     "ReLU on the input": (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)), "before the first weighted layer"),
     "two ReLUs": (conv_net(nn.ReLU(), nn.BatchNorm2d(2), nn.ReLU()), "'relu1' and 'relu2' are two ReLUs"),
-    "reflected padding": (conv_net(nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.ReLU()), "reflect"),
-    "trailing norm": (nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU(), nn.BatchNorm1d(2)), "'batchnorm1' stands behind"),
+    "reflected padding": (
+        conv_net(nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
+        "reflect",
+    ),
+    "trailing norm": (
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU(), nn.BatchNorm1d(2)),
+        "'batchnorm1' stands behind",
+    ),
     "no weights": (nn.Sequential(nn.Flatten()), "no Linear or Conv2d"),
 }
 

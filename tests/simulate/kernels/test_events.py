@@ -14,7 +14,7 @@ from respike.simulate import simulate
 from respike.simulate.kernels import compiler, events
 from respike.simulate.settings import Settings
 
-needs_compiler = pytest.mark.skipif(compiler.events_library() is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(compiler.library("events") is None, reason="no C compiler on this machine")
 
 
 def settings_of(**chosen):
@@ -85,7 +85,7 @@ def test_without_a_compiler_the_result_is_the_same_and_one_line_says_so(
 ):
     snn, images = no_norm(MLP([784, 20, 10])), torch.rand(5, 1, 28, 28)
     expected = simulate(snn, images, weight_bits=16, backend="torch")
-    compiler.events_library.cache_clear()
+    compiler.library.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if broken == "absent":
         monkeypatch.delenv("CC", raising=False)
@@ -96,5 +96,5 @@ def test_without_a_compiler_the_result_is_the_same_and_one_line_says_so(
         assert_same_record(simulate(snn, images, weight_bits=16), expected)
         simulate(snn, images, weight_bits=16)
     finally:
-        compiler.events_library.cache_clear()
+        compiler.library.cache_clear()
     assert sum("same result" in record.message for record in caplog.records) == 1

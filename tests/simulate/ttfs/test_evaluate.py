@@ -118,7 +118,9 @@ def test_results_do_not_depend_on_how_the_work_is_cut(case, noise, data):
 
 def small(zeta=0.5):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.ReLU())
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.ReLU()
+    )
     net = net.append(nn.Linear(8, 5)).double().eval()
     images = torch.rand(30, 1, 6, 6, dtype=torch.float64)
     return net, images, exact_map(net, images, zeta=zeta)
@@ -147,7 +149,7 @@ def test_time_quantization_puts_every_spike_on_a_grid_of_its_interval():
 
 
 def test_float32_stays_near_float64_and_its_bound_is_a_bound():
-    net, images, snn = small()
+    _, images, snn = small()
     double, single = simulate_ttfs(snn, images), simulate_ttfs(snn, images, precision="float32")
     torch.testing.assert_close(single.logits, double.logits, rtol=1e-4, atol=1e-4)
     assert not torch.equal(single.logits, double.logits)

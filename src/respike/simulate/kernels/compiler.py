@@ -1,4 +1,4 @@
-"""Compiles events.c with the machine's own compiler, once per source and processor, into the user's cache."""
+"""Compiles the C files beside it with the machine's own compiler, once per source and processor, into the user's cache."""
 
 import ctypes
 import hashlib
@@ -12,29 +12,29 @@ from pathlib import Path
 from respike.data.cache import cache_folder
 from respike.provenance import processor
 
-SOURCE = Path(__file__).with_name("events.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gnu11")
 log = logging.getLogger(__name__)
 
 
 @cache
-def events_library() -> ctypes.CDLL | None:
-    """The compiled library, or None (said once) where there is no compiler or it fails."""
+def library(name: str) -> ctypes.CDLL | None:
+    """The library compiled from <name>.c, or None (said once) where there is no compiler or it fails."""
+    source = Path(__file__).with_name(f"{name}.c")
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         log.warning(
             "no C compiler (cc, gcc, clang): the simulation runs in plain PyTorch, with the same result, slower"
         )
         return None
-    key = hashlib.sha256("\n".join([SOURCE.read_text(), *FLAGS, compiler, processor()]).encode()).hexdigest()[:16]
-    library = cache_folder("kernels") / f"events-{key}.so"
+    key = hashlib.sha256("\n".join([source.read_text(), *FLAGS, compiler, processor()]).encode()).hexdigest()[:16]
+    built = cache_folder("kernels") / f"{name}-{key}.so"
     try:
-        if not library.is_file():
-            library.parent.mkdir(parents=True, exist_ok=True)
-            part = library.with_suffix(f".{os.getpid()}.part")
-            subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(part)], check=True, capture_output=True, text=True)
-            part.replace(library)
-        return ctypes.CDLL(str(library))
+        if not built.is_file():
+            built.parent.mkdir(parents=True, exist_ok=True)
+            part = built.with_suffix(f".{os.getpid()}.part")
+            subprocess.run([compiler, *FLAGS, str(source), "-o", str(part)], check=True, capture_output=True, text=True)
+            part.replace(built)
+        return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:1]
         log.warning(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from respike.convert.graph import Scale
 from respike.neurons.encode import image_keys, spike_limits
-from respike.simulate.kernels.compiler import events_library
+from respike.simulate.kernels.compiler import library
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.settings import Settings
 
@@ -59,7 +59,7 @@ def runnable(program: Program, settings: Settings) -> bool:
         for layer, source in zip(program.layers, sources, strict=True)
     )
     device = next((parameter.device for parameter in program.layers[0].synapses.parameters()), torch.device("cpu"))
-    return known and device.type == "cpu" and program.input_shape.numel() < 1 << 16 and events_library() is not None
+    return known and device.type == "cpu" and program.input_shape.numel() < 1 << 16 and library("events") is not None
 
 
 def _fits(layer: ProgramLayer, steps: int) -> bool:
@@ -222,12 +222,12 @@ class Events:
         steps, pixels, layers = self.settings.steps, limits.shape[1], len(self.layers)
         spikes = torch.zeros(layers + 1, steps, dtype=torch.int64)
         synops = torch.zeros(layers, steps, dtype=torch.int64)
-        library = events_library()
-        library.events_scratch.restype = ctypes.c_int64
-        scratch = np.empty(library.events_scratch(self.structs, layers, pixels, steps, GROUP), np.uint8)
+        kernel = library("events")
+        kernel.events_scratch.restype = ctypes.c_int64
+        scratch = np.empty(kernel.events_scratch(self.structs, layers, pixels, steps, GROUP), np.uint8)
         pointer = lambda tensor, offset=0: c_void_p(tensor.data_ptr() + offset * tensor.element_size())  # noqa: E731
         if b > a:
-            library.events_run(
+            kernel.events_run(
                 self.structs, layers, pixels, steps, b - a, GROUP, pointer(limits, a * pixels), pointer(keys, 2 * a),
                 counts.shape[1], c_void_p(self.class_of.ctypes.data), pointer(predicted, a),
                 ctypes.c_int64(predicted.shape[1]), pointer(counts, a * counts.shape[1]), pointer(spikes), pointer(synops),

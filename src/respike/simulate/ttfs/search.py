@@ -4,11 +4,13 @@ P pairs of a tile, R rows of inputs that they read (a row is shared by the chann
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from respike.neurons.ttfs import first_crossing, published_crossing
+from respike.simulate.kernels.crossings import compiled, crossing_times, open_pairs
 from respike.simulate.ttfs.patches import Patches
 from respike.simulate.ttfs.program import LayerProgram
 
@@ -54,6 +56,17 @@ class Tile:
         return published_crossing(arrivals[self.row], weights, self.theta, self.alpha, -self.source_length)
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where in the flattened leads the search found another spike than the closed form's, its times, counted from t_min, how
+    many pairs the exact bound proved to need no search, and how many of those found cross before their last input."""
+
+    places: Tensor
+    times: Tensor
+    proved: int
+    early: int
+
+
 def search(
     program: LayerProgram, inputs: Tensor, leads: Tensor, chosen: Tensor, authors: bool, prove: bool
 ) -> tuple[int, int]:
@@ -63,25 +76,74 @@ def search(
     form's. authors: by the published search, quirks included; prove: leave out what the exact bound proves to need no search.
     Returns of how many pairs it proves that, and how many cross before their last input.
     """
-    patches = Patches(program.synapses, inputs)
+    patches, flat = Patches(program.synapses, inputs), leads.view(-1)
+    fast = not authors and compiled(leads.device)
     keys, neurons, places = patches.neurons(chosen)
-    weight, flat = program.weight.flatten(1), leads.view(-1)
-    alpha = program.alpha.flatten().to(leads)
-    theta = program.theta.to(leads).expand(leads.shape[1:]).flatten()
-    certified, early, tile = 0, 0, max(1, TILE // patches.fan_in)
-    for own, at, place in zip(keys.split(tile), neurons.split(tile), places.split(tile), strict=True):
-        first, row = torch.unique_consecutive(own, return_inverse=True)
-        pairs = Tile(patches.rows(first), row, weight[at], alpha[at], theta[place % len(theta)], program.source_length)
-        if prove:
-            left = pairs.uncertain()
-            certified += len(own) - int(left.sum())
-            pairs, place = pairs.only(left), place[left]
-        if authors:
-            times = pairs.published()
-            flat[place] = (program.length - times).nan_to_num(0, posinf=torch.inf).clamp(min=0)
-            early += int((times < -pairs.rows.amin(1)[pairs.row]).sum())
-        elif len(place):
-            found, times = pairs.crossing()
-            flat[place[found]] = (program.length - times).clamp(min=0)
-            early += len(found)
-    return certified, early
+    theta = program.theta.expand(leads.shape[1:]).flatten()
+    proved, early, tile = 0, 0, max(1, TILE // patches.fan_in)
+    for cut in _row_cuts(keys, tile) if fast else _cuts(len(keys), tile):
+        first, row = torch.unique_consecutive(keys[cut], return_inverse=True)
+        pairs = patches.rows(first), row, neurons[cut], theta[places[cut] % len(theta)]
+        found = (_compiled if fast else _tile)(program, *pairs, places[cut], authors, prove)
+        flat[found.places] = (program.length - found.times).nan_to_num(0, posinf=torch.inf).clamp(min=0).to(flat)
+        proved, early = proved + found.proved, early + found.early
+    return proved, early
+
+
+def _cuts(count: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _row_cuts(keys: Tensor, rows: int) -> list[slice]:
+    """Slices of the pairs (P,) that hold so many rows each, and no part of a row."""
+    starts = torch.unique_consecutive(keys, return_counts=True)[1].cumsum(0)[rows - 1 :: rows].tolist()
+    bounds = [0, *starts, *([len(keys)] if not starts or starts[-1] != len(keys) else [])]
+    return [slice(*ends) for ends in pairwise(bounds)]
+
+
+def _tile(
+    program: LayerProgram,
+    rows: Tensor,
+    row: Tensor,
+    neurons: Tensor,
+    theta: Tensor,
+    places: Tensor,
+    authors: bool,
+    prove: bool,
+) -> Found:
+    """The search among some pairs, in PyTorch."""
+    weights, alpha = program.weight.flatten(1)[neurons], program.alpha.flatten().to(rows)[neurons]
+    pairs = Tile(rows, row, weights, alpha, theta.to(rows), program.source_length)
+    if prove:
+        left = pairs.uncertain()
+        pairs, places = pairs.only(left), places[left]
+    if authors:
+        times = pairs.published()
+        early = int((times < -pairs.rows.amin(1)[pairs.row]).sum())
+        return Found(places, times, len(row) - len(places), early)
+    found, times = pairs.crossing() if len(places) else (places, theta[:0])
+    return Found(places[found], times, len(row) - len(places), len(found))
+
+
+def _compiled(
+    program: LayerProgram,
+    rows: Tensor,
+    row: Tensor,
+    neurons: Tensor,
+    theta: Tensor,
+    places: Tensor,
+    authors: bool,
+    prove: bool,
+) -> Found:
+    """`_tile` on a CPU with a compiler, of the true search."""
+    weights, alpha, count = program.weight.flatten(1), program.alpha.flatten(), len(row)
+    if prove:
+        left = open_pairs(rows, row, weights, neurons, alpha, theta, program.source_length)
+        row, neurons, theta, places = row[left], neurons[left], theta[left], places[left]
+        kept, row = torch.unique_consecutive(row, return_inverse=True)
+        rows = rows[kept]
+    if not len(row):
+        return Found(places, theta, count, 0)
+    times = crossing_times(rows, row, weights, neurons, alpha, theta, program.source_length)
+    found = ~times.isnan()
+    return Found(places[found], times[found], count - len(row), int(found.sum()))
