@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from respike.errors import InputError
-from respike.neurons.encode import LEVELS, Current, Rate, Threshold, bernoulli_spikes, hash32, uniform24
+from respike.neurons.encode import (
+    LEVELS,
+    Current,
+    Rate,
+    Threshold,
+    bernoulli_spikes,
+    hash32,
+    normal,
+    stream_seed,
+    uniform24,
+)
 
 DT = 0.001
 SIGMAS = 5.5  # a fair draw exceeds this once in 26 million
@@ -142,3 +152,24 @@ def test_a_parameter_that_is_not_positive_is_refused_by_its_yaml_name(code, key,
     with pytest.raises(InputError, match=rf"^encode\.{key}={bad}.*encode\.{key}=") as error:
         code(bad)
     assert "\n" not in str(error.value)
+
+
+def test_normal_deviates_are_standard_normal():
+    """Mean, deviation, and Pearson's statistic over 64 equally likely bins, two-sided at one in a million."""
+    draws = normal(torch.arange(200), 1000, stream_seed(0, 0, "time", "conv1"))
+    n = draws.numel()
+    assert abs(float(draws.mean())) < SIGMAS / math.sqrt(n) and abs(float(draws.var()) - 1) < SIGMAS * math.sqrt(2 / n)
+    counts = (torch.special.ndtr(draws) * 64).long().flatten().bincount(minlength=64).double()
+    statistic = float(((counts - n / 64) ** 2 / (n / 64)).sum())
+    assert chi2.ppf(1e-6, 63) < statistic < chi2.isf(1e-6, 63)
+    assert abs(float(draws[:, 1:].flatten() @ draws[:, :-1].flatten()) / n) < SIGMAS / math.sqrt(n)
+    assert abs(float((draws[1:] * draws[:-1]).mean())) < SIGMAS / math.sqrt(n)
+
+
+def test_normal_deviates_are_a_function_of_key_image_and_position():
+    seed, index = stream_seed(1, 2, "time", "fc1"), torch.tensor([7, 70_000, 3])
+    whole = normal(index, 50, seed)
+    assert torch.equal(normal(index.flip(0), 50, seed), whole.flip(0))
+    assert torch.equal(normal(index[1:2], 50, seed), whole[1:2])
+    for key in ((2, 2, "time", "fc1"), (1, 3, "time", "fc1"), (1, 2, "alpha", "fc1"), (1, 2, "time", "fc2")):
+        assert_uncorrelated(normal(torch.arange(50), 50, stream_seed(*key)), normal(torch.arange(50), 50, seed))

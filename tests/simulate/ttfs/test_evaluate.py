@@ -9,7 +9,7 @@ from torch import nn
 
 from respike.convert.exact_map import exact_map
 from respike.errors import InputError, SilentLayer
-from respike.simulate.ttfs import TTFSRecord, simulate_ttfs
+from respike.simulate.ttfs import TTFSRecord, search, simulate_ttfs
 
 NOISES = [
     {},
@@ -191,3 +191,20 @@ def test_bad_settings_and_images_are_refused_in_one_line(what):
     with pytest.raises(InputError, match=words) as error:
         simulate_ttfs(snn, change(images), **chosen)
     assert "\n" not in str(error.value)
+
+
+@given(chains(), st.floats(-0.9, 0.5), st.sampled_from(NOISES), st.sampled_from(["float64", "float32"]))
+def test_without_a_compiler_the_spikes_are_the_same(case, zeta, noise, precision):
+    snn = mapped(case, zeta)
+    if snn is None:
+        return
+    compiled = times(snn, case[1], precision=precision, **noise)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search, "compiled", lambda device: False)
+        plain = times(snn, case[1], precision=precision, **noise)
+    if precision == "float64":
+        assert_same(plain, compiled, 1e-9)
+        assert plain[0].counts == compiled[0].counts
+    elif "levels" not in noise:
+        scale = max(float(value.abs().max()) for value in compiled[1].values())
+        assert float((plain[0].logits - compiled[0].logits).abs().max()) < 1e-2 * max(scale, 1)
