@@ -46,8 +46,8 @@ def _convolution(draw, random, maps, side):
     stride = 1 if padding == "same" else stride
     width, groups = 2 * draw(st.integers(1, 2)), 2 if maps % 2 == 0 and draw(st.booleans()) else 1
     conv = nn.Conv2d(maps, width, kernel, stride, padding, groups=groups, bias=draw(st.booleans()))
-    front, back = ["norm", "pool"], ["norm", "norm", "pool", "padded pool", "dropout", "factor"]
-    names = [*draw(st.permutations(front))[: draw(st.integers(0, 2))], "relu"]
+    front, back = ["norm", "norm", "pool"], ["norm", "norm", "pool", "padded pool", "dropout", "factor"]
+    names = [*draw(st.permutations(front))[: draw(st.integers(0, 3))], "relu"]
     names += draw(st.permutations(back))[: draw(st.integers(0, 3))]
     made = {
         "norm": lambda: _norm(nn.BatchNorm2d, width, random),

@@ -16,6 +16,7 @@ NOISES = [
     {"time_noise": 0.05},
     {"alpha_noise": 0.2},
     {"weight_noise": 0.3},
+    {"weight_noise": 4.0},  # some slopes are negative at the end: such neurons wait for t_max
     {"levels": 9},
     {"time_noise": 0.2, "alpha_noise": 0.05, "weight_noise": 0.05, "levels": 64},
 ]
@@ -169,6 +170,19 @@ def test_counts_are_those_of_the_relu_network():
     assert record.synops["conv1"] == int(reached.sum())
     assert record.ann_macs == 4 * (3 * 6 - 2) ** 2 + 36 * 8 + 8 * 5
     assert record.latency == snn.latency
+
+
+def test_an_input_that_comes_after_the_reading_has_not_counted_unless_the_authors_read():
+    """The published code adds W (t_min - t_j) whatever its sign."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 4)).double()
+    images = torch.rand(20, 1, 3, 3, dtype=torch.float64)
+    snn = exact_map(net, images)
+    for first_crossing, floor in (("true", 0.0), ("authors", -torch.inf)):
+        record, spikes = times(snn, images, time_noise=0.3, first_crossing=first_crossing)
+        expected = net((1 - spikes["input"]).clamp(min=floor)).detach()
+        assert float(spikes["input"].max()) > 1
+        torch.testing.assert_close(record.logits, expected, rtol=1e-12, atol=1e-12)
 
 
 REFUSED = {

@@ -1,6 +1,5 @@
 """The compiled search for first crossings (crossings.c). P pairs, R rows of inputs, F inputs of a neuron, N neurons."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_double, c_int64, c_void_p
@@ -27,7 +26,7 @@ def open_pairs(
     """
     late = (-rows.amin(1)).clamp(min=0)
     found = torch.empty(len(row), dtype=torch.bool)
-    _call("open", weights, source_length, (rows, late), row, neuron, alpha, theta, found)
+    _pairs(_function("open", weights, 11), source_length, (rows, late), row, weights, neuron, alpha, theta, found)
     return found
 
 
@@ -35,40 +34,59 @@ def crossing_times(
     rows: Tensor, row: Tensor, weights: Tensor, neuron: Tensor, alpha: Tensor, theta: Tensor, source_length: float
 ) -> Tensor:
     """When each pair's potential reaches theta while inputs still arrive, counted from t_min, NaN where it does not: (P,)."""
-    arrivals, order = (-rows).sort(dim=1)
+    count, fan_in = rows.shape
+    arrivals, order = rows.new_empty(count, fan_in + 1), torch.empty(count, fan_in, dtype=torch.int32)
+    counts = torch.empty(count, dtype=torch.int64)
+    arrange = _function("order", rows, 8)
+
+    def part(a: int, b: int) -> None:
+        scratch = torch.empty(3 * fan_in, dtype=torch.int32)
+        tables = rows[a:b].contiguous(), arrivals[a:b], order[a:b], counts[a:b], scratch
+        arrange(b - a, fan_in, -source_length, *(c_void_p(table.data_ptr()) for table in tables))
+
+    _shared(part, count, 16)
     times = torch.empty(len(row), dtype=torch.float64)
-    _call("cross", weights, -source_length, (arrivals, order.int()), row, neuron, alpha, theta, times)
+    tables = arrivals, order, counts
+    _pairs(_function("cross", weights, 12), -source_length, tables, row, weights, neuron, alpha, theta, times)
     return times
 
 
-def _call(
-    name: str,
-    weights: Tensor,
+def _function(name: str, like: Tensor, arguments: int) -> Callable[..., None]:
+    """The C function for numbers of the dtype of `like`; two counts, a number and pointers are its arguments."""
+    found = getattr(library(SOURCE), f"{name}_{'double' if like.dtype == torch.float64 else 'float'}")
+    found.restype, found.argtypes = None, [c_int64, c_int64, c_double, *[c_void_p] * (arguments - 3)]
+    return found
+
+
+def _pairs(
+    function: Callable[..., None],
     number: float,
-    tables: tuple[Tensor, Tensor],
+    tables: tuple[Tensor, ...],
     row: Tensor,
+    weights: Tensor,
     neuron: Tensor,
     alpha: Tensor,
     theta: Tensor,
     result: Tensor,
 ) -> None:
-    """Shares the pairs out to torch's threads; each writes its own part of the result."""
-    real = "double" if weights.dtype == torch.float64 else "float"
-    function: Callable = getattr(library(SOURCE), f"{name}_{real}")
-    function.restype, function.argtypes = None, [c_int64, c_int64, c_double, *[c_void_p] * 8]
-    first, second = (table.contiguous() for table in tables)
+    """Calls a function of pairs; the tables are those of rows."""
+    tables = [table.contiguous() for table in tables]
     weights, alpha, theta = weights.contiguous(), alpha.double().contiguous(), theta.double().contiguous()
     row, neuron = row.contiguous(), neuron.contiguous()
 
-    def part(start: int, stop: int) -> None:
-        pairs = (row[start:stop], weights, neuron[start:stop], alpha, theta[start:stop], result[start:stop])
-        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (first, second, *pairs)]
-        function(stop - start, weights.shape[1], number, *pointers)
+    def part(a: int, b: int) -> None:
+        used = (*tables, row[a:b], weights, neuron[a:b], alpha, theta[a:b], result[a:b])
+        function(b - a, weights.shape[1], number, *(c_void_p(tensor.data_ptr()) for tensor in used))
 
-    threads = min(torch.get_num_threads(), 1 + len(row) // 256)
-    cuts = [len(row) * i // threads for i in range(threads + 1)]
+    _shared(part, len(row), 256)
+
+
+def _shared(part: Callable[[int, int], None], count: int, least: int) -> None:
+    """part(a, b) for all of 0 .. count, on torch's threads if there is enough for each; every part writes its own results."""
+    threads = min(torch.get_num_threads(), 1 + count // least)
+    cuts = [count * i // threads for i in range(threads + 1)]
     if threads == 1:
-        part(0, len(row))
+        part(0, count)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, cuts[:-1], cuts[1:]))
