@@ -83,11 +83,14 @@ def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeReco
     """Images (B, C, H, W) through the compiled simulation."""
     predicted, counts, spikes, synops = events.run(images, index)
     names = [layer.name for layer in events.program.layers]
+    spiking = dict(zip(["input", *names], spikes, strict=True))
+    if events.settings.encode.analog:
+        del spiking["input"]
     return SpikeRecord(
         index=index,
         predicted=predicted,
         counts=counts,
-        spikes=dict(zip(["input", *names], spikes, strict=True)),
+        spikes=spiking,
         synops=dict(zip(names, synops, strict=True)),
         **constants(events.program, events.settings),
     )
