@@ -18,7 +18,10 @@ from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.settings import Settings
 
 SIZE = 512  # neurons of one program of an elementwise kernel
+ROWS = 64  # pairs of image and place of one program of the product
 MOST_DIGITS = 3
+FAR = 1 << 20  # more than any side of an image
+NO_GEOMETRY = {"height": 1, "width": 1, "out_width": 1, "stride_y": 1, "stride_x": 1, "pad_y": 0, "pad_x": 0}
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def _product(layer: ProgramLayer, module: nn.Module, shape: torch.Size, weights:
     """weights: int8 (digits, outputs, taps); padded here, so that the kernel needs no mask for them."""
     conv = isinstance(module, nn.Conv2d)
     outputs, taps = weights.shape[1:]
-    block_outputs = min(128, max(16, _power_of_two(outputs)))
-    block_rows = 64 if block_outputs == 128 else 128
+    most_outputs = 64 if is_wide or len(weights) > 2 else 128  # what fits the registers, read off the compiled code
+    block_outputs = min(most_outputs, max(16, _power_of_two(outputs)))
     block_taps = min(64, max(32, _power_of_two(taps)))
     padded_outputs, padded_taps = -(-outputs // block_outputs) * block_outputs, -(-taps // block_taps) * block_taps
     bias = torch.zeros(padded_outputs, dtype=torch.int64 if is_wide else torch.int32, device=weights.device)
@@ -102,37 +105,42 @@ def _product(layer: ProgramLayer, module: nn.Module, shape: torch.Size, weights:
         bias[:outputs] = module.bias.round().to(bias.dtype)
     places = layer.shape[1:].numel() if conv else 1
     numbers = {
-        "maps": outputs, "padded_maps": padded_outputs, "taps": taps, "padded_taps": padded_taps, "places": places,
-        **(_window(module, shape, layer.shape) if conv else _no_window(taps)),
+        "maps": outputs, "padded_maps": padded_outputs, "padded_taps": padded_taps, "sources": shape.numel(),
+        "places": places, **(_geometry(module, shape, layer.shape) if conv else NO_GEOMETRY),
     }  # fmt: skip
-    choices = {"CONV": conv, "DIGITS": len(weights), "ROWS": block_rows, "MAPS": block_outputs, "TAPS": block_taps,
-               "num_warps": 8 if block_rows * block_outputs >= 8192 else 4, "num_stages": 3}  # fmt: skip
+    choices = {"CONV": conv, "DIGITS": len(weights), "ROWS": ROWS, "MAPS": block_outputs, "TAPS": block_taps,
+               "num_warps": 8 if block_outputs >= 64 else 4, "num_stages": 3}  # fmt: skip
     padded = functional.pad(weights, (0, padded_taps - taps, 0, padded_outputs - outputs)).contiguous()
-    columns = padded_outputs // block_outputs
-    return Plan("product", lambda n: (-(-n * places // block_rows), columns), (padded, bias), numbers, choices)
+    columns, window = padded_outputs // block_outputs, bias
+    if conv:
+        window = _window(module, shape, padded_taps).to(weights.device)
+    return Plan("product", lambda n: (-(-n * places // ROWS), columns), (padded, bias, window), numbers, choices)
 
 
 def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Size) -> Plan:
-    numbers = {"unit": unit, "places": layer.shape[1:].numel(), **_window(module, shape, layer.shape)}
+    kernel = dict(zip(("kernel_height", "kernel_width"), _pair(module.kernel_size), strict=True))
+    numbers = {"unit": unit, "places": layer.shape[1:].numel(), "channels": shape[0]}
+    numbers |= kernel | _geometry(module, shape, layer.shape)
     return Plan("pool", lambda n: (-(-n * layer.shape.numel() // SIZE),), (), numbers, {"SIZE": SIZE})
 
 
-def _window(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size, out: torch.Size) -> dict[str, int]:
-    pair = lambda value: value if isinstance(value, tuple) else (value, value)  # noqa: E731
-    numbers = {"channels": shape[0], "height": shape[1], "width": shape[2], "out_width": out[2]}
-    numbers |= dict(zip(("kernel_height", "kernel_width"), pair(module.kernel_size), strict=True))
-    numbers |= dict(zip(("stride_y", "stride_x"), pair(module.stride), strict=True))
-    numbers |= dict(zip(("pad_y", "pad_x"), pair(module.padding), strict=True))
-    if isinstance(module, nn.Conv2d):
-        numbers |= dict(zip(("dilation_y", "dilation_x"), pair(module.dilation), strict=True))
-    return numbers
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
 
 
-def _no_window(sources: int) -> dict[str, int]:
-    """A Linear as the kernel sees it: every source a channel of one place."""
-    ones = ("height", "width", "out_width", "kernel_height", "kernel_width")
-    steps = ("stride_y", "stride_x", "dilation_y", "dilation_x")
-    return {"channels": sources} | dict.fromkeys([*ones, *steps], 1) | {"pad_y": 0, "pad_x": 0}
+def _geometry(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size, out: torch.Size) -> dict[str, int]:
+    """Where the windows lie on a source of shape (C, H, W)."""
+    numbers = {"height": shape[1], "width": shape[2], "out_width": out[2]}
+    numbers |= dict(zip(("stride_y", "stride_x"), _pair(module.stride), strict=True))
+    return numbers | dict(zip(("pad_y", "pad_x"), _pair(module.padding), strict=True))
+
+
+def _window(conv: nn.Conv2d, shape: torch.Size, padded_taps: int) -> Tensor:
+    """y, x and source of each tap, seen from the window's corner: int32 (3, padded taps). Padding is far outside."""
+    sides = [torch.arange(size) * step for size, step in zip(conv.kernel_size, conv.dilation, strict=True)]
+    c, y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(shape[0]), *sides, indexing="ij"))
+    taps = torch.stack([y, x, (c * shape[1] + y) * shape[2] + x]).int()
+    return functional.pad(taps, (0, padded_taps - taps.shape[1]), value=-FAR).contiguous()
 
 
 def _power_of_two(number: int) -> int:

@@ -3,7 +3,8 @@
 A program of a kernel owns some neurons of some images for all T steps: it sums the drive of a step, charges, fires,
 resets, and writes one byte per neuron and step. Spikes are int8 (T, B, ...), images and neurons in torch's order. All
 sums are of integers, in ACC (int32, or int64 where a bound says so), so that no tile size changes a spike.
-Only gpu.py imports this file, for not every machine has Triton.
+Only gpu.py imports this file, for not every machine has Triton. Nothing of triton.language that is itself a kernel (tl.zeros)
+is used: PyTorch has imported Triton long before a test asks for its interpreter.
 """
 
 import triton
@@ -33,10 +34,7 @@ def integrate(v, waiting, drive, threshold, fires_at, blocked, SUBTRACT: tl.cons
     if REFRACTORY:
         fired = fired & (waiting <= 0)
         waiting = tl.where(fired, blocked, waiting - 1)
-    if SUBTRACT:
-        v = tl.where(fired, v - threshold, v)
-    else:
-        v = tl.where(fired, 0, v)
+    v = tl.where(fired, v - threshold, v) if SUBTRACT else tl.where(fired, 0, v)
     return v, waiting, fired
 
 
@@ -59,44 +57,41 @@ def encode(limits, first, second, fired, steps, images, pixels, SIZE: tl.constex
 
 @triton.jit(do_not_specialize=VALUES)
 def product(
-    spikes, weights, bias, fired, steps, images, threshold, fires_at, start, blocked, dropped,
-    maps, padded_maps, taps, padded_taps, channels, height, width, out_width, places,
-    kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x,
+    spikes, weights, bias, window, fired, steps, images, threshold, fires_at, start, blocked, dropped,
+    maps, padded_maps, padded_taps, sources, height, width, out_width, places, stride_y, stride_x, pad_y, pad_x,
     CONV: tl.constexpr, DIGITS: tl.constexpr, ROWS: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
     ACC: tl.constexpr, SUBTRACT: tl.constexpr, REFRACTORY: tl.constexpr,
 ):  # fmt: skip
     """A Linear (CONV false: one place, a tap per source) or Conv2d layer: ROWS pairs of image and place, MAPS outputs.
 
-    weights: int8 (DIGITS, padded maps, padded taps), base 256, lowest digit first; bias: ACC (padded maps).
+    weights: int8 (DIGITS, padded maps, padded taps), base 256, lowest digit first; bias: ACC (padded maps). window:
+    int32 (3, padded taps), of each tap of a convolution its y, its x, and its source seen from the window's corner.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     out = tl.program_id(1) * MAPS + tl.arange(0, MAPS)
     image, place, here = row // places, row % places, row < images * places
     top, left = place // out_width * stride_y - pad_y, place % out_width * stride_x - pad_x
-    sources = channels * height * width
-    first = image * sources  # source of each row
+    corner = image * sources + top * width + left
     neuron = image[:, None] * (maps * places) + out[None, :] * places + place[:, None]
     kept = here[:, None] & (out < maps)[None, :]
-    v, waiting = tl.full((ROWS, MAPS), start, ACC), tl.zeros((ROWS, MAPS), tl.int32)
+    v, waiting = tl.full((ROWS, MAPS), start, ACC), tl.full((ROWS, MAPS), 0, tl.int32)
     constant = tl.load(bias + out)[None, :]
     digit = padded_maps * padded_taps  # bytes of one digit of all weights
     for step in range(steps):
-        part0 = tl.zeros((ROWS, MAPS), tl.int32)
-        part1 = tl.zeros((ROWS, MAPS), tl.int32)
-        part2 = tl.zeros((ROWS, MAPS), tl.int32)
+        part0 = tl.full((ROWS, MAPS), 0, tl.int32)
+        part1 = tl.full((ROWS, MAPS), 0, tl.int32)
+        part2 = tl.full((ROWS, MAPS), 0, tl.int32)
         for k in range(0, padded_taps, TAPS):
             tap = k + tl.arange(0, TAPS)
             if CONV:
-                cell = tap % (kernel_height * kernel_width)
-                y = top[:, None] + (cell // kernel_width * dilation_y)[None, :]
-                x = left[:, None] + (cell % kernel_width * dilation_x)[None, :]
-                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-                offset = (tap // (kernel_height * kernel_width) * (height * width))[None, :] + y * width + x
+                y = top[:, None] + tl.load(window + tap)[None, :]
+                x = left[:, None] + tl.load(window + padded_taps + tap)[None, :]
+                mask = here[:, None] & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+                source = corner[:, None] + tl.load(window + 2 * padded_taps + tap)[None, :]
             else:
-                inside = here[:, None]
-                offset = tap[None, :]
-            mask = here[:, None] & (tap < taps)[None, :] & inside
-            seen = tl.load(spikes + (first[:, None] + offset), mask, other=0)
+                mask = here[:, None] & (tap < sources)[None, :]
+                source = corner[:, None] + tap[None, :]
+            seen = tl.load(spikes + source, mask, other=0)
             weight = weights + out[None, :] * padded_taps + tap[:, None]
             part0 = tl.dot(seen, tl.load(weight), part0, out_dtype=tl.int32)
             if DIGITS > 1:
@@ -127,10 +122,10 @@ def pool(
     plane, place = item // places, item % places  # plane: image and channel
     top, left = place // out_width * stride_y - pad_y, place % out_width * stride_x - pad_x
     first = plane * (height * width)
-    v, waiting = tl.full((SIZE,), start, ACC), tl.zeros((SIZE,), tl.int32)
+    v, waiting = tl.full((SIZE,), start, ACC), tl.full((SIZE,), 0, tl.int32)
     worth = tl.full((SIZE,), unit, ACC)
     for step in range(steps):
-        count = tl.zeros((SIZE,), tl.int32)
+        count = tl.full((SIZE,), 0, tl.int32)
         for cell in range(kernel_height * kernel_width):
             y, x = top + cell // kernel_width, left + cell % kernel_width
             inside = here & (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -150,7 +145,7 @@ def scan(
     """Any layer from its drives, integers in float64 (T or 1, items): `stride` is 0 where they are constant in time."""
     item = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     here = item < items
-    v, waiting = tl.full((SIZE,), start, ACC), tl.zeros((SIZE,), tl.int32)
+    v, waiting = tl.full((SIZE,), start, ACC), tl.full((SIZE,), 0, tl.int32)
     for step in range(steps):
         drive = tl.where(step < dropped, 0, tl.load(drives + item, here, other=0).to(ACC))
         v, waiting, spike = integrate(v, waiting, drive, threshold, fires_at, blocked, SUBTRACT, REFRACTORY)
