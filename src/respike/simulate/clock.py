@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError
+from respike.simulate.kernels import gpu
 from respike.simulate.kernels.events import Events, runnable
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.record import SpikeRecord, Tally, constants
@@ -54,7 +55,10 @@ def simulate(
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
     program = chosen.compile(snn, images.shape[1:])
-    if runnable(program, chosen):
+    if gpu.runnable(program, chosen):
+        fused = gpu.Fused(program, chosen)
+        size, run = min(chunk or fused.chunk, fused.chunk), fused.run
+    elif runnable(program, chosen):
         size, run = chunk or EVENT_CHUNK, partial(_simulate_events, Events(program, chosen))
     else:
         size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
