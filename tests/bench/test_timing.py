@@ -35,6 +35,10 @@ def test_what_is_too_slow_loses_passes_first_and_images_then(per_image, expected
     assert affordable(per_image, 10_000, 3, budget=45) == expected
 
 
+def test_a_whole_batch_is_timed_whatever_it_costs():
+    assert affordable(9.0, 10_000, 3, budget=45, least=1000) == (1000, 1)
+
+
 def test_the_median_and_its_range_are_scaled_to_ten_thousand_images():
     measured = spread([4.0, 1.0, 2.0], images=1000)
     assert (measured["seconds"], measured["seconds_min"], measured["seconds_max"], measured["runs"]) == (2, 1, 4, 3)

@@ -1,5 +1,6 @@
 """How far two arithmetics of ours agree on the same input spikes. T steps, B images."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ def agreement(first: dict[str, Tensor], second: dict[str, Tensor], labels: Tenso
 
 
 def agreements(outputs: dict[str, Path], labels: Tensor) -> list[dict[str, Any]]:
-    """The first of the outputs (by contender) against each other one; those that were not written are left out."""
+    """Every pair of the outputs (files by contender) that tell their predictions; those not written are left out."""
     loaded = {name: torch.load(path) for name, path in outputs.items() if path.is_file()}
-    names = [name for name, output in loaded.items() if output["predicted"] is not None]
+    told = [name for name, output in loaded.items() if output["predicted"] is not None]
     return [
-        {"name": f"{names[0]} / {other}", **agreement(loaded[names[0]], loaded[other], labels)} for other in names[1:]
+        {"name": f"{one} / {other}", **agreement(loaded[one], loaded[other], labels)}
+        for one, other in combinations(told, 2)
     ]

@@ -80,12 +80,14 @@ def best_batch(tried: dict[int, float]) -> int:
     return min(tried, key=tried.__getitem__)
 
 
-def affordable(per_image: float, images: int, repeats: int, budget: float) -> tuple[int, int]:
-    """(images, repeats) that fit a budget of seconds: fewer repeats first, one at least, then fewer images, in hundreds."""
-    repeats = max(1, min(repeats, int(budget / (per_image * images))))
+def affordable(per_image: float, images: int, repeats: int, budget: float, least: int = 100) -> tuple[int, int]:
+    """(images, repeats) that fit a budget of seconds: fewer repeats first, one at least, then fewer images.
+
+    per_image: seconds; least: images that are timed whatever they cost. Fewer images are a multiple of 100.
+    """
     if per_image * images <= budget:
-        return images, repeats
-    return min(images, max(100, int(budget / per_image) // 100 * 100)), repeats
+        return images, max(1, min(repeats, int(budget / (per_image * images))))
+    return min(images, max(least, int(budget / per_image) // 100 * 100)), 1
 
 
 def measure(
@@ -102,7 +104,8 @@ def measure(
     run = runner(row, given, batch)
     run(pixels[:WARM_UP])
     probe = pixels[: max(batch or 1, len(pixels) // 20)]
-    count, repeats = affordable(seconds(run, probe)[0] / len(probe), len(pixels), repeats, budget)
+    per_image = seconds(run, probe)[0] / len(probe)
+    count, repeats = affordable(per_image, len(pixels), repeats, budget, least=max(100, batch or 0))
     pixels = pixels[:count]
     passes = [seconds(run, pixels) for _ in range(repeats)]
     times, output = [t for t, _ in passes], passes[-1][1]
