@@ -21,7 +21,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     if not timed:
         raise ValueError("no contender was timed; there is nothing to draw")
     works = list(dict.fromkeys(row["title"] for row in timed))
-    drawn = Figure(figsize=(11, 3.0 + 0.3 * max(map(len, _by_work(timed, works)))), dpi=DPI, layout="constrained")
+    drawn = Figure(figsize=(12, 5.0 + 0.35 * max(map(len, _by_work(timed, works)))), dpi=DPI, layout="constrained")
     tall, flat = drawn.subfigures(2, 1, height_ratios=(3, 2))
     floors = {row["title"]: row for row in rows if row["part"] == "floor" and not row.get("reason")}
     for axes, title, group in zip(
@@ -56,11 +56,11 @@ def _dots(axes: Axes, title: str, rows: Sequence[Row], floor: Row | None) -> Non
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(right=6 * max(row["seconds_per_10000"] for row in rows))  # room for the notes
-    axes.set_xlabel("seconds per 10,000 images", color=INK)
+    axes.set_xlabel("seconds per 10,000 images", color=INK, loc="right")
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     _plain(axes)
     if floor:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, -0.35), ncols=2, frameon=False, fontsize=8, labelcolor=INK)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), frameon=False, fontsize=8, labelcolor=INK)
 
 
 def _curves(axes: Axes, points: Sequence[Row], key: str, label: str) -> None:
@@ -69,7 +69,7 @@ def _curves(axes: Axes, points: Sequence[Row], key: str, label: str) -> None:
         per_image = [1000 * row["seconds"] / row["images"] for row in own]
         axes.plot([row[key] for row in own], per_image, "o-", color=colour, label=title.split(",")[0])
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     axes.set_xlabel(label, color=INK)
     axes.set_ylabel("ms per image, ours", color=INK)
     if points:
@@ -78,6 +78,8 @@ def _curves(axes: Axes, points: Sequence[Row], key: str, label: str) -> None:
 
 
 def _plain(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.grid(axis="both", color="#e3e3e3", linewidth=0.8)

@@ -35,7 +35,7 @@ class Plan:
     cost_images: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
     cost_steps: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
     cost_sample: int = 1000
-    train_batches: int = 200
+    train_batches: int = 300
     warm_up: int = 20
     overrides: tuple[str, ...] = ()
     reduced: str = ""

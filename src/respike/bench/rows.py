@@ -124,6 +124,8 @@ def summary(row: Row) -> str:
     """A row in a few words, for the line of progress."""
     if row.get("reason"):
         return row["reason"]
+    if row["part"] == "train":
+        return f"{row['images_per_second']:,.0f} images per second, {100 * row['accuracy']:.2f} % after them"
     if "accuracy" in row:
         spent = f"{row['seconds_per_10000']:.2f} s for 10,000 images, {100 * row['accuracy']:.2f} %"
         return f"{spent}, {row['images']:,} images, {row['runs']} runs, batch {row['batch'] or 'its own'}"
