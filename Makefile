@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= paper
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper test
+.PHONY: help reproduce-paper bench test
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
+	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
 	@echo "make test                             the test suite"
 
 $(READY): requirements.txt pyproject.toml
@@ -15,8 +17,15 @@ $(READY): requirements.txt pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
+$(PEERS): $(READY) requirements-bench.txt
+	$(VENV)/bin/python -m pip install --quiet -r requirements.txt -r requirements-bench.txt
+	touch $@
+
 reproduce-paper: $(READY)
 	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+
+bench: $(PEERS)
+	$(VENV)/bin/python -m respike.bench $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)

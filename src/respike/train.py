@@ -35,7 +35,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     overrides: what was typed beside the experiment; a run whose settings they change is not held against the paper.
     Raises InputError for anything in the config, the data or the files that a person can mend.
     """
-    _quiet_libraries()
+    quiet_libraries()
     folder = RunFolder(cfg)
     try:
         return _train(cfg, folder, changes(overrides))
@@ -76,7 +76,7 @@ def _train(cfg: DictConfig, folder: RunFolder, changed: list[str]) -> dict[str, 
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Lightning's advertisements and hints on hardware not used are not about the run."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
