@@ -26,8 +26,8 @@ class Settings:
     reset: "zero" or "subtract". start: first potential as a share of the threshold, below 1.
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
-    backend: "auto", the fastest that can run; or "triton" (the grid on a CUDA device), "events" (the grid up to 16 bits on
-    a CPU with a C compiler, spikes as input, chains of layers), "torch" (anything, anywhere). The spikes are the same.
+    backend: "auto", the fastest that can run; or "triton" (the grid on a CUDA device), "events" (the grid on a CPU
+    with a C compiler, most layers), "torch" (anything, anywhere). The spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every cut of the work; None: floats.
     seed: of the random input spikes.
     """

@@ -83,7 +83,7 @@ def _largest_weight(synapse: Synapse) -> float:
 def _wide(program: Program, settings: Settings) -> bool:
     """Whether weights need more than 16 bits, or sums more than 32."""
     return any(
-        layer.largest_drive * (settings.steps + 1) + layer.neuron.threshold >= 1 << 31
+        layer.largest_potential(settings.steps) >= 1 << 31
         or any(
             _largest_weight(synapse) >= 1 << 15
             for synapse in _spiking(layer, settings)

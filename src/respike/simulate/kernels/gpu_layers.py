@@ -54,8 +54,7 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
 
 def wide(layer: ProgramLayer, steps: int) -> bool:
     """Whether a potential of the layer could leave 32 bits."""
-    neuron = layer.neuron
-    return layer.largest_drive * (steps + 1) + neuron.threshold + abs(neuron.start) >= 1 << 31
+    return layer.largest_potential(steps) >= 1 << 31
 
 
 def digits(weights: Tensor) -> Tensor:
