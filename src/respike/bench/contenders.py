@@ -39,9 +39,8 @@ class Training:
 OURS = "respike.bench.ours.simulator"
 PEERS = "respike.bench.peers"
 CONTENDERS = [
-    Contender(
-        "ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "auto", "compiled": True}
-    ),
+    Contender("ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "events"}),
+    Contender("ours, Triton", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}),
     Contender("ours, plain torch", OURS, "16-bit grid, exact", batches=(), options={"backend": "torch"}),
     Contender("ours, float32", OURS, batches=(), options={"weight_bits": None}),
     Contender("ours, float64", OURS, "float64", batches=(), options={"weight_bits": None, "double": True}),

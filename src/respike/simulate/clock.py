@@ -15,7 +15,8 @@ from tqdm import tqdm
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate.kernels import gpu
-from respike.simulate.kernels.events import Events, runnable
+from respike.simulate.kernels.event_bounds import runnable
+from respike.simulate.kernels.events import Events
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.record import SpikeRecord, Tally, constants
 from respike.simulate.reference import simulate_stepwise

@@ -11,7 +11,7 @@ from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.simulate import simulate
-from respike.simulate.kernels import compiler, events
+from respike.simulate.kernels import compiler, event_bounds, events
 from respike.simulate.reference import simulate_stepwise
 from respike.simulate.settings import Settings
 
@@ -24,7 +24,7 @@ def settings_of(**chosen):
 
 def runs(snn, shape, **chosen):
     settings = settings_of(**chosen)
-    return events.runnable(settings.compile(snn, torch.Size(shape)), settings)
+    return event_bounds.runnable(settings.compile(snn, torch.Size(shape)), settings)
 
 
 @needs_compiler
@@ -76,10 +76,10 @@ def test_sums_that_could_leave_32_bits_are_held_in_64(assert_same_record):
     weights = snn.layers["linear1"].synapses[0].weighted.weight
     weights.data.fill_(1)
     weights.data[3:] = -1
-    for duration, wide in ((0.030, False), (0.032, True)):
+    for duration, wide in ((0.025, False), (0.026, True)):
         settings = settings_of(duration=duration, threshold=3999.5, reset="subtract", start=-5.0)
         program = settings.compile(snn, torch.Size((1, 40, 100)))
-        assert events.runnable(program, settings) and events.Events(program, settings).wide == wide
+        assert event_bounds.runnable(program, settings) and events.Events(program, settings).wide == wide
         chosen = {"duration": duration, "threshold": 3999.5, "reset": "subtract", "start": -5.0}
         assert_same_record(simulate(snn, images, **chosen), simulate(snn, images, backend="torch", **chosen))
 

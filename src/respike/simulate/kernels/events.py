@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from respike.convert.graph import Scale
 from respike.convert.rate_snn import Synapse
 from respike.neurons.encode import image_keys, spike_limits
 from respike.simulate.kernels.compiler import events_library
+from respike.simulate.kernels.event_bounds import spiking, wide
 from respike.simulate.kernels.event_layers import (
     SYNAPSE_ARRAYS,
     SYNAPSE_NUMBERS,
     WINDOWS,
     Source,
-    known,
     padded,
     wire,
 )
@@ -53,52 +52,12 @@ def _layer_struct(sums: type) -> type[ctypes.Structure]:
 STRUCTS = {False: _layer_struct(c_int32), True: _layer_struct(c_int64)}
 
 
-def runnable(program: Program, settings: Settings) -> bool:
-    """Whether events.c can run this: the grid, layers that it knows, sums within 63 bits, on a CPU with a compiler."""
-    if settings.backend not in ("auto", "events") or settings.weight_bits is None:
-        return False
-    shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
-    fits = program.input_shape.numel() <= 1 << 16 and all(
-        padded(layer)[0] <= 1 << 16
-        and all(
-            known(synapse, layer, shapes[synapse.source]) and _largest_weight(synapse) < 1 << 31
-            for synapse in _spiking(layer, settings)
-        )
-        for layer in program.layers
-    )
-    device = next((parameter.device for parameter in program.layers[0].synapses.parameters()), torch.device("cpu"))
-    return fits and device.type == "cpu" and events_library(_wide(program, settings)) is not None
-
-
-def _spiking(layer: ProgramLayer, settings: Settings) -> list[Synapse]:
-    """The synapses that spikes reach; those of an analog input give a constant drive instead."""
-    return [s for s in layer.synapses.synapses if not (settings.encode.analog and s.source == "input")]
-
-
-def _largest_weight(synapse: Synapse) -> float:
-    weighted = synapse.weighted
-    return float((weighted.factor if isinstance(weighted, Scale) else weighted.weight).abs().max())
-
-
-def _wide(program: Program, settings: Settings) -> bool:
-    """Whether weights need more than 16 bits, or sums more than 32."""
-    return any(
-        layer.largest_potential(settings.steps) >= 1 << 31
-        or any(
-            _largest_weight(synapse) >= 1 << 15
-            for synapse in _spiking(layer, settings)
-            if not isinstance(synapse.weighted, Scale)
-        )
-        for layer in program.layers
-    )
-
-
 class Events:
     """A program made ready for events.c; `run` simulates chunks of images on all threads."""
 
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings = program, settings
-        self.wide = _wide(program, settings)
+        self.wide = wide(program, settings)
         self.library = events_library(self.wide)
         self.sums, self.weights = (np.int64, np.int32) if self.wide else (np.int32, np.int16)
         self.kept: list = []  # what the structures point into
@@ -120,8 +79,8 @@ class Events:
 
     def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
         neuron, (neurons, channels), own = layer.neuron, padded(layer), self.sources[layer.name]
-        spiking = _spiking(layer, self.settings)
-        synapses = (_Synapse * len(spiking))(*(self._synapse(synapse, layer) for synapse in spiking))
+        read = spiking(layer, self.settings)
+        synapses = (_Synapse * len(read))(*(self._synapse(synapse, layer) for synapse in read))
         bias = _aligned(np.zeros(neurons), self.sums)
         silent = {
             name: torch.zeros(1, *self.sources[name].shape, dtype=torch.float64) for name in layer.synapses.sources
@@ -132,7 +91,7 @@ class Events:
         self.kept += [synapses, start, bias]
         return STRUCTS[self.wide](
             neuron.reset == "subtract", neuron.blocked_steps, int(neuron.threshold), int(neuron.threshold) + neuron.strict,
-            neurons, channels, self._drops_first(layer), len(spiking), synapses, start.ctypes.data, bias.ctypes.data, 0,
+            neurons, channels, self._drops_first(layer), len(read), synapses, start.ctypes.data, bias.ctypes.data, 0,
         )  # fmt: skip
 
     def _drops_first(self, layer: ProgramLayer) -> bool:
@@ -163,12 +122,15 @@ class Events:
         (layers + 1, T) with the input first, synops int64 (layers, T).
         """
         keys = torch.stack(image_keys(index, self.settings.seed), dim=1).numpy()
+        coded = images
+        if not self.settings.encode.analog and images.dtype != torch.uint8:
+            coded = self._limits(images)  # here: torch calls of several threads at once get into each other's way
         predicted = np.zeros((self.settings.steps, len(images)), np.int16)
         counts = np.zeros((len(images), len(self.sources[self.program.layers[-1].name].number_of)), np.int32)
 
         def task(a: int) -> tuple[np.ndarray, np.ndarray]:
             b = min(a + TASK, len(images))
-            return self._run_task(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
+            return self._run_task(coded[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes lets go of the interpreter's lock
             sums = list(pool.map(task, range(0, len(images), TASK)))
@@ -178,6 +140,7 @@ class Events:
     def _run_task(
         self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """images: bytes or, for an analog input, floats (B, C, H, W); or limits of the draws, int32 (B, P)."""
         steps, pixels, layers = self.settings.steps, images[0].numel(), len(self.layers)
         structs, limits, drives = self.layers, np.zeros((len(images), pixels), np.int32), None
         if self.settings.encode.analog:
@@ -185,7 +148,7 @@ class Events:
         elif images.dtype == torch.uint8:
             limits = self.levels.numpy()[images.flatten(1).numpy(), 0]
         else:
-            limits = self._limits(images).numpy()
+            limits = images.numpy()
         spikes, synops = np.zeros((layers + 1, steps), np.int64), np.zeros((layers, steps), np.int64)
         self.library.events_run(
             structs, layers, pixels, steps, len(images), GROUP, _at(limits), _at(keys), counts.shape[1],
