@@ -5,7 +5,10 @@ PRESET ?= paper
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper bench test
+SWEEP ?= threshold_rate
+EXPERIMENT ?= diehl_fc
+
+.PHONY: help reproduce-paper sweep bench test
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
 	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
@@ -23,6 +26,9 @@ $(PEERS): $(READY) requirements-bench.txt
 
 reproduce-paper: $(READY)
 	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+
+sweep: $(READY)
+	$(VENV)/bin/python -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
 
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)

@@ -24,7 +24,8 @@ class Convert(Callback):
 
     calibrate_on: the images handed over are the training set, or the test set (as some published runs did);
     calibration_size: only the first so many, None for all. stages: folder of finished conversions: the same network is
-    converted once for all simulations of it; None: convert anew.
+    converted once for all simulations of it; None: convert anew. keep_networks: leave both networks' weights in the
+    run's folder and with the logger.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Convert(Callback):
         calibrate_on: Literal["train", "test"] = "train",
         calibration_size: int | None = None,
         stages: str | Path | None = None,
+        keep_networks: bool = True,
     ):
         if calibration_size is not None and calibration_size < 1:
             raise InputError(
@@ -40,6 +42,7 @@ class Convert(Callback):
             )
         self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
         self.stages = None if stages is None else Path(stages)
+        self.keep_networks = keep_networks
         self.snn: RateSNN | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -85,8 +88,9 @@ class Convert(Callback):
             log.info(
                 "weights of %s divided by %.4f; one spike per step stands for %.4f", name, factor, self.snn.scales[name]
             )
-        log_network(trainer, "ann", pl_module.net.state_dict())
-        log_network(trainer, "snn", self.snn)
+        if self.keep_networks:
+            log_network(trainer, "ann", pl_module.net.state_dict())
+            log_network(trainer, "snn", self.snn)
 
 
 def _device(net: nn.Module) -> torch.device:
