@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= paper
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper test
+SWEEP ?= threshold_rate
+EXPERIMENT ?= diehl_fc
+
+.PHONY: help reproduce-paper sweep bench test
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
+	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
 	@echo "make test                             the test suite"
 
 $(READY): requirements.txt pyproject.toml
@@ -15,8 +20,18 @@ $(READY): requirements.txt pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
+$(PEERS): $(READY) requirements-bench.txt
+	$(VENV)/bin/python -m pip install --quiet -r requirements.txt -r requirements-bench.txt
+	touch $@
+
 reproduce-paper: $(READY)
 	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+
+sweep: $(READY)
+	$(VENV)/bin/python -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
+
+bench: $(PEERS)
+	$(VENV)/bin/python -m respike.bench $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from itertools import product
 
 import pytest
@@ -26,17 +27,20 @@ SMALL = (
 )
 
 
-def run(folder, *overrides, expect=0):
-    """`python -m respike.train` in `folder`, its run in folder/run; returns what it wrote to stderr."""
-    environment = os.environ | {
+def environment_in(folder):
+    return os.environ | {
         "DATA_DIR": str(folder / "none"),
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def run(folder, *overrides, expect=0):
+    """`python -m respike.train` in `folder`, its run in folder/run; returns what it wrote to stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "respike.train", f"hydra.run.dir={folder / 'run'}", *overrides],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=environment_in(folder), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == expect, done.stderr[-3000:]
     return done.stderr
@@ -117,6 +121,26 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     error = run(finished, "experiment=diehl_fc", *SMALL, "logger=none", "simulate.reset=never", expect=1)
     assert "simulate.reset=zero" in error and "Traceback" not in error
     assert not (finished / "run" / "metrics.json").exists()
+
+
+def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_again(finished):
+    longer = ("experiment=diehl_fc", *SMALL, "logger=none", "simulate.duration=1", "simulate.backend=torch")
+    command = [sys.executable, "-m", "respike.train", f"hydra.run.dir={finished / 'killed'}", *longer]
+    killed = subprocess.Popen(command, cwd=finished, env=environment_in(finished), stdout=subprocess.PIPE, text=True)
+    for line in killed.stdout:
+        if "weights of linear3 divided" in line:  # converted: the simulation, of several seconds, is next
+            break
+    time.sleep(0.3)
+    killed.kill()
+    killed.communicate()
+    assert not (finished / "killed" / "metrics.json").exists()
+    run(finished, *longer)
+    again = read(finished)
+    run(finished, *longer[:-1], "simulate.backend=auto")
+    assert again["time/fit_was_cached"] == 1 and again["time/simulate_s"] > 1
+    assert {k: v for k, v in again.items() if k.startswith("snn/")} == {
+        k: v for k, v in read(finished).items() if k.startswith("snn/")
+    }
 
 
 def test_given_weights_are_converted_without_training(finished):

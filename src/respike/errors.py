@@ -7,3 +7,13 @@ class InputError(ValueError):
 
 class SilentLayer(InputError):
     """A layer that no calibration image activates: nothing to normalize by."""
+
+
+def explain(error: BaseException) -> str | None:
+    """The line of the InputError (or Lightning's own) behind an error; None for a bug, which deserves its traceback."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputError) or type(seen).__name__ == "MisconfigurationException":
+            return str(seen)
+        seen = seen.__cause__
+    return None

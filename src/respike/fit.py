@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import inspect
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.callbacks.history import EpochHistory
 from respike.errors import InputError
-from respike.stages import Stage, once
+from respike.stages import Stage, module_source, once, source_hash
 
 SOURCES = ("lit", "networks", "data")  # rooms whose code decides what a training gives
 UNTRAINED = {  # settings that do not touch the weights
@@ -41,24 +40,11 @@ def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) ->
     start = chosen.get("ckpt_path")
     return blocks | {
         "images": data.images.sha256,
-        "net": [repr(net), _module_source(net)],
+        "net": [repr(net), module_source(net)],
         "seed": chosen["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": _sources(),
+        "source": source_hash(*SOURCES),
     }
-
-
-def _module_source(net: torch.nn.Module) -> str:
-    try:
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(type(net))).encode()).hexdigest()
-    except (OSError, TypeError):  # a class typed into a notebook or a shell has no file
-        return ""
-
-
-def _sources() -> str:
-    here = Path(__file__).parent
-    files = sorted(file for room in SOURCES for file in (here / room).glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:

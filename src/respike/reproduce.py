@@ -17,13 +17,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.errors import InputError
+from respike.errors import InputError, explain
 from respike.report import load_run, rows, to_text, write_report
 from respike.report.collect import Run
-from respike.train import CONF, explain, train
+from respike.run_files import finished
+from respike.train import CONF, train
 
 KEPT = (
     "config.yaml",
@@ -58,15 +58,6 @@ def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder
     if row.get("budget_min"):
         cfg.budget_min = row.budget_min
     return cfg
-
-
-def finished(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder holds this very run on these very images."""
-    if not (folder / "metrics.json").is_file() or (folder / "config.yaml").read_text() != OmegaConf.to_yaml(
-        cfg, resolve=True
-    ):
-        return False
-    return load_run(folder).provenance["data"]["sha256"] == instantiate(cfg.data).images.sha256
 
 
 def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[list[Run], dict[str, str], bool]:

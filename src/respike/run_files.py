@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, Trainer
 
@@ -74,3 +75,13 @@ def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
     reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]
     return reasons
+
+
+def finished(cfg: DictConfig, folder: Path) -> bool:
+    """Whether the folder holds this very run on these very images."""
+    if not (folder / "metrics.json").is_file() or not (folder / "provenance.json").is_file():
+        return False
+    if (folder / "config.yaml").read_text(encoding="utf-8") != OmegaConf.to_yaml(cfg, resolve=True):
+        return False
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return origin["data"]["sha256"] == instantiate(cfg.data).images.sha256

@@ -1,4 +1,4 @@
-"""Finished trainings, kept by content: the same data, network, recipe and seed are trained once.
+"""Finished stages of a run, kept by content: the same data, network, recipe and seed are trained, converted once.
 
 A stage is a folder named by the hash of its key. It is made under another name and renamed when it is whole; a
 training that was interrupted leaves its last epoch there and goes on from it. Two processes that want the same stage
@@ -8,6 +8,7 @@ waiting for it in turn.
 
 import contextlib
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import nn
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of what a stage holds; a higher one makes every stage anew
@@ -64,6 +66,28 @@ def once(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stag
         return Stage(folder, seconds, True)
 
 
+def source_hash(*rooms: str) -> str:
+    """Of the code of some rooms, which decides what a stage gives."""
+    files = sorted(file for room in rooms for file in (Path(__file__).parent / room).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def module_source(net: nn.Module) -> str:
+    """Hash of the file that defines the network's class."""
+    try:
+        return hashlib.sha256(inspect.getsource(inspect.getmodule(type(net))).encode()).hexdigest()
+    except (OSError, TypeError):  # a class typed into a notebook or a shell has no file
+        return ""
+
+
+def network_key(net: nn.Module) -> dict[str, str]:
+    """What a network is: its layers, its code and its weights."""
+    weights = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"net": repr(net), "code": module_source(net), "weights": weights.hexdigest()}
+
+
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     if "LOCAL_RANK" in os.environ:
@@ -73,7 +97,7 @@ def _lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            log.info("waiting for another process that trains this network (%s)", lock.lock_file)
+            log.info("waiting for another process that makes the same stage (%s)", lock.lock_file)
             lock.acquire()
         try:
             yield

@@ -11,20 +11,22 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 import wandb
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from respike.callbacks.log import RunMetrics, log_metrics
-from respike.errors import InputError
+from respike.callbacks.log import RunMetrics, labels, log_metrics
+from respike.errors import InputError, explain
 from respike.fit import check_fit, fit_once, interruptible, load_weights
 from respike.provenance import provenance
 from respike.run_files import RunFolder, changes, reductions
+from respike.sweep import run_job
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -35,7 +37,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     overrides: what was typed beside the experiment; a run whose settings they change is not held against the paper.
     Raises InputError for anything in the config, the data or the files that a person can mend.
     """
-    _quiet_libraries()
+    quiet_libraries()
     folder = RunFolder(cfg)
     try:
         return _train(cfg, folder, changes(overrides))
@@ -76,16 +78,17 @@ def _train(cfg: DictConfig, folder: RunFolder, changed: list[str]) -> dict[str, 
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Lightning's advertisements and hints on hardware not used are not about the run."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # jobs reach Slurm by a Hydra launcher
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger)] if cfg.logger else []
+    chosen = [instantiate(cfg.logger, **labels(cfg))] if cfg.logger else []
     for logger in chosen:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
@@ -115,20 +118,12 @@ def _weights(
     return {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
 
 
-def explain(error: BaseException) -> str | None:
-    """The line of the InputError (or Lightning's own) behind an error; None for a bug, which deserves its traceback."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, InputError | MisconfigurationException):
-            return str(seen)
-        seen = seen.__cause__
-    return None
-
-
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run one experiment; a mistake in the config is one line on stderr and status 1."""
+def main(cfg: DictConfig) -> Any:
+    """Run one experiment; a mistake in the config is one line on stderr and status 1, or, in a sweep, one job's failure."""
     try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(train, cfg, HydraConfig.get().overrides.task)
         train(cfg, HydraConfig.get().overrides.task)
     except KeyboardInterrupt:
         print("respike: interrupted; finished epochs are kept, the same command goes on", file=sys.stderr)

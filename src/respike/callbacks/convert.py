@@ -4,15 +4,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError, SilentLayer
+from respike.stages import network_key, once, source_hash
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,9 @@ class Convert(Callback):
     """At the end of the test: `snn` is `convert(net, images)`, its factors printed, its weights kept in snn.pt.
 
     calibrate_on: the images handed over are the training set, or the test set (as some published runs did);
-    calibration_size: only the first so many, None for all.
+    calibration_size: only the first so many, None for all. stages: folder of finished conversions: the same network is
+    converted once for all simulations of it; None: convert anew. keep_networks: leave both networks' weights in the
+    run's folder and with the logger.
     """
 
     def __init__(
@@ -29,12 +33,16 @@ class Convert(Callback):
         convert: Callable[..., RateSNN],
         calibrate_on: Literal["train", "test"] = "train",
         calibration_size: int | None = None,
+        stages: str | Path | None = None,
+        keep_networks: bool = True,
     ):
         if calibration_size is not None and calibration_size < 1:
             raise InputError(
                 f"callbacks.convert.calibration_size={calibration_size}: a number of images, or null for all"
             )
         self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
+        self.stages = None if stages is None else Path(stages)
+        self.keep_networks = keep_networks
         self.snn: RateSNN | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -50,18 +58,43 @@ class Convert(Callback):
             if left is not None and left <= 0:
                 break
 
+    def _converted(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN, float]:
+        """The spiking network, and the seconds it took when it was made."""
+
+        def make(folder: Path) -> float:
+            start = time.perf_counter()
+            torch.save(self.convert(net, self._images(trainer)), folder / "snn.pt")
+            return time.perf_counter() - start
+
+        if self.stages is None:
+            start = time.perf_counter()
+            return self.convert(net, self._images(trainer)), time.perf_counter() - start
+        method = getattr(self.convert, "func", self.convert)
+        key = {
+            "stage": "convert",
+            "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
+            "data": [trainer.datamodule.fingerprint(self.calibrate_on), self.calibration_size],
+            "source": source_hash("convert", "networks", "data"),
+        }
+        stage = once(self.stages, key | network_key(net), make)
+        return torch.load(stage.folder / "snn.pt", map_location=_device(net), weights_only=False), stage.seconds
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert, print and log."""
-        start = time.perf_counter()
-        self.snn = self.convert(pl_module.net, self._images(trainer))
-        log_metrics(trainer, {"time/convert_s": time.perf_counter() - start})
+        self.snn, seconds = self._converted(trainer, pl_module.net)
+        log_metrics(trainer, {"time/convert_s": seconds})
         log_metrics(trainer, {f"convert/factor/{name}": factor for name, factor in self.snn.factors.items()})
         for name, factor in self.snn.factors.items():
             log.info(
                 "weights of %s divided by %.4f; one spike per step stands for %.4f", name, factor, self.snn.scales[name]
             )
-        log_network(trainer, "ann", pl_module.net.state_dict())
-        log_network(trainer, "snn", self.snn)
+        if self.keep_networks:
+            log_network(trainer, "ann", pl_module.net.state_dict())
+            log_network(trainer, "snn", self.snn)
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next(net.parameters(), torch.empty(0)).device
 
 
 def converted(trainer: Trainer) -> RateSNN:

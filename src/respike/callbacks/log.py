@@ -4,9 +4,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from matplotlib.image import imread
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+
+def labels(cfg: DictConfig) -> dict[str, Any]:
+    """What W&B sorts runs by: a sweep is a group, of jobs named by what varies; tags name the parts of a run."""
+    if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
+        return {}
+    parts = (cfg.data.get("dataset", {}), cfg.model, cfg.convert, cfg.encode)
+    tags = [part._target_.rsplit(".", 1)[-1] for part in parts if part and "_target_" in part]
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return {"tags": tags, "job_type": "run"}
+    job = Path(cfg.paths.run).name
+    return {
+        "tags": tags,
+        "job_type": "sweep",
+        "group": f"{cfg.name}-{cfg.sweep_name}",
+        "name": f"{cfg.name} {job}"[:128],
+    }
 
 
 def log_metrics(trainer: Trainer, metrics: dict[str, float]) -> None:

@@ -1,5 +1,6 @@
 """The Lightning data module: an image set, split, reduced and served in batches."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -132,6 +133,12 @@ class ImageDataModule(LightningDataModule):
         part = "test" if split == "test" else "train"
         images, labels = getattr(self.images, f"{part}_images"), getattr(self.images, f"{part}_labels")
         return ImageBatches(images, labels, self.index[split], size)
+
+    def fingerprint(self, split: Split) -> str:
+        """Tells one split's images and labels, in their order, from any other's."""
+        content = hashlib.sha256(self.images.sha256.encode())
+        content.update(split.encode() + self.index[split].numpy().tobytes())
+        return content.hexdigest()
 
     def reductions(self) -> list[str]:
         """Why this is not the full data set, in words for tables; empty where it is. Validation images count as had."""

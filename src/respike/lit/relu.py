@@ -66,12 +66,3 @@ class ReLUModule(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Logs ann/test_loss and ann/test_acc."""
         self._evaluate(batch, "ann/test")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs ann/train_acc: the finished network on its whole training set."""
-        right, count = 0, 0
-        for images, labels, _ in self.trainer.datamodule.batches("train", 1000):
-            right += int((self(images.to(self.device)).argmax(1).cpu() == labels).sum())
-            count += len(labels)
-        for logger in self.trainer.loggers:  # self.log would round it to float32
-            logger.log_metrics({"ann/train_acc": right / count})

@@ -127,7 +127,8 @@ class Threshold:
 
     def probability(self, images: Tensor, dt: float) -> Tensor:
         """Of a spike in one step, float64, the images' shape; above 1 means always."""
-        return images.double() / self.spike_threshold
+        # by a tensor: a GPU would multiply by the inverse of a number, which rounds differently
+        return images.double() / torch.full((), self.spike_threshold, dtype=torch.float64, device=images.device)
 
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
         """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""

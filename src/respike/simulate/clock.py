@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError
-from respike.simulate.kernels.events import Events, runnable
+from respike.simulate.kernels import gpu
+from respike.simulate.kernels.event_bounds import runnable
+from respike.simulate.kernels.events import Events
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.record import SpikeRecord, Tally, constants
 from respike.simulate.reference import simulate_stepwise
@@ -54,7 +56,10 @@ def simulate(
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
     program = chosen.compile(snn, images.shape[1:])
-    if runnable(program, chosen):
+    if gpu.runnable(program, chosen):
+        fused = gpu.Fused(program, chosen)
+        size, run = min(chunk or fused.chunk, fused.chunk), fused.run
+    elif runnable(program, chosen):
         size, run = chunk or EVENT_CHUNK, partial(_simulate_events, Events(program, chosen))
     else:
         size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
@@ -83,11 +88,14 @@ def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeReco
     """Images (B, C, H, W) through the compiled simulation."""
     predicted, counts, spikes, synops = events.run(images, index)
     names = [layer.name for layer in events.program.layers]
+    spiking = dict(zip(["input", *names], spikes, strict=True))
+    if events.settings.encode.analog:
+        del spiking["input"]
     return SpikeRecord(
         index=index,
         predicted=predicted,
         counts=counts,
-        spikes=dict(zip(["input", *names], spikes, strict=True)),
+        spikes=spiking,
         synops=dict(zip(names, synops, strict=True)),
         **constants(events.program, events.settings),
     )

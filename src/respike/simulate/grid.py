@@ -42,11 +42,11 @@ def compile_grid(
     for name, layer in snn.layers.items():
         unit = _round_layer(layer, bits, input_grid)
         largest = _largest_drive(layer, shapes, reach)
-        if largest * steps >= EXACT:
-            raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; take fewer bits")
         threshold, start = max(1, round(neuron.threshold * unit)), round(neuron.start * unit)
         scaled = replace(neuron, threshold=float(threshold), start=float(start))
         layers.append(ProgramLayer(name, layer, scaled, shapes[name], *counted[name], largest))
+        if layers[-1].largest_potential(steps) >= EXACT:
+            raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; take fewer bits")
     return Program(tuple(layers), torch.float64, None if largest_current is None else input_grid, input_shape)
 
 

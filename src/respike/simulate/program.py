@@ -31,6 +31,10 @@ class ProgramLayer:
     macs: tuple[int, ...]
     largest_drive: float = math.inf
 
+    def largest_potential(self, steps: int) -> float:
+        """A bound on |potential| and on all that is computed from it in so many steps; known on the grid."""
+        return self.largest_drive * (steps + 1) + self.neuron.threshold + abs(self.neuron.start)
+
 
 @dataclass(frozen=True)
 class Program:

@@ -26,8 +26,8 @@ class Settings:
     reset: "zero" or "subtract". start: first potential as a share of the threshold, below 1.
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
-    backend: "auto", the compiled event-driven simulation where it can run (the grid up to 16 bits, spikes as input, chains
-    of layers, a C compiler), or "torch"; the spikes are the same.
+    backend: "auto", the fastest that can run; or "triton" (the grid on a CUDA device), "events" (the grid on a CPU
+    with a C compiler, most layers), "torch" (anything, anywhere). The spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every cut of the work; None: floats.
     seed: of the random input spikes.
     """
@@ -63,10 +63,8 @@ class Settings:
             raise InputError(f"simulate.start={self.start}: a share of the threshold below 1, as in simulate.start=0.5")
         if self.weight_bits is not None and not 2 <= self.weight_bits <= 24:
             raise InputError(f"simulate.weight_bits={self.weight_bits}: 2 to 24, or null for the network's own floats")
-        if self.backend not in ("auto", "torch"):
-            raise InputError(
-                f"simulate.backend={self.backend}: unknown, choose simulate.backend=auto or simulate.backend=torch"
-            )
+        if self.backend not in ("auto", "torch", "events", "triton"):
+            raise InputError(f"simulate.backend={self.backend}: unknown, choose auto, torch, events or triton")
         _ = self.neuron  # checks the reset
 
     @property
@@ -100,7 +98,8 @@ class Settings:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Images as floats, uint8 ones divided by 255. Raises InputError where spikes cannot code them."""
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        if images.dtype == torch.uint8:  # a GPU divides by a tensor as a CPU does, but multiplies by the inverse of 255
+            images = images.float() / torch.full((), 255.0, device=images.device)
         if not self.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
             raise InputError(
                 f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "

@@ -12,27 +12,27 @@ from pathlib import Path
 from respike.data.cache import cache_folder
 from respike.provenance import processor
 
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gnu11")
+HERE = Path(__file__).parent
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gnu11", "-Wno-psabi")
 log = logging.getLogger(__name__)
 
 
 @cache
-def library(name: str) -> ctypes.CDLL | None:
-    """The library compiled from <name>.c, or None (said once) where there is no compiler or it fails."""
-    source = Path(__file__).with_name(f"{name}.c")
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+def library(name: str, *defines: str) -> ctypes.CDLL | None:
+    """The library compiled from <name>.c with these macros, or None (said once) where there is no compiler or it fails."""
+    compiler = _compiler()
     if compiler is None:
-        log.warning(
-            "no C compiler (cc, gcc, clang): the simulation runs in plain PyTorch, with the same result, slower"
-        )
         return None
-    key = hashlib.sha256("\n".join([source.read_text(), *FLAGS, compiler, processor()]).encode()).hexdigest()[:16]
+    sources, flags = [*sorted(HERE.glob("*.h")), HERE / f"{name}.c"], [*FLAGS, *(f"-D{define}" for define in defines)]
+    content = [*(source.read_text() for source in sources), *flags, compiler, processor()]
+    key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     built = cache_folder("kernels") / f"{name}-{key}.so"
     try:
         if not built.is_file():
             built.parent.mkdir(parents=True, exist_ok=True)
             part = built.with_suffix(f".{os.getpid()}.part")
-            subprocess.run([compiler, *FLAGS, str(source), "-o", str(part)], check=True, capture_output=True, text=True)
+            command = [compiler, *flags, str(sources[-1]), "-o", str(part)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
             part.replace(built)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
@@ -41,3 +41,13 @@ def library(name: str) -> ctypes.CDLL | None:
             "%s cannot build the fast simulation (%s): plain PyTorch instead, same result, slower", compiler, reason
         )
         return None
+
+
+@cache
+def _compiler() -> str | None:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        log.warning(
+            "no C compiler (cc, gcc, clang): the simulation runs in plain PyTorch, with the same result, slower"
+        )
+    return compiler

@@ -1,134 +1,17 @@
-/* Event-driven simulation of a chain of spiking layers on the fixed-point grid, all steps of a layer at once.
+/* Event-driven simulation of spiking layers on the fixed-point grid, all steps of a layer at once.
  *
- * A spike adds a row of int16 weights to int32 drives; silent neurons cost nothing. Sums of integers do not depend on
- * their order, so the spikes are those of reference.py, bit for bit. Images are independent and shared out to threads.
- * Neurons are numbered with channels last, padded to LANES; lists of spikes hold these numbers.
+ * A spike adds a row of weights to integer drives; silent neurons cost nothing. Sums of integers do not depend on their
+ * order, so the spikes are those of reference.py, bit for bit. Images are independent and shared out to threads.
+ * Neurons are numbered with channels last, padded to LANES; lists of spikes hold these numbers in rising order.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
-#define LANES 16
-#define WIDE 8 /* vectors of a dense layer that stay in registers while the spikes of a step are added */
-
-typedef int32_t v32 __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int16_t v16 __attribute__((vector_size(2 * LANES), aligned(2)));
-
-enum { DENSE, CONV, POOL };
-
-typedef struct {
-    int32_t kind, sources, neurons, channels; /* neurons: padded; channels: padded width of one position */
-    int32_t threshold, fires_at, start, soft, blocked, drop_first, unit;
-    const int16_t *weights;  /* DENSE (sources, neurons); CONV (map, tap, channels) */
-    const int32_t *bias;     /* (neurons) or NULL */
-    const int32_t *fan_out;  /* (sources): synapses that a spike reaches */
-    const int32_t *place;    /* CONV (sources): spatial position; POOL: the source itself */
-    const int32_t *map;      /* CONV (sources): first weight of its input map */
-    const int32_t *first;    /* CONV, POOL (places + 1): its targets are first[p] .. first[p + 1] */
-    const int32_t *target;   /* first neuron that the tap, or the one neuron that the pool, reaches */
-    const int32_t *tap;      /* CONV: offset of the tap's weights */
-} layer_t;
-
-typedef struct { uint16_t *spikes; int32_t *count; int64_t room; } list_t; /* (steps, room), (steps) */
-
-static inline v32 load32(const int32_t *p) { v32 x; memcpy(&x, p, sizeof x); return x; }
-#ifdef __AVX512F__ /* one instruction, where gcc makes five of the conversion below */
-static inline v32 load16(const int16_t *p) { return (v32)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
-#else
-static inline v32 load16(const int16_t *p) { v16 x; memcpy(&x, p, sizeof x); return __builtin_convertvector(x, v32); }
-#endif
-static inline void store32(int32_t *p, v32 x) { memcpy(p, &x, sizeof x); }
-
-/* Charge, fire, reset n neurons from number `base` on (a multiple of LANES); appends to the step's list. */
-static void scan(const layer_t *l, int32_t *v, int32_t *waiting, const int32_t *drive, int n, int base, uint16_t *spikes, int32_t *count) {
-    int32_t found = *count;
-    for (int i = 0; i < n; i += LANES) {
-        v32 d = load32(drive + i), x = load32(v + i), fired;
-        if (l->blocked) {
-            v32 w = load32(waiting + i), free = w <= 0;
-            x += d & free;
-            fired = (x >= l->fires_at) & free;
-            store32(waiting + i, ((w - 1) & ~fired) | (l->blocked & fired));
-        } else {
-            x += d;
-            fired = x >= l->fires_at;
-        }
-        store32(v + i, l->soft ? x - (l->threshold & fired) : x & ~fired);
-#ifdef __AVX512F__
-        uint32_t mask = _mm512_movepi32_mask((__m512i)fired);
-#else
-        uint32_t mask = 0;
-        for (int k = 0; k < LANES; k++) mask |= (uint32_t)(fired[k] & 1) << k;
-#endif
-        for (; mask; mask &= mask - 1) spikes[found++] = (uint16_t)(base + i + __builtin_ctz(mask));
-    }
-    *count = found;
-}
-
-static inline __attribute__((always_inline)) void sum_rows(const layer_t *l, int block, int vectors, const uint16_t *s, int n, int32_t *drive) {
-    v32 sum[WIDE];
-    for (int k = 0; k < vectors; k++) sum[k] = l->bias ? load32(l->bias + block + k * LANES) : (v32){0};
-    for (int j = 0; j < n; j++) {
-        const int16_t *row = l->weights + (int64_t)s[j] * l->neurons + block;
-        for (int k = 0; k < vectors; k++) sum[k] += load16(row + k * LANES);
-    }
-    for (int k = 0; k < vectors; k++) store32(drive + k * LANES, sum[k]);
-}
-
-/* A dense layer for a group of images: a block of neurons keeps its weights in the cache for all of them. */
-static void dense(const layer_t *l, int images, int steps, const list_t *in, list_t *out, int32_t *v, int32_t *waiting) {
-    int32_t drive[WIDE * LANES];
-    for (int block = 0; block < l->neurons;) {
-        int vectors = (l->neurons - block) / LANES >= WIDE ? WIDE : 1, n = vectors * LANES;
-        for (int b = 0; b < images; b++) {
-            for (int i = 0; i < n; i++) v[i] = l->start, waiting[i] = 0;
-            for (int t = 0; t < steps; t++) {
-                if (l->drop_first && t == 0) memset(drive, 0, sizeof drive);
-                else if (vectors == WIDE) sum_rows(l, block, WIDE, in[b].spikes + t * in[b].room, in[b].count[t], drive);
-                else sum_rows(l, block, 1, in[b].spikes + t * in[b].room, in[b].count[t], drive);
-                scan(l, v, waiting, drive, n, block, out[b].spikes + t * out[b].room, out[b].count + t);
-            }
-        }
-        block += n;
-    }
-}
-
-/* Convolutions and pools: each spike is scattered over the positions that see it. */
-static void scattered(const layer_t *l, int images, int steps, const list_t *in, list_t *out, int32_t *v, int32_t *waiting, int32_t *drive) {
-    for (int b = 0; b < images; b++) {
-        for (int i = 0; i < l->neurons; i++) v[i] = l->start, waiting[i] = 0;
-        for (int t = 0; t < steps; t++) {
-            int dropped = l->drop_first && t == 0;
-            if (l->bias && !dropped) memcpy(drive, l->bias, 4 * (size_t)l->neurons);
-            else memset(drive, 0, 4 * (size_t)l->neurons);
-            const uint16_t *s = in[b].spikes + t * in[b].room;
-            for (int j = 0; j < (dropped ? 0 : in[b].count[t]); j++) {
-                int place = l->place[s[j]];
-                if (l->kind == POOL) {
-                    for (int k = l->first[place]; k < l->first[place + 1]; k++) drive[l->target[k]] += l->unit;
-                    continue;
-                }
-                const int16_t *map = l->weights + l->map[s[j]];
-                for (int k = l->first[place]; k < l->first[place + 1]; k++) {
-                    int32_t *d = drive + l->target[k];
-                    const int16_t *w = map + l->tap[k];
-                    for (int c = 0; c < l->channels; c += LANES) store32(d + c, load32(d + c) + load16(w + c));
-                }
-            }
-            scan(l, v, waiting, drive, l->neurons, 0, out[b].spikes + t * out[b].room, out[b].count + t);
-        }
-    }
-}
+#include "layers.h"
 
 static inline uint32_t hash32(uint32_t x) { /* lowbias32, as in neurons/encode.py */
     x ^= x >> 16; x *= 0x7feb352dU; x ^= x >> 15; x *= 0x846ca68bU; x ^= x >> 16;
     return x;
 }
 
-/* Random input spikes of one image: limits (pixels) of 2^24, two keys; `seen` and `low` hold (pixels) entries. */
+/* Random input spikes of one image: limits (pixels) of 2^24, two keys; `seen` and `low` have room for all pixels. */
 static void encode(const int32_t *limits, int pixels, uint32_t first, uint32_t second, int steps, list_t *out, uint16_t *seen, uint32_t *low) {
     int active = 0;
     for (int p = 0; p < pixels; p++) if (limits[p] > 0) { low[active] = (uint32_t)limits[p]; seen[active++] = (uint16_t)p; }
@@ -145,69 +28,108 @@ static void encode(const int32_t *limits, int pixels, uint32_t first, uint32_t s
     }
 }
 
-static void tally(const layer_t *reader, const list_t *list, int steps, int64_t *spikes, int64_t *synops) {
-    for (int t = 0; t < steps; t++) {
-        spikes[t] += list->count[t];
-        if (!reader || (reader->drop_first && t == 0)) continue;
+/* Spikes of a list, and the synaptic operations that they cost a reader. */
+static void tally(const list_t *list, int steps, int64_t *spikes) {
+    for (int t = 0; t < steps; t++) spikes[t] += list->count[t];
+}
+
+static void operations(const layer_t *reader, const synapse_t *s, const list_t *list, int steps, int64_t *synops) {
+    for (int t = reader->drop_first; t < steps; t++) {
+        const uint16_t *spikes = spikes_at(list, t);
         int64_t sum = 0;
-        for (int j = 0; j < list->count[t]; j++) sum += reader->fan_out[list->spikes[t * list->room + j]];
+        for (int j = 0; j < list->count[t]; j++) sum += s->fan_out[spikes[j]];
         synops[t] += sum;
     }
 }
 
-/* Bytes of scratch that one thread needs for `group` images. */
-int64_t events_scratch(const layer_t *layers, int count, int pixels, int steps, int group) {
-    int64_t widest = pixels, rooms = pixels + LANES;
-    for (int i = 0; i < count; i++) {
-        rooms += layers[i].neurons + LANES;
-        if (layers[i].neurons > widest) widest = layers[i].neurons;
+static void predict(const list_t *list, int steps, int classes, const int32_t *class_of, int32_t *counts, int16_t *predicted, int64_t stride) {
+    for (int t = 0; t < steps; t++) {
+        const uint16_t *spikes = spikes_at(list, t);
+        for (int j = 0; j < list->count[t]; j++) counts[class_of[spikes[j]]]++;
+        int best = 0;
+        for (int c = 1; c < classes; c++) if (counts[c] > counts[best]) best = c;
+        predicted[t * stride] = (int16_t)best;
     }
-    return group * steps * (rooms * 2 + (count + 1) * 4) + group * (count + 1) * (int64_t)sizeof(list_t) + 3 * 4 * (widest + LANES) + 6 * (int64_t)pixels + 4096;
+}
+
+/* Scratch memory, handed out in pieces that begin on a cache line; with no memory behind it, it only counts. */
+typedef struct { char *base; int64_t used; } scratch_t;
+
+static void *take(scratch_t *scratch, int64_t bytes) {
+    void *piece = scratch->base + scratch->used;
+    scratch->used += (bytes + 127) / 64 * 64;
+    return piece;
+}
+
+typedef struct {
+    list_t *lists;
+    sum_t *v, *waiting, *drive;
+    uint16_t *seen;
+    uint32_t *low;
+    uint64_t *bits;
+    uint8_t *patterns;
+} work_t;
+
+static work_t lay_out(scratch_t *scratch, const layer_t *layers, int count, int pixels, int steps, int group) {
+    work_t w;
+    int64_t widest = 0, lines = 0, patterns = 0;
+    w.lists = take(scratch, group * (count + 1) * (int64_t)sizeof(list_t));
+    for (int i = 0; i <= count; i++) {
+        int64_t neurons = i ? layers[i - 1].neurons : pixels;
+        if (neurons > widest) widest = neurons;
+        for (int b = 0; b < group; b++) {
+            list_t list = {.room = neurons + LANES};
+            list.spikes = take(scratch, list.room * steps * 2);
+            list.count = take(scratch, steps * 4);
+            if (scratch->base) w.lists[i * group + b] = list;
+        }
+        if (!i) continue;
+        const synapse_t *s = layers[i - 1].synapse;
+        if (s->kind == WINDOWS && s->maps * s->padded >= lines) lines = s->maps * s->padded + 1;
+        if (s->kind == WINDOWS && s->maps * s->padded * s->out_width > patterns) patterns = s->maps * s->padded * s->out_width;
+    }
+    w.v = take(scratch, widest * sizeof(sum_t) + 64), w.waiting = take(scratch, widest * sizeof(sum_t) + 64);
+    w.drive = take(scratch, widest * sizeof(sum_t) + 64);
+    w.seen = take(scratch, pixels * 2), w.low = take(scratch, pixels * 4);
+    w.bits = take(scratch, lines * 8), w.patterns = take(scratch, patterns * steps);
+    return w;
+}
+
+/* Bytes of scratch that one thread needs for `group` images, and 64 to begin on a cache line. */
+int64_t events_scratch(const layer_t *layers, int count, int pixels, int steps, int group) {
+    scratch_t scratch = {0};
+    lay_out(&scratch, layers, count, pixels, steps, group);
+    return scratch.used + 64;
 }
 
 /* Simulate `images` images on one thread. limits (images, pixels), keys (images, 2) -> predicted (steps, images, by
  * `stride`), counts (images, classes), spikes (count + 1, steps) and synops (count, steps), added to. */
 void events_run(const layer_t *layers, int count, int pixels, int steps, int images, int group, const int32_t *limits,
                 const uint32_t *keys, int classes, const int32_t *class_of, int16_t *predicted, int64_t stride,
-                int32_t *counts, int64_t *spikes, int64_t *synops, char *scratch) {
-    int64_t widest = pixels;
-    for (int i = 0; i < count; i++) if (layers[i].neurons > widest) widest = layers[i].neurons;
-    list_t *lists = (list_t *)scratch;
-    int32_t *v = (int32_t *)(lists + (int64_t)group * (count + 1)), *waiting = v + widest + LANES, *drive = waiting + widest + LANES;
-    uint32_t *low = (uint32_t *)(drive + widest + LANES);
-    int32_t *numbers = (int32_t *)(low + pixels);
-    uint16_t *seen = (uint16_t *)(numbers + (int64_t)group * (count + 1) * steps), *space = seen + pixels;
-    for (int i = 0; i <= count; i++)
-        for (int b = 0; b < group; b++) {
-            list_t *list = lists + i * group + b;
-            list->room = i ? layers[i - 1].neurons + LANES : pixels + LANES;
-            list->spikes = space, space += list->room * steps;
-            list->count = numbers, numbers += steps;
-        }
+                int32_t *counts, int64_t *spikes, int64_t *synops, char *memory) {
+    scratch_t scratch = {.base = (char *)(((uintptr_t)memory + 63) / 64 * 64)};
+    work_t w = lay_out(&scratch, layers, count, pixels, steps, group);
     for (int from = 0; from < images; from += group) {
         int n = images - from < group ? images - from : group;
         for (int i = 0; i <= count; i++)
-            for (int b = 0; b < n; b++) memset(lists[i * group + b].count, 0, 4 * (size_t)steps);
+            for (int b = 0; b < n; b++) memset(w.lists[i * group + b].count, 0, 4 * (size_t)steps);
         for (int b = 0; b < n; b++)
-            encode(limits + (int64_t)(from + b) * pixels, pixels, keys[2 * (from + b)], keys[2 * (from + b) + 1], steps, lists + b, seen, low);
+            encode(limits + (int64_t)(from + b) * pixels, pixels, keys[2 * (from + b)], keys[2 * (from + b) + 1], steps, w.lists + b, w.seen, w.low);
         for (int i = 0; i < count; i++) {
-            const list_t *in = lists + i * group;
-            list_t *out = lists + (i + 1) * group;
-            if (layers[i].kind == DENSE) dense(layers + i, n, steps, in, out, v, waiting);
-            else scattered(layers + i, n, steps, in, out, v, waiting, drive);
+            layer_t here = layers[i], *l = &here;
+            l->bias += from * l->bias_stride;
+            list_t *out = w.lists + (i + 1) * group;
+            int dense = 1;
+            for (int k = 0; k < l->synapses; k++) dense &= l->synapse[k].kind == ROWS;
+            if (dense) rows(l, n, group, steps, w.lists, out);
+            else if (l->synapse->kind == WINDOWS) windows(l, n, group, steps, w.lists, out, w.bits, w.patterns);
+            else scattered(l, n, group, steps, w.lists, out, w.v, w.waiting, w.drive);
+            for (int k = 0; k < l->synapses; k++)
+                for (int b = 0; b < n; b++) operations(l, l->synapse + k, w.lists + l->synapse[k].source * group + b, steps, synops + i * steps);
         }
         for (int i = 0; i <= count; i++)
-            for (int b = 0; b < n; b++)
-                tally(i < count ? layers + i : NULL, lists + i * group + b, steps, spikes + i * steps, synops + i * steps);
-        for (int b = 0; b < n; b++) {
-            const list_t *list = lists + count * group + b;
-            int32_t *seen_of = counts + (int64_t)(from + b) * classes;
-            for (int t = 0; t < steps; t++) {
-                for (int j = 0; j < list->count[t]; j++) seen_of[class_of[list->spikes[t * list->room + j]]]++;
-                int best = 0;
-                for (int c = 1; c < classes; c++) if (seen_of[c] > seen_of[best]) best = c;
-                predicted[t * stride + from + b] = (int16_t)best;
-            }
-        }
+            for (int b = 0; b < n; b++) tally(w.lists + i * group + b, steps, spikes + i * steps);
+        for (int b = 0; b < n; b++)
+            predict(w.lists + count * group + b, steps, classes, class_of, counts + (int64_t)(from + b) * classes, predicted + from + b, stride);
     }
 }

@@ -1,0 +1,41 @@
+"""snnTorch 1: `Leaky` with beta 1 does not leak; it fires above the threshold, not at it.
+
+Its reset comes with the next step (`reset_delay=True`, the default), before the new input: the same spikes as at once.
+"""
+
+import snntorch
+from torch import nn
+
+from respike.bench.chain import Draw, Simulator, drives
+from respike.convert.rate_snn import RateSNN
+
+
+class _Net(nn.Module):
+    def __init__(self, snn: RateSNN):
+        super().__init__()
+        self.drives = nn.ModuleList(drives(snn))
+        self.neurons = nn.ModuleList(
+            snntorch.Leaky(beta=1.0, threshold=1.0, reset_mechanism="zero") for _ in self.drives
+        )
+
+    def start(self) -> list:
+        return [neuron.reset_mem() for neuron in self.neurons]
+
+    def forward(self, x, membranes):
+        for i, (drive, neuron) in enumerate(zip(self.drives, self.neurons, strict=True)):
+            x, membranes[i] = neuron(drive(x), membranes[i])
+        return x, membranes
+
+
+def loop(snn: RateSNN, steps: int) -> Simulator:
+    """The loop of its tutorials: membranes handed from step to step."""
+    net = _Net(snn).eval()
+
+    def run(images, draw: Draw):
+        membranes, counts = net.start(), 0.0
+        for _ in range(steps):
+            spikes, membranes = net(draw(images), membranes)
+            counts += spikes
+        return counts
+
+    return run

@@ -1,0 +1,71 @@
+/* Vectors of LANES neurons: charge, fire, reset, note who fired. Built twice: 16-bit weights summed in 32 bits, and, with
+ * -DWIDE, 24-bit weights summed in 64. */
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+
+#ifdef WIDE
+typedef int32_t weight_t;
+typedef int64_t sum_t;
+#else
+typedef int16_t weight_t;
+typedef int32_t sum_t;
+#endif
+typedef weight_t weights_t __attribute__((vector_size(sizeof(weight_t) * LANES), aligned(32), may_alias));
+typedef int32_t row_sums_t __attribute__((vector_size(4 * LANES), aligned(64), may_alias)); /* sums of up to six weights */
+typedef sum_t sums_t __attribute__((vector_size(sizeof(sum_t) * LANES), aligned(64), may_alias));
+
+static inline sums_t load(const sum_t *p) { return *(const sums_t *)p; }
+static inline void store(sum_t *p, sums_t x) { *(sums_t *)p = x; }
+#if defined(__AVX512F__) && !defined(WIDE) /* one instruction, where gcc makes five of the conversion below */
+static inline sums_t load_weights(const weight_t *p) { return (sums_t)_mm512_cvtepi16_epi32(*(const __m256i *)p); }
+#else
+static inline sums_t load_weights(const weight_t *p) { return __builtin_convertvector(*(const weights_t *)p, sums_t); }
+#endif
+static inline sums_t load_sums(const int32_t *p) { return __builtin_convertvector(*(const row_sums_t *)p, sums_t); }
+
+typedef struct {
+    int32_t soft, blocked; /* subtract the threshold at a spike; steps after it in which the neuron is deaf */
+    sum_t threshold, fires_at;
+} neuron_t;
+
+/* Which lanes are all ones, a bit each. */
+static inline uint32_t lanes(sums_t fired) {
+#if defined(__AVX512F__) && !defined(WIDE)
+    return _mm512_test_epi32_mask((__m512i)fired, (__m512i)fired);
+#else
+    uint32_t mask = 0;
+    for (int k = 0; k < LANES; k++) mask |= (uint32_t)(fired[k] & 1) << k;
+    return mask;
+#endif
+}
+
+/* One step of LANES neurons, from number `base` on. Writes the numbers of those that fired to `out`, which has room for
+ * LANES, and returns how many they are. */
+static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t drive, sums_t *v, sums_t *waiting, int base, uint16_t *out) {
+    sums_t x = *v, fired;
+    if (n->blocked) {
+        sums_t deaf = *waiting > 0;
+        x += drive & ~deaf;
+        fired = (x >= n->fires_at) & ~deaf;
+        *waiting = ((*waiting - 1) & ~fired) | (n->blocked & fired);
+    } else {
+        x += drive;
+        fired = x >= n->fires_at;
+    }
+    *v = n->soft ? x - (n->threshold & fired) : x & ~fired;
+    uint32_t mask = lanes(fired);
+#if defined(__AVX512VBMI2__) && defined(__AVX512VL__)
+    const __m256i numbers = _mm256_add_epi16(_mm256_set1_epi16((short)base), _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+    _mm256_storeu_si256((__m256i *)out, _mm256_maskz_compress_epi16((__mmask16)mask, numbers));
+    return __builtin_popcount(mask);
+#else
+    int found = 0;
+    for (; mask; mask &= mask - 1) out[found++] = (uint16_t)(base + __builtin_ctz(mask));
+    return found;
+#endif
+}

@@ -1,0 +1,61 @@
+"""Given the same input spikes, every library's network spikes as our reference does."""
+
+import pytest
+import torch
+
+from respike.bench.chain import drives
+from respike.bench.contenders import CONTENDERS
+from respike.bench.isolated import resolve
+from respike.errors import InputError
+from respike.neurons.encode import Rate
+from respike.simulate import simulate_stepwise
+
+PEERS = [row for row in CONTENDERS if row.options is None]
+
+
+class Replay:
+    """Spikes (T, B, ...) drawn before, handed out whole or step by step, whichever is asked for."""
+
+    def __init__(self, spikes):
+        self.spikes, self.step = spikes, -1
+
+    def __call__(self, probability):
+        if probability.shape == self.spikes.shape:
+            return self.spikes
+        self.step += 1
+        return self.spikes[self.step]
+
+
+def peer(row, snn, steps):
+    package = row.make.split(".")[-2]
+    if package != "plain":
+        pytest.importorskip(package, reason=f"{package} is in requirements-bench.txt only")
+    return resolve(row.make)(snn, steps)
+
+
+@pytest.mark.parametrize("row", PEERS, ids=lambda row: row.name)
+@pytest.mark.parametrize("wiring", ["fc", "cnn"])
+def test_output_spikes_are_those_of_the_reference(draw_work, row, wiring):
+    work = draw_work(wiring)
+    run = peer(row, work.snn, work.steps)
+    strict = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
+    expected = simulate_stepwise(work.snn, work.images, weight_bits=None, strict=strict, **work.settings).counts
+    spikes = Rate(1000.0)(work.images, torch.arange(20), torch.arange(work.steps), 0.001, 0).float()
+    assert int(expected.sum()) > 50
+    with torch.no_grad():
+        for _ in range(2):  # the second batch starts from rest again
+            assert torch.equal(run(work.images, Replay(spikes)).int(), expected)
+
+
+def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_work):
+    counts = [
+        simulate_stepwise(work.snn, work.images, weight_bits=None, strict=strict, **work.settings).counts
+        for work in [draw_work("cnn")]
+        for strict in (False, True)
+    ]
+    assert not torch.equal(*counts)
+
+
+def test_a_network_with_branches_is_refused_by_name(draw_work):
+    with pytest.raises(InputError, match="chains of layers only"):
+        drives(draw_work("projection").snn)
