@@ -5,9 +5,13 @@ PRESET ?= paper
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper bench test
+RUNS ?= outputs/sweeps
+OUT ?= outputs/comparison
+
+.PHONY: help reproduce-paper compare bench test
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
+	@echo "make compare [RUNS=outputs/sweeps]     maps, curves, trade-offs of runs: OUT=outputs/comparison, SORT=NAME"
 	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
 	@echo "make test                             the test suite"
 
@@ -23,6 +27,9 @@ $(PEERS): $(READY) requirements-bench.txt
 
 reproduce-paper: $(READY)
 	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+
+compare: $(READY)
+	$(VENV)/bin/python -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
 
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)

@@ -39,7 +39,7 @@ def heat_map(comparison: Comparison, measure: Measure, x: Setting, y: Setting) -
     """One panel for each choice of the other settings, one colour scale for all; brighter is better.
 
     Cells without a number are hatched and say why. Nets that are mostly wrong are grey, so that they neither squash
-    the colours of accuracies nor pass for fast ones: a dead net settles at once. Accuracies are coloured by the
+    the colours nor pass for frugal ones, and have no time: a dead net settles at once. Accuracies are coloured by the
     logarithm of the error.
     """
     found = list(panels(comparison, (x.key, y.key)).items())
@@ -97,8 +97,8 @@ def _cell(
     if value is None:
         return Cell(None, "never" if measure.key.startswith("time_to_") else "none", known=False)
     useless = id(point) not in worth and accuracy_of(point) is not None
-    if useless and measure.better < 0:
-        return Cell(None, f"under\n{floor:.0f} %", known=False)
+    if useless and measure.unit == "ms":
+        return Cell(None, f"accuracy\nunder {floor:.0f} %", known=False)
     text = f"{_short(measure, value)}\n±{_short(measure, half)}" if half is not None else _short(measure, value)
     if useless:
         return Cell(None, text)
@@ -126,14 +126,15 @@ def _scale(measure: Measure, values: Sequence[float]) -> Normalize:
 
 def _bar(figure: Figure, axes: Any, colours: ScalarMappable, measure: Measure) -> None:
     bar = figure.colorbar(colours, ax=axes, shrink=0.9, pad=0.02)
+    grey = "" if measure.unit == "ms" else ",\ngrey is under half of the best accuracy"
     if _by_error(measure):
         bar.ax.set_yticks(*ticks(colours.norm.vmin, colours.norm.vmax))
         bar.ax.set_yticks([], minor=True)
         bar.ax.invert_yaxis()
-        label = f"{measure.words} (%): brighter is better,\ngrey is under half of the best"
+        label = f"{measure.words} (%): brighter is better{grey}"
     else:
         bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
-        label = f"{measure.heading}{': brighter is less' if measure.better < 0 else ''}"
+        label = f"{measure.heading}{': brighter is less' if measure.better < 0 else ''}{grey}"
     bar.set_label(label, color=INK)
     bar.ax.tick_params(colors=INK)
     bar.outline.set_visible(False)

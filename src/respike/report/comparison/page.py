@@ -97,9 +97,9 @@ def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
         picture = Picture(
             f"{PREFIX}map-{measure.key.split('/')[-1].replace('_', '-')}.png",
             f"{measure.title}, by {y.bare} and {x.bare}",
-            "Hatched cells have no number and say why."
-            if measure.better > 0
-            else "Hatched cells have no number and say why; nets under half of the best accuracy are not ranked by cost.",
+            "Hatched cells have no number and say why. A net that is mostly wrong settles at once: it has no time here."
+            if measure.unit == "ms"
+            else "Hatched cells have no number and say why; grey nets are mostly wrong and not coloured.",
         )
         made.append((picture, heat_map(comparison, measure, x, y)))
     return made

@@ -131,8 +131,8 @@ def _named(axes: Axes, points: list[Point], comparison: Comparison) -> None:
     more = [f"... and {len(lines) - MOST_NAMED} more, see the table"] if len(lines) > MOST_NAMED else []
     text = "\n".join(
         [
-            "Best trade-offs (ringed): none other is as",
-            "good in all three and better in one",
+            "Best trade-offs (ringed): no other is at least",
+            "as good in all three and better in one",
             "",
             *lines[:MOST_NAMED],
             *more,

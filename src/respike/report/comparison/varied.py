@@ -22,7 +22,20 @@ LABELS = {
 }  # fmt: skip
 SHORT = {"no_norm": "none", "percentile_norm": "percentile"}
 # Of keys that say the same, the one of the room that a person types comes first.
-ORDER = (DATA, "model", "recipe", "seed", "convert", "encode", "simulate", "data.", "lit", "trainer", "callbacks")
+ORDER = (
+    DATA,
+    "model._target_",
+    "recipe",
+    "model",
+    "seed",
+    "convert",
+    "encode",
+    "simulate",
+    "data.",
+    "lit",
+    "trainer",
+    "callbacks",
+)
 
 
 @dataclass(frozen=True)
@@ -96,11 +109,11 @@ def varied_settings(flats: Sequence[Mapping[str, Any]], typed: Iterable[str] = (
     for key in sorted((key for key in keys if _varies(key, flats, given)), key=_rank):
         if any(_repeats(key, other, flats) for other in kept):
             continue
-        head = next((other for other in kept if _goes_along(key, other, flats)), None)
-        if head is None or key in given or key in LABELS:
+        heads = [other for other in kept if _goes_along(key, other, flats)]
+        if not heads or key in given or key in LABELS:
             kept[key] = []
         else:
-            kept[head].append(key)
+            kept[max(heads, key=lambda head: (head.split(".")[0] == key.split(".")[0], head in LABELS))].append(key)
     labels = _labels(list(kept))
     return tuple(Setting(key, labels[key], _values(key, flats), tuple(along)) for key, along in kept.items())
 
@@ -157,7 +170,7 @@ def _goes_along(key: str, head: str, flats: Sequence[Mapping[str, Any]]) -> bool
 def _rank(key: str) -> tuple:
     rooms = (i for i, name in enumerate(ORDER) if key == name or (name != DATA and key.startswith(name)))
     room = next(rooms, len(ORDER))
-    return room, not key.endswith("._target_"), key != "recipe.name", key.count("."), key
+    return room, key != "recipe.name", not key.endswith("._target_"), key.count("."), key
 
 
 def _labels(keys: Sequence[str]) -> dict[str, str]:
