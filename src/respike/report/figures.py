@@ -150,6 +150,7 @@ def _percent(fractions: Sequence[float]) -> list[float]:
 
 
 def plain_axes(axes: Axes, grid: str) -> None:
+    """The look of every figure: no frame but the bottom, a faint grid along `grid` ("x", "y" or "both"), round ticks."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
