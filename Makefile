@@ -4,13 +4,16 @@ VENV ?= .venv
 PRESET ?= paper
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
-
 SWEEP ?= threshold_rate
 EXPERIMENT ?= diehl_fc
+RUNS ?= outputs/sweeps
+OUT ?= outputs/comparison
 
-.PHONY: help reproduce-paper sweep bench test
+.PHONY: help reproduce-paper sweep compare bench test
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
+	@echo "make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   every job of a named grid; again: what is missing"
+	@echo "make compare [RUNS=outputs/sweeps]    maps, curves, trade-offs of runs: OUT=outputs/comparison, SORT=NAME"
 	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
 	@echo "make test                             the test suite"
 
@@ -29,6 +32,8 @@ reproduce-paper: $(READY)
 
 sweep: $(READY)
 	$(VENV)/bin/python -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
+compare: $(READY)
+	$(VENV)/bin/python -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
 
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)

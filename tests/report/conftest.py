@@ -99,6 +99,12 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def write() -> Callable[..., Path]:
+    """`write_run`, for folders that several tests read."""
+    return write_run
+
+
+@pytest.fixture(scope="session")
 def many_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five runs, only to be read: one network twice, another in full and reduced, one unpublished."""
     folder = tmp_path_factory.mktemp("many") / "runs"

@@ -63,6 +63,16 @@ class Run:
         return {name: value for name, value in found.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended without a result: its directory, resolved config, what was typed for it, and why it failed."""
+
+    path: Path
+    config: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    reason: str
+
+
 def load_run(path: Path | str) -> Run:
     """Read one run directory.
 
@@ -102,6 +112,25 @@ def find_unfinished(folder: Path | str) -> list[Path]:
     Raises InputError when the folder does not exist.
     """
     return [file.parent for file in _below(folder, "config.yaml") if not (file.parent / "metrics.json").is_file()]
+
+
+def load_failure(path: Path | str) -> Failure:
+    """Read a directory without metrics.json: failure.json says why, else it is unfinished.
+
+    A config.yaml cut short counts as an empty one. Raises InputError when failure.json cannot be read.
+    """
+    path = Path(path)
+    kept = path / "failure.json"
+    told = _read_json(kept) if kept.is_file() else {}
+    overrides = told.get("overrides") or ()
+    if not isinstance(overrides, list | tuple):
+        raise InputError(f"{kept}: overrides is {overrides!r}; expected a list; run the job again")
+    reason = " ".join(str(told.get("reason") or "unfinished, no metrics.json").split())
+    try:
+        config = _read_config(path / "config.yaml")
+    except InputError:  # killed while it wrote, or before
+        config = {}
+    return Failure(path, config, tuple(map(str, overrides)), reason)
 
 
 def _below(folder: Path | str, filename: str) -> list[Path]:

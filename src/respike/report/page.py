@@ -69,7 +69,7 @@ def write_report(
         render.to_csv(made, aside / "results.csv")
         for template, name in (("REPORT.md.j2", "REPORT.md"), ("index.html.j2", "index.html")):
             (aside / name).write_text(_page(template, title, made, sections, sheets), encoding="utf-8")
-        _move_in(aside, out)
+        move_in(aside, out, FIGURE_PREFIX)
     finally:
         shutil.rmtree(aside)
 
@@ -110,11 +110,12 @@ def _rates_figure(run: Run, path: Path) -> str:
 def _links(run: Run, out: Path) -> list[tuple[str, str]]:
     """The run directory, its files and its own figures: (text, address relative to the page)."""
     files = [run.path / name for name in RUN_FILES] + sorted((run.path / "figures").glob("*.png"))
-    found = [(file.relative_to(run.path).as_posix(), _address(file, out)) for file in files if file.is_file()]
-    return [("run directory", _address(run.path, out) + "/"), *found]
+    found = [(file.relative_to(run.path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
+    return [("run directory", relative_address(run.path, out) + "/"), *found]
 
 
-def _address(path: Path, out: Path) -> str:
+def relative_address(path: Path, out: Path) -> str:
+    """The path as a page in `out` links to it."""
     return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
 
 
@@ -145,11 +146,14 @@ def _page(template: str, title: str, made: list[Row], sections: list[Section], s
     )
 
 
-def _move_in(aside: Path, out: Path) -> None:
-    """Figures first and the page last, so that no page ever links to a figure that is not there."""
+def move_in(aside: Path, out: Path, prefix: str) -> None:
+    """Figures first and the page last, so that no page ever links to a figure that is not there.
+
+    prefix: of the figures; those of an earlier page are removed.
+    """
     names = sorted((file.name for file in aside.iterdir()), key=lambda name: (name == "index.html", name))
     for name in names:
         os.replace(aside / name, out / name)
-    for stale in out.glob(f"{FIGURE_PREFIX}*.png"):
+    for stale in out.glob(f"{prefix}*.png"):
         if stale.name not in names:
             stale.unlink()

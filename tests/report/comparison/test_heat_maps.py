@@ -1,0 +1,88 @@
+"""What a map shows is what the runs measured, cell by cell; what is missing says why."""
+
+import re
+
+import pytest
+
+from respike.report import load_run
+from respike.report.collect import load_failure
+from respike.report.comparison import compare
+from respike.report.comparison.gather import axes_of
+from respike.report.comparison.heat_maps import heat_map
+from respike.report.comparison.measures import metric
+
+
+def cells_of(axes):
+    """(x value, y value) -> text, read off the axes as a person would."""
+    xs = [label.get_text() for label in axes.get_xticklabels()]
+    ys = [label.get_text() for label in axes.get_yticklabels()]
+    return {
+        (float(xs[round(text.get_position()[0])]), float(ys[round(text.get_position()[1])])): text.get_text()
+        for text in axes.texts
+    }
+
+
+def maps(comparison, name):
+    y, x = axes_of(comparison)[:2]
+    figure = heat_map(comparison, metric(name), x, y)
+    return figure, {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+
+
+def test_threshold_and_rate_are_the_axes_and_normalizations_the_panels(grid_runs):
+    figure, found = maps(compare(grid_runs), "snn/test_acc")
+    assert found.keys() == {"no normalization", "data_norm"}
+    assert {axes.get_xlabel() for axes in found.values()} == {"rate (Hz)"}
+    assert found["no normalization"].get_ylabel() == "threshold"
+    assert "10,000 test images of MNIST" in figure.get_suptitle()
+
+
+def test_every_cell_holds_the_number_of_its_run(grid_runs):
+    _, found = maps(compare(grid_runs), "snn/test_acc")
+    panel = {
+        "respike.convert.normalize.no_norm": "no normalization",
+        "respike.convert.normalize.data_norm": "data_norm",
+    }
+    for run in grid_runs:
+        at = run.config["encode"]["max_rate"], run.config["simulate"]["threshold"]
+        text = cells_of(found[panel[run.config["convert"]["_target_"]]])[at]
+        assert float(text) == pytest.approx(100 * run.number("snn/test_acc"), abs=0.051)
+
+
+def test_missing_and_failed_cells_say_so(grid_runs, grid_configs, make_failure):
+    comparison = compare(grid_runs)
+    assert cells_of(maps(comparison, "snn/test_acc")[1]["no normalization"])[200, 1] == "not run"
+    failed = make_failure("job", grid_configs[1, 200, "none"], ["simulate.threshold=1"], "out of memory")
+    comparison = compare(grid_runs, [load_failure(failed)])
+    assert cells_of(maps(comparison, "snn/test_acc")[1]["no normalization"])[200, 1] == "failed"
+
+
+def test_a_value_at_which_every_job_failed_still_has_its_row(grid_runs, resolved, make_failure):
+    config = resolved("simulate.threshold=9", "encode.max_rate=200", "convert=none")
+    comparison = compare(grid_runs, [load_failure(make_failure("job", config, [], "too high"))])
+    cells = cells_of(maps(comparison, "snn/test_acc")[1]["no normalization"])
+    assert cells[200, 9] == "failed" and cells[1000, 9] == "not run"
+
+
+def test_dead_nets_neither_squash_the_colours_nor_have_a_time(grid_runs):
+    comparison = compare(grid_runs)
+    figure, _ = maps(comparison, "snn/test_acc")
+    errors = [100 - 100 * run.number("snn/test_acc") for run in grid_runs if run.number("snn/test_acc") > 0.5]
+    low, high = sorted(figure.axes[-1].get_ylim())
+    assert (low, high) == pytest.approx((min(errors), max(errors)))
+    times = cells_of(maps(comparison, "snn/time_to_1pct_ms")[1]["data_norm"])
+    assert re.fullmatch(r"accuracy\nunder \d+ %", times[200, 2]) and float(times[200, 0.5]) == 2.5
+
+
+def test_cells_of_several_seeds_show_the_interval(make_run, resolved):
+    runs = []
+    for threshold in (1, 2):
+        for rate in (100, 200):
+            for seed in (0, 1):
+                config = resolved(f"simulate.threshold={threshold}", f"encode.max_rate={rate}", f"seed={seed}")
+                path = make_run(
+                    f"{threshold}-{rate}-{seed}", config=config, metrics={"snn/test_acc": 0.9 + 0.02 * seed}
+                )
+                runs.append(load_run(path))
+    figure, found = maps(compare(runs), "snn/test_acc")
+    assert set(cells_of(found["all runs"]).values()) == {"91.0\n±12.7"}
+    assert "mean of 2 seeds" in figure.get_suptitle()
