@@ -80,6 +80,8 @@ def connections(layer: SpikingLayer, shapes: dict[str, torch.Size]) -> tuple[tup
 def _macs(synapse: Synapse, shape: torch.Size) -> int:
     """Connections of the weighted operation alone, counted on what reaches it."""
     for module in synapse:
+        if isinstance(module, nn.Linear) and len(shape) == 1:
+            return module.weight.numel()
         if isinstance(module, nn.Linear | nn.Conv2d):
             return int(_fan_out(Synapse(synapse.source, module), shape).sum())
         shape = _output_shape(module, shape)
@@ -88,6 +90,10 @@ def _macs(synapse: Synapse, shape: torch.Size) -> int:
 
 def _fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
     """The gradient of the summed output of the same connections, all of weight 1."""
+    (*before, last) = synapse
+    if isinstance(last, nn.Linear) and all(isinstance(module, nn.Flatten) for module in before):
+        if last.in_features == shape.numel():  # known without a gradient
+            return torch.full(shape, last.out_features, device=last.weight.device)
     with torch.inference_mode(False), torch.enable_grad():
         unit = copy.deepcopy(synapse).double()
         for i, module in enumerate(unit):

@@ -91,7 +91,7 @@ static work_t lay_out(scratch_t *scratch, const layer_t *layers, int count, int 
     w.v = take(scratch, widest * sizeof(sum_t) + 64), w.waiting = take(scratch, widest * sizeof(sum_t) + 64);
     w.drive = take(scratch, widest * sizeof(sum_t) + 64);
     w.seen = take(scratch, pixels * 2), w.low = take(scratch, pixels * 4);
-    w.bits = take(scratch, lines * 8), w.patterns = take(scratch, patterns * steps);
+    w.bits = take(scratch, lines * 8), w.patterns = take(scratch, patterns * (steps + 1));
     return w;
 }
 

@@ -29,6 +29,7 @@ from respike.simulate.settings import Settings
 
 GROUP = 32  # images that share a block of weights while it is in the cache
 TASK = 4 * GROUP  # images that a thread takes at a time
+GRAIN = 1 << 15  # numbers that torch does not share out to threads of its own, which would get into the way of these
 
 
 class _Synapse(ctypes.Structure):
@@ -123,15 +124,12 @@ class Events:
         (layers + 1, T) with the input first, synops int64 (layers, T).
         """
         keys = torch.stack(image_keys(index, self.settings.seed), dim=1).numpy()
-        coded = images
-        if not self.settings.encode.analog and images.dtype != torch.uint8:
-            coded = self._limits(images)  # here: torch calls of several threads at once get into each other's way
         predicted = np.zeros((self.settings.steps, len(images)), np.int16)
         counts = np.zeros((len(images), len(self.sources[self.program.layers[-1].name].number_of)), np.int32)
 
         def task(a: int) -> tuple[np.ndarray, np.ndarray]:
             b = min(a + TASK, len(images))
-            return self._run_task(coded[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
+            return self._run_task(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes lets go of the interpreter's lock
             sums = list(pool.map(task, range(0, len(images), TASK)))
@@ -141,7 +139,6 @@ class Events:
     def _run_task(
         self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """images: bytes or, for an analog input, floats (B, C, H, W); or limits of the draws, int32 (B, P)."""
         steps, pixels, layers = self.settings.steps, images[0].numel(), len(self.layers)
         structs, limits, drives = self.layers, np.zeros((len(images), pixels), np.int32), None
         if self.settings.encode.analog:
@@ -149,7 +146,8 @@ class Events:
         elif images.dtype == torch.uint8:
             limits = self.levels.numpy()[images.flatten(1).numpy(), 0]
         else:
-            limits = images.numpy()
+            parts = images.split(max(1, GRAIN // pixels))
+            limits = np.concatenate([self._limits(part).numpy() for part in parts])
         spikes, synops = np.zeros((layers + 1, steps), np.int64), np.zeros((layers, steps), np.int64)
         self.library.events_run(
             structs, layers, pixels, steps, len(images), GROUP, _at(limits), _at(keys), counts.shape[1],
