@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.callbacks.history import EpochHistory
 from respike.errors import InputError
+from respike.ranks import rank
 from respike.stages import Stage, module_source, once, source_hash
 
 SOURCES = ("lit", "networks", "data")  # rooms whose code decides what a training gives
@@ -79,7 +80,7 @@ def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, f
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     resumed = folder / "last.ckpt"
-    if not resumed.is_file():
+    if not resumed.is_file() and rank() == 0:
         history.path.unlink(missing_ok=True)
     trainer.callbacks.extend([history, last])
     start, earlier = time.perf_counter(), history.seconds()
@@ -88,7 +89,8 @@ def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, f
     trainer.callbacks.remove(history)
     trainer.callbacks.remove(last)
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
-    (folder / "last.ckpt").unlink(missing_ok=True)
+    if rank() == 0:
+        (folder / "last.ckpt").unlink(missing_ok=True)
     return earlier + time.perf_counter() - start
 
 

@@ -10,6 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, Trainer
 
+from respike.ranks import rank
+
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
 # what may be typed beside an experiment without making it another one
 NEUTRAL = (
@@ -24,15 +26,21 @@ NEUTRAL = (
     "budget_min",
     "paper",
     "trainer",
+    "threads",
 )
 NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size", "data=mnist")  # sizes are reductions
 
 
 class RunFolder:
-    """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished."""
+    """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished.
+
+    Of several ranks the first alone writes.
+    """
 
     def __init__(self, cfg: DictConfig):
         self.path = Path(cfg.paths.run)
+        if rank() > 0:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "metrics.json").unlink(missing_ok=True)
         resolved = OmegaConf.to_yaml(cfg, resolve=True)
@@ -40,15 +48,16 @@ class RunFolder:
 
     def keep_history(self, history: Path) -> None:
         """Copy the epochs of the training beside the results."""
-        if history.is_file():
+        if history.is_file() and rank() == 0:
             shutil.copyfile(history, self.path / "training.csv")
 
     def finish(self, metrics: dict[str, Any], origin: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
         """Write provenance.json, then metrics.json; returns the metrics."""
         for logger in trainer.loggers:
             logger.finalize("success")
-        _write_json(self.path / "provenance.json", origin)
-        _write_json(self.path / "metrics.json", metrics)
+        if rank() == 0:
+            _write_json(self.path / "provenance.json", origin)
+            _write_json(self.path / "metrics.json", metrics)
         return metrics
 
 

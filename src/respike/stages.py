@@ -2,8 +2,8 @@
 
 A stage is a folder named by the hash of its key. It is made under another name and renamed when it is whole; a
 training that was interrupted leaves its last epoch there and goes on from it. Two processes that want the same stage
-make it once: the second waits for the first, except where Lightning started it (LOCAL_RANK is set) and the first is
-waiting for it in turn.
+make it once: the second waits for the first. Processes that run one job together (ranks.py) make it together: rank 0
+alone waits for other jobs, looks whether it is there, and renames.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from torch import nn
+
+from respike.ranks import first_decides, rank, wait
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of what a stage holds; a higher one makes every stage anew
@@ -43,26 +44,26 @@ def stage_hash(key: dict[str, Any]) -> str:
 def once(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stage:
     """The stage of this key under `root`, made by `make(folder)` if there is none yet; make returns its seconds.
 
-    `make` finds in its folder what an interrupted earlier call left there.
+    `make` finds in its folder what an interrupted earlier call left there. Of several ranks all call it.
     """
     folder = root / stage_hash(key)
     root.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
         finished = folder / "stage.json"
-        if finished.is_file():
-            return Stage(folder, json.loads(finished.read_text())["seconds"], False)
         unfinished = folder.with_name(folder.name + ".unfinished")
-        unfinished.mkdir(exist_ok=True)
-        if (unfinished / "stage.json").is_file():  # whole, but not yet renamed when the power went
-            unfinished.rename(folder)
+        if rank() == 0 and not finished.is_file() and (unfinished / "stage.json").is_file():
+            unfinished.rename(folder)  # whole, but not yet renamed when the power went
+        if first_decides(finished.is_file()):
             return Stage(folder, json.loads(finished.read_text())["seconds"], False)
+        unfinished.mkdir(exist_ok=True)
         seconds = make(unfinished)
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if rank() == 0:
             part = unfinished / "stage.part"
             part.write_text(json.dumps({"seconds": seconds, "key": key}, indent=1, default=str))
             part.rename(unfinished / "stage.json")
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
+        wait()
         return Stage(folder, seconds, True)
 
 
@@ -90,7 +91,7 @@ def network_key(net: nn.Module) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    if "LOCAL_RANK" in os.environ:
+    if rank() > 0:
         yield
     else:
         lock = FileLock(folder.with_name(folder.name + ".lock"))

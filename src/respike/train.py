@@ -24,10 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from respike.callbacks.log import RunMetrics, labels, log_metrics
 from respike.errors import InputError, explain
 from respike.fit import check_fit, fit_once, interruptible, load_weights
+from respike.processes import meet, set_threads
 from respike.provenance import provenance
+from respike.ranks import rank
 from respike.run_files import RunFolder, changes, reductions
 from respike.sweep import run_job
 
+# ours fill the plugins' own of the same name in, as is meant; Hydra 1.3 warns of its way to do so
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -38,6 +42,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     Raises InputError for anything in the config, the data or the files that a person can mend.
     """
     quiet_libraries()
+    set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
     try:
         return _train(cfg, folder, changes(overrides))
@@ -81,6 +86,8 @@ def _train(cfg: DictConfig, folder: RunFolder, changed: list[str]) -> dict[str, 
 def quiet_libraries() -> None:
     """Lightning's advertisements and hints on hardware not used are not about the run."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if rank() > 0:  # what it would say, the first says too
+        logging.getLogger("respike").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # jobs reach Slurm by a Hydra launcher
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
@@ -93,8 +100,7 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
-    if trainer.num_devices * trainer.num_nodes > 1:
-        raise InputError("trainer.devices: several devices are not supported yet, type trainer.devices=1")
+    meet(trainer)
     return trainer
 
 
@@ -132,7 +138,8 @@ def main(cfg: DictConfig) -> Any:
         line = explain(error)
         if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"respike: {line}", file=sys.stderr)
+        if rank() == 0:
+            print(f"respike: {line}", file=sys.stderr)
         sys.exit(1)
 
 

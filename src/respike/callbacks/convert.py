@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert.rate_snn import RateSNN
 from respike.errors import InputError, SilentLayer
+from respike.ranks import rank
 from respike.stages import network_key, once, source_hash
 
 log = logging.getLogger(__name__)
@@ -51,19 +52,18 @@ class Convert(Callback):
             self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
-        left = self.calibration_size
-        for images, _, _ in trainer.datamodule.batches(self.calibrate_on, 500):
-            yield images[:left]
-            left = None if left is None else left - len(images)
-            if left is not None and left <= 0:
-                break
+        """Of several ranks each gets its share; the statistics of convert.activations are over all of them."""
+        batches = trainer.datamodule.batches(self.calibrate_on, 500, shared=True, first=self.calibration_size)
+        return (images for images, _, _ in batches)
 
     def _converted(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN, float]:
         """The spiking network, and the seconds it took when it was made."""
 
         def make(folder: Path) -> float:
             start = time.perf_counter()
-            torch.save(self.convert(net, self._images(trainer)), folder / "snn.pt")
+            snn = self.convert(net, self._images(trainer))
+            if rank() == 0:
+                torch.save(snn, folder / "snn.pt")
             return time.perf_counter() - start
 
         if self.stages is None:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from respike.ranks import rank
+
 
 def labels(cfg: DictConfig) -> dict[str, Any]:
     """What W&B sorts runs by: a sweep is a group, of jobs named by what varies; tags name the parts of a run."""
@@ -68,6 +70,8 @@ def log_figure(trainer: Trainer, name: str, path: Path) -> None:
 
 def log_network(trainer: Trainer, name: str, network: Any) -> None:
     """A network or its weights as checkpoints/<name>.pt in the run's folder, and as an artifact of W&B."""
+    if rank() > 0:
+        return
     folder = Path(trainer.default_root_dir, "checkpoints")
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network, folder / f"{name}.pt")

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_curve, log_metrics
+from respike.convert.rate_snn import RateSNN
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
+from respike.ranks import gather, rank, share
 from respike.simulate.record import SpikeRecord
 from respike.simulate.settings import Settings
 
@@ -35,15 +37,27 @@ class Simulate(Callback):
         known = {field.name for field in dataclasses.fields(Settings)}
         Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_odd()
 
+    def _record(self, snn: RateSNN, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
+        """The record of all images. Of several ranks each simulates its share; on the grid nothing tells the cut."""
+        mine = share(len(images))
+        part = None
+        if len(mine):
+            chosen = slice(mine.start, mine.stop)
+            part = self.simulate(snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
+        return SpikeRecord.merge([part for part in gather(part) if part is not None])
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
         data = trainer.datamodule
         images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
         start = time.perf_counter()
-        self.record = self.simulate(converted(trainer), images.to(pl_module.device), index=index, progress=True)
+        self.record = self._record(converted(trainer), images, index, pl_module.device)
         seconds = time.perf_counter() - start
-        ann = torch.cat([pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in data.batches("test", 1000)])
+        batches = data.batches("test", 1000, shared=True)
+        ann = torch.cat(sum(gather([pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in batches]), []))
         columns = self.columns = curve(self.record, labels, ann)
+        if rank() > 0:
+            return
         write_csv(Path(trainer.default_root_dir, "curves.csv"), list(columns), zip(*columns.values(), strict=True))
         write_csv(
             Path(trainer.default_root_dir, "disagreements.csv"),

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
+from respike.ranks import gather, rank
 from respike.stages import network_key, once, source_hash
 
 
@@ -24,10 +25,12 @@ class TrainAccuracy(Callback):
         def make(folder: Path) -> float:
             start, right, count = time.perf_counter(), 0, 0
             with torch.inference_mode():
-                for images, labels, _ in data.batches("train", 1000):
+                for images, labels, _ in data.batches("train", 1000, shared=True):
                     right += int((pl_module(images.to(pl_module.device)).argmax(1).cpu() == labels).sum())
                     count += len(labels)
-            (folder / "accuracy.json").write_text(json.dumps(right / count))
+            right, count = (sum(parts) for parts in zip(*gather((right, count)), strict=True))
+            if rank() == 0:
+                (folder / "accuracy.json").write_text(json.dumps(right / count))
             return time.perf_counter() - start
 
         key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": source_hash("networks", "data")}

@@ -1,4 +1,7 @@
-"""Statistics of a ReLU network's activations over a calibration set, gathered batch by batch in bounded memory."""
+"""Statistics of a ReLU network's activations over a calibration set, gathered batch by batch in bounded memory.
+
+Of several ranks (ranks.py) each gives its own images, and the statistics are over those of all, the same in each.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from respike.convert.graph import Graph
 from respike.errors import InputError
+from respike.ranks import gather
 
 BINS = 1 << 16  # a percentile is right to 1/65536 of the largest activation
 
@@ -25,7 +29,7 @@ def _values(graph: Graph, taps: dict[str, str], images: Tensor | Iterable[Tensor
             seen = True
             values = graph.run(batch.to(graph.device))
             yield {layer: values[node] for layer, node in taps.items()}
-    if not seen:
+    if not any(gather(seen)):
         raise InputError("the calibration set is empty; give at least one image")
 
 
@@ -35,7 +39,8 @@ def max_scale(graph: Graph, taps: dict[str, str], images: Tensor | Iterable[Tens
     for values in _values(graph, taps, images):
         for layer, value in values.items():
             largest[layer] = max(largest[layer], float(value.max()))
-    return largest
+    parts = gather(largest)
+    return {layer: max(part[layer] for part in parts) for layer in taps}
 
 
 def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, float]]:
@@ -56,7 +61,8 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, float]]:
                 chosen = value if zeros else value[value > 0]
                 if largest[layer] > 0:
                     counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
-        return {layer: _quantile(counts[layer], q) * largest[layer] for layer in taps}
+        parts = gather(counts)
+        return {layer: _quantile(sum(part[layer] for part in parts), q) * largest[layer] for layer in taps}
 
     return scale
 

@@ -64,14 +64,22 @@ class ShuffledBatches(ImageBatches):
 
     Order and transform are functions of (seed, epoch, batch): a resumed training sees what the uninterrupted one saw.
     transform: float32 (B, C, H, W) -> the same form, called once for the whole batch; it may draw from torch's
-    global generator, which is seeded for the call and left as it was.
+    global generator, which is seeded for the call and left as it was. share: (r, R), this is rank r of R, which gets
+    every R-th image of a batch; shares are made equal, where R does not divide B, by giving the first images twice.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, index: Tensor, size: int, seed: int, transform: Transform | None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        index: Tensor,
+        size: int,
+        seed: int,
+        transform: Transform | None,
+        share: tuple[int, int] = (0, 1),
     ):
         super().__init__(images, labels, index, size)
-        self.members, self.seed, self.transform = index, seed, transform
+        self.members, self.seed, self.transform, self.share = index, seed, transform, share
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -81,12 +89,14 @@ class ShuffledBatches(ImageBatches):
         self.index = self.members[torch.randperm(len(self.members), generator=stream)]
 
     def __getitem__(self, b: int) -> tuple[Tensor, Tensor]:
-        x, y = super().__getitem__(b)
+        chosen, (rank, ranks) = self.chosen(b), self.share
+        mine = torch.arange(rank, -(-len(chosen) // ranks) * ranks, ranks) % len(chosen)
         if self.transform is None:
-            return x, y
+            return unit_pixels(self.images, chosen[mine]), self.labels[chosen[mine]]
+        x, y = super().__getitem__(b)  # transformed whole: an image gets what it would get on one device
         with torch.random.fork_rng(devices=()):
             torch.default_generator.set_state(random_stream("transform", self.seed, self.epoch, b).get_state())
-            return self.transform(x), y
+            return self.transform(x)[mine], y[mine]
 
     def loader(self) -> DataLoader:
         """The batches in the order of the epoch that Lightning announces."""
@@ -96,8 +106,8 @@ class ShuffledBatches(ImageBatches):
 class EpochSampler(Sampler[int]):
     """Visits every batch once, and hands the epoch on: Lightning announces it to samplers only.
 
-    The order lies in the batches rather than here so that Lightning may deal the batches out to several devices, or
-    put a sampler of its own in place of this one (overfit_batches).
+    The order lies in the batches rather than here so that Lightning may put a sampler of its own in place of this one
+    (overfit_batches).
     """
 
     def __init__(self, batches: ShuffledBatches):

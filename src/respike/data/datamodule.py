@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from respike.data.batches import ImageBatches, ShuffledBatches, Transform, random_stream
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
+from respike.ranks import rank, share, world
 
 Split = Literal["train", "val", "test"]
 
@@ -94,7 +95,7 @@ class ImageDataModule(LightningDataModule):
             warnings.filterwarnings("ignore", message=advice)
 
     def train_dataloader(self) -> DataLoader:
-        """Training batches, shuffled by (seed, epoch)."""
+        """Training batches, shuffled by (seed, epoch). Of several ranks each gets its share of every batch."""
         return ShuffledBatches(
             self.images.train_images,
             self.images.train_labels,
@@ -102,6 +103,7 @@ class ImageDataModule(LightningDataModule):
             self.batch_size,
             self.seed,
             self.train_transform,
+            (rank(), world()),
         ).loader()
 
     def val_dataloader(self) -> DataLoader | list:
@@ -112,27 +114,31 @@ class ImageDataModule(LightningDataModule):
         """Test batches in the order of the test set."""
         return self._in_order("test", self.eval_batch_size).loader()
 
-    def batches(self, split: Split, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(
+        self, split: Split, size: int, shared: bool = False, first: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(images float32 (B, C, H, W) in [0, 1], labels int64 (B,), index int64 (B,)) of a split, never shuffled.
 
         index: positions in the whole published training or test set, so that an image keeps its number however the
-        set is reduced. size: B. No train_transform is applied. Raises InputError for an unknown split.
+        set is reduced. size: B. shared: of several ranks each gets some of the batches, in rank order all of them, cut
+        as for one. first: only so many images. No train_transform is applied. Raises InputError for an unknown split.
         """
         _check("batch_size", size, least=1)
-        parts = self._in_order(split, size)
-        return ((*parts[b], parts.chosen(b)) for b in range(len(parts)))
+        parts = self._in_order(split, size, first)
+        mine = share(len(parts)) if shared else range(len(parts))
+        return ((*parts[b], parts.chosen(b)) for b in mine)
 
     def labels(self, split: Split) -> Tensor:
         """int64 (M,), in the order of `batches`. Raises InputError for an unknown split."""
         parts = self._in_order(split, 1)
         return parts.labels[parts.index]
 
-    def _in_order(self, split: Split, size: int) -> ImageBatches:
+    def _in_order(self, split: Split, size: int, first: int | None = None) -> ImageBatches:
         if split not in self.index:
             raise InputError(f"split {split!r}: one of {', '.join(self.index)} is needed")
         part = "test" if split == "test" else "train"
         images, labels = getattr(self.images, f"{part}_images"), getattr(self.images, f"{part}_labels")
-        return ImageBatches(images, labels, self.index[split], size)
+        return ImageBatches(images, labels, self.index[split][:first], size)
 
     def fingerprint(self, split: Split) -> str:
         """Tells one split's images and labels, in their order, from any other's."""

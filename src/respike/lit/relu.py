@@ -43,8 +43,8 @@ class ReLUModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Dropout masks are a function of (seed, epoch)."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        """Dropout masks are a function of (seed, epoch, rank)."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + (self.global_rank << 40))
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         images, labels = batch
@@ -52,7 +52,7 @@ class ReLUModule(LightningModule):
         loss = self.loss(outputs, labels)
         accuracy = (outputs.argmax(1) == labels).float().mean()
         names = {f"{stage}_loss": loss, f"{stage}_acc": accuracy}
-        self.log_dict(names, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        self.log_dict(names, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from respike.callbacks.log import log_figure
 from respike.callbacks.simulate import Simulate
 from respike.metrics.activity import firing_rates as rates_of
+from respike.ranks import rank
 from respike.report.figures import accuracy_and_agreement, firing_rates, save
 
 
@@ -15,6 +16,8 @@ class RunFigures(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save and log."""
+        if rank() > 0:
+            return
         simulated = next(callback for callback in trainer.callbacks if isinstance(callback, Simulate))
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
