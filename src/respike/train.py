@@ -38,7 +38,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     _quiet_libraries()
     folder = RunFolder(cfg)
     try:
-        return _train(cfg, folder, changes(overrides))
+        return _train(cfg, folder, changes(overrides, cfg.protocol.data))
     finally:
         if wandb.run is not None:  # else the next run of this process would go on with it
             wandb.finish()

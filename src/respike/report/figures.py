@@ -60,7 +60,7 @@ def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
     axes.bar_label(bars, fmt=lambda rate: f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}", padding=4, color=INK)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    _plain(axes, grid="x")
+    plain(axes, grid="x")
     axes.spines["left"].set(visible=True, color=FAINT)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"mean firing rate ({unit})", color=INK)
@@ -92,7 +92,7 @@ def _two_panels(
     whole, top = figure.subplots(1, 2, sharex=True)
     for axes in (whole, top):
         _draw(axes, lines, marks, levels)
-        _plain(axes, grid="both")
+        plain(axes, grid="both")
         axes.set_xlim(0, 1.02 * max(max(times) for times, _ in lines.values()))
         axes.set_xlabel("simulated time (ms)" if in_ms else "simulated steps", color=INK)
     whole.set_ylim(0, 102)
@@ -149,7 +149,8 @@ def _percent(fractions: Sequence[float]) -> list[float]:
     return [100 * fraction for fraction in fractions]
 
 
-def _plain(axes: Axes, grid: str) -> None:
+def plain(axes: Axes, grid: str) -> None:
+    """The house's axes: a base line and a faint grid along "x", "y" or "both"."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
