@@ -15,12 +15,17 @@ from scipy.ndimage import distance_transform_edt
 
 from respike.errors import InputError
 
-FAMILIES = {
-    "sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
-    "mono": ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
-    "serif": ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
-    "stix": ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
-    "cm": ("cmr10", "cmb10", "cmss10", "cmtt10"),  # Computer Modern; cmmi10 and cmti10 have digits of the old style
+FAMILIES = {  # cmmi10 and cmti10, Computer Modern too, have digits of the old style
+    "sans": ("DejaVuSans", "DejaVuSans-Oblique"),
+    "mono": ("DejaVuSansMono", "DejaVuSansMono-Oblique"),
+    "serif": ("DejaVuSerif", "DejaVuSerif-Italic"),
+    "stix": ("STIXGeneral", "STIXGeneralItalic"),
+    "cm": ("cmr10", "cmss10", "cmtt10"),
+    "sans_bold": ("DejaVuSans-Bold", "DejaVuSans-BoldOblique"),
+    "mono_bold": ("DejaVuSansMono-Bold", "DejaVuSansMono-BoldOblique"),
+    "serif_bold": ("DejaVuSerif-Bold", "DejaVuSerif-BoldItalic"),
+    "stix_bold": ("STIXGeneralBol", "STIXGeneralBolIta"),
+    "cm_bold": ("cmb10",),
 }
 EM = 120  # pixels of the size a glyph is drawn in, its digits about 85 high
 SIDE = 160

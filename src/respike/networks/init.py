@@ -15,12 +15,6 @@ def uniform(net: nn.Module, bound: float) -> None:
         nn.init.uniform_(module.weight, -bound, bound)
 
 
-def glorot(net: nn.Module) -> None:
-    """Every weight uniform in +-sqrt(6 / (fan_in + fan_out)), the first choice of the MathWorks library."""
-    for module in _weighted(net):
-        nn.init.xavier_uniform_(module.weight)
-
-
 def glorot_positive_output(net: nn.Module) -> None:
     """Uniform +-sqrt(6 / (fan_in + fan_out)); the last layer uniform in [0, that] (Diehl et al., CNN)."""
     *hidden, output = _weighted(net)
