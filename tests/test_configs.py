@@ -104,3 +104,29 @@ def test_the_diehl_protocols_are_pinned(tmp_path):
     assert (cnn.trainer.max_epochs, cnn.data.batch_size, cnn.lit.optimizer.momentum) == (5, 50, 0.0)
     assert composed(tmp_path, "experiment=diehl_fc_raw").encode.max_rate == 200
     assert composed(tmp_path, "experiment=diehl_cnn_raw").encode.max_rate == 400
+
+
+def test_the_mathworks_protocol_is_pinned(tmp_path):
+    cfg = composed(tmp_path, "experiment=digits_cnn")
+    assert cfg.convert._target_.endswith("no_norm") and cfg.encode.spike_threshold == 2.5
+    assert (cfg.model.channels, cfg.model.pool_stride, cfg.model.bias, cfg.model.output_relu) == (
+        [12, 64],
+        1,
+        False,
+        "none",
+    )
+    assert (cfg.trainer.max_epochs, cfg.data.batch_size, cfg.lit.optimizer.lr, cfg.lit.optimizer.momentum) == (
+        15,
+        40,
+        0.05,
+        0.5,
+    )
+    assert cfg.lit.loss._target_.endswith("cross_entropy")
+    assert (cfg.simulate.duration / cfg.simulate.dt, cfg.simulate.threshold, cfg.simulate.reset) == (40, 1, "zero")
+
+
+def test_the_quick_preset_runs_the_digits_in_full(tmp_path):
+    preset = load_preset("quick")
+    row = next(row for row in preset.rows if row.name == "digits_cnn")
+    cfg = row_config(preset, row, [], tmp_path)
+    assert cfg.data.train_size is None and cfg.data.test_size is None and cfg.data.dataset.train_count == 5000

@@ -25,6 +25,7 @@ SMALL = (
     "trainer.max_epochs=2",
     "data.batch_size=20",
 )
+PICTURES = ("accuracy", "firing_rates", "samples", "spikes", "output_spikes", "confusion", "training")
 
 
 def environment_in(folder):
@@ -57,6 +58,12 @@ def read(folder):
     return json.loads((folder / "run" / "metrics.json").read_text())
 
 
+def networks(records):
+    """Names of the artifacts that hold networks; W&B keeps the tables of charts as artifacts too."""
+    artifacts = [r.artifact for r in records if r.WhichOneof("record_type") == "artifact"]
+    return {artifact.name for artifact in artifacts if artifact.type == "model"}
+
+
 def test_a_run_leaves_its_files_and_they_agree(finished):
     files = {path.name for path in (finished / "run").iterdir()}
     assert files >= {
@@ -84,6 +91,11 @@ def test_a_run_leaves_its_files_and_they_agree(finished):
     assert set(origin["time"]) >= {"fit", "convert", "simulate", "test", "total"}
 
 
+def test_a_run_draws_its_pictures(finished):
+    drawn = {path.name for path in (finished / "run" / "figures").iterdir()}
+    assert drawn == {f"{name}.png" for name in PICTURES} | {"confusion.gif"}
+
+
 def test_it_learns_and_the_spiking_network_follows_and_the_run_says_it_is_reduced(finished):
     metrics = read(finished)
     assert metrics["ann/test_acc"] > 0.6  # ten classes: chance is 0.1
@@ -104,9 +116,13 @@ def test_the_offline_wandb_run_holds_curves_summary_figures_and_networks(finishe
     assert len(curve) == 40 and curve[-1] == read(finished)["snn/test_acc"]
     names = set().union(*logged)
     assert names >= {"ann/test_acc", "snn/test_acc", "snn/synops_per_image", "energy/snn_nj", "time/simulate_s"}
-    assert "figures/accuracy/filenames" in names
-    artifacts = {r.artifact.name for r in records if r.WhichOneof("record_type") == "artifact"}
-    assert artifacts == {"diehl_fc-ann", "diehl_fc-snn"}
+    assert names >= {f"figures/{name}/filenames" for name in PICTURES}
+    assert "figures/confusion_film/path" in names or "figures/confusion_film" in names
+    assert {name.split("_table")[0] for name in names if name.startswith("charts/")} == {
+        "charts/confusion",
+        "charts/output_spikes",
+    }
+    assert networks(records) == {"diehl_fc-ann", "diehl_fc-snn"}
     config = {wandb_file.key(item) for r in kinds["config"] for item in r.config.update}
     assert config >= {"simulate", "encode", "convert", "seed", "facts"}
 
@@ -167,8 +183,7 @@ def test_runs_of_one_process_are_runs_of_their_own_in_wandb(tmp_path, monkeypatc
         run = train_given_weights(tmp_path, name)
     for name in ("a", "b"):
         records = wandb_file.records(tmp_path / name)
-        artifacts = {r.artifact.name for r in records if r.WhichOneof("record_type") == "artifact"}
-        assert artifacts == {f"{name}-ann", f"{name}-snn"}
+        assert networks(records) == {f"{name}-ann", f"{name}-snn"}
     assert json.loads((run / "metrics.json").read_text())["changed"] == "encode.max_rate=1"
 
 
@@ -177,9 +192,22 @@ def test_other_loggers_get_numbers_curves_and_figures(tmp_path):
     written.Reload()
     assert {"snn/test_acc", "sim/acc", "energy/snn_nj"} <= set(written.Tags()["scalars"])
     assert len(written.Scalars("sim/acc")) == 40
-    assert set(written.Tags()["images"]) == {"figures/accuracy", "figures/firing_rates"}
+    drawn = {f"figures/{name}" for name in PICTURES if name != "training"}  # nothing was trained
+    assert set(written.Tags()["images"]) == drawn
     with (train_given_weights(tmp_path, "table", "logger=csv") / "csv" / "metrics.csv").open() as file:
         assert "snn/test_acc" in next(csv.reader(file))
+
+
+def test_the_digits_example_runs_without_any_data_and_without_figures(tmp_path):
+    """Five thousand digits are drawn, few are used: two epochs tell most of them apart, before and after conversion."""
+    small = ["data.dataset.train_count=1000", "data.dataset.test_count=50", "recipe.epochs=2", "model.pool_stride=2"]
+    figures = ["callbacks.figures=null", "logger=none"]
+    run(tmp_path, "experiment=digits_cnn", *small, *figures)
+    metrics = read(tmp_path)
+    assert metrics["data"] == "rendered digits" and metrics["reduced"] == ""
+    assert "model.pool_stride=2" in metrics["changed"]
+    assert metrics["ann/test_acc"] > 0.5 and metrics["snn/test_acc"] > 0.3
+    assert not (tmp_path / "run" / "figures").exists()
 
 
 OWN = """

@@ -19,3 +19,8 @@ def test_only_what_makes_another_experiment_counts_as_a_change():
         "ckpt_path=x.pt",
         "data.val_size=9",
     ]
+
+
+def test_another_data_set_than_the_published_one_is_a_change():
+    assert changes(["data=mnist"]) == [] and changes(["data=digits"]) == ["data=digits"]
+    assert changes(["data=digits"], "digits") == [] and changes(["data=mnist"], "digits") == ["data=mnist"]

@@ -33,6 +33,7 @@ KEPT = (
     "disagreements.csv",
     "provenance.json",
     "figures/*.png",
+    "figures/*.gif",
 )
 SMALL = 1 << 20  # bytes: a network up to here is committed with its results
 

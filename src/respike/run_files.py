@@ -28,7 +28,7 @@ NEUTRAL = (
     "trainer",
     "threads",
 )
-NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size", "data=mnist")  # sizes are reductions
+NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size")  # sizes are reductions
 
 
 class RunFolder:
@@ -61,13 +61,18 @@ class RunFolder:
         return metrics
 
 
-def changes(overrides: Sequence[str]) -> list[str]:
-    """Those of the typed overrides that make a run another one than its experiment describes."""
+def changes(overrides: Sequence[str], published_on: str = "mnist") -> list[str]:
+    """Those of the typed overrides that make a run another one than its experiment describes.
+
+    published_on: the option of data= that is the experiment's own.
+    """
     typed = [override.lstrip("+~") for override in overrides]
     return [
         override
         for override in typed
-        if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL and not override.startswith(NEUTRAL_KEYS)
+        if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL
+        and not override.startswith(NEUTRAL_KEYS)
+        and override != f"data={published_on}"
     ]
 
 

@@ -45,7 +45,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
     try:
-        return _train(cfg, folder, changes(overrides))
+        return _train(cfg, folder, changes(overrides, cfg.protocol.data))
     finally:
         if wandb.run is not None:  # else the next run of this process would go on with it
             wandb.finish()

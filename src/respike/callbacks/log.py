@@ -1,5 +1,6 @@
-"""What each kind of logger takes: numbers, curves over simulated steps, figures, networks."""
+"""What each kind of logger takes: numbers, curves over simulated steps, figures, charts, networks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.image import imread
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
 from respike.ranks import rank
 
@@ -66,6 +68,39 @@ def log_figure(trainer: Trainer, name: str, path: Path) -> None:
             logger.log_image(f"figures/{name}", [str(path)])
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(f"figures/{name}", imread(path)[..., :3], dataformats="HWC")
+
+
+def log_film(trainer: Trainer, name: str, path: Path) -> None:
+    """A GIF file, to W&B."""
+    import wandb
+
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.log({f"figures/{name}": wandb.Video(str(path), format="gif")})
+
+
+def log_confusion(trainer: Trainer, name: str, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> None:
+    """Classes and predictions (B,) as an interactive chart, to W&B."""
+    import wandb
+
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            drawn = wandb.plot.confusion_matrix(
+                y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes), title=name
+            )
+            logger.experiment.log({f"charts/{name}": drawn})
+
+
+def log_lines(trainer: Trainer, name: str, x: Sequence[float], lines: dict[str, Sequence[float]], x_name: str) -> None:
+    """Lines over common x, as an interactive chart, to W&B."""
+    import wandb
+
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            drawn = wandb.plot.line_series(
+                xs=list(x), ys=list(lines.values()), keys=list(lines), title=name, xname=x_name
+            )
+            logger.experiment.log({f"charts/{name}": drawn})
 
 
 def log_network(trainer: Trainer, name: str, network: Any) -> None:

@@ -15,6 +15,7 @@ from respike.errors import InputError
 from respike.report import columns, figures, render, summary
 from respike.report.collect import Run
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
+from respike.report.pictures import run_pictures
 from respike.report.table import Row, rows
 
 # Figures of the report carry this prefix, so that those of an earlier one can be told from a person's own pictures.
@@ -24,22 +25,26 @@ RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "disagreements.csv", "
 
 @dataclass(frozen=True)
 class Section:
-    """A group on the page: title, caption, and the file name of its figure, "" where there is none."""
+    """A group on the page: title, caption, the file name of its figure, "" where there is none, and the pictures
+    (address, alt) of a run that has the group to itself."""
 
     title: str
     caption: str
     figure: str
+    pictures: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A run on the page: row, anchor, links (text, relative address), facts (what, value), figure of rates or ""."""
+    """A run on the page: row, anchor, links (text, relative address), facts (what, value), figure of rates or "",
+    pictures (address, alt) that no section shows."""
 
     row: Row
     anchor: str
     links: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     figure: str
+    pictures: tuple[tuple[str, str], ...]
 
 
 def write_report(
@@ -64,8 +69,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.resolve().parent))
     try:
-        sections = _sections(grouped, aside)
-        sheets = _sheets(made, out, aside)
+        sections = _sections(grouped, out, aside)
+        sheets = _sheets(made, [group.rows[0] for group in grouped if len(group.rows) == 1], out, aside)
         render.to_csv(made, aside / "results.csv")
         for template, name in (("REPORT.md.j2", "REPORT.md"), ("index.html.j2", "index.html")):
             (aside / name).write_text(_page(template, title, made, sections, sheets), encoding="utf-8")
@@ -74,7 +79,7 @@ def write_report(
         shutil.rmtree(aside)
 
 
-def _sections(groups: Sequence[Group], folder: Path) -> list[Section]:
+def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[Section]:
     sections, taken = [], []
     for group in groups:
         figure, name = group_figure(group), ""
@@ -82,11 +87,13 @@ def _sections(groups: Sequence[Group], folder: Path) -> list[Section]:
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
             figures.save(figure, folder / name)
-        sections.append(Section(group.title, caption(group), name))
+        pictures = _pictures(group.rows[0].run, out) if len(group.rows) == 1 else ()
+        sections.append(Section(group.title, caption(group), name, pictures))
     return sections
 
 
-def _sheets(made: Sequence[Row], out: Path, folder: Path) -> list[Sheet]:
+def _sheets(made: Sequence[Row], alone: Sequence[Row], out: Path, folder: Path) -> list[Sheet]:
+    """alone: rows whose pictures their section shows."""
     sheets, taken = [], []
     for row in made:
         if row.run is None:
@@ -94,8 +101,13 @@ def _sheets(made: Sequence[Row], out: Path, folder: Path) -> list[Sheet]:
         taken.append(slug(row.name, taken))
         figure = _rates_figure(row.run, folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png")
         links = tuple(_links(row.run, out))
-        sheets.append(Sheet(row, f"run-{taken[-1]}", links, tuple(summary.provenance(row)), figure))
+        pictures = () if row in alone else _pictures(row.run, out)
+        sheets.append(Sheet(row, f"run-{taken[-1]}", links, tuple(summary.provenance(row)), figure, pictures))
     return sheets
+
+
+def _pictures(run: Run, out: Path) -> tuple[tuple[str, str], ...]:
+    return tuple((relative_address(picture.path, out), picture.alt) for picture in run_pictures(run))
 
 
 def _rates_figure(run: Run, path: Path) -> str:
@@ -109,7 +121,7 @@ def _rates_figure(run: Run, path: Path) -> str:
 
 def _links(run: Run, out: Path) -> list[tuple[str, str]]:
     """The run directory, its files and its own figures: (text, address relative to the page)."""
-    files = [run.path / name for name in RUN_FILES] + sorted((run.path / "figures").glob("*.png"))
+    files = [run.path / name for name in RUN_FILES] + sorted((run.path / "figures").glob("*.*"))
     found = [(file.relative_to(run.path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
     return [("run directory", relative_address(run.path, out) + "/"), *found]
 

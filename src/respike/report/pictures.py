@@ -1,0 +1,30 @@
+"""The pictures a run drew of itself, as the page shows them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from respike.report.collect import Run
+
+# file in the run's figures/ -> what it shows; accuracy and rates are drawn anew for the report
+CAPTIONS = {
+    "samples.png": "Twelve test images.",
+    "spikes.png": "A test image, its input spikes at three steps, and their mean.",
+    "output_spikes.png": "Output spikes of that image, and the class they name.",
+    "training.png": "Training: accuracy and loss after each epoch.",
+    "confusion.png": "Which class is taken for which, in % of the true class, after some of the steps.",
+    "confusion.gif": "The same after every step.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """path: the file; alt: what it shows, in one sentence."""
+
+    path: Path
+    alt: str
+
+
+def run_pictures(run: Run) -> list[Picture]:
+    """Those of CAPTIONS that the run drew, in that order."""
+    folder = run.path / "figures"
+    return [Picture(folder / name, alt) for name, alt in CAPTIONS.items() if (folder / name).is_file()]

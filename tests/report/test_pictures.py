@@ -1,0 +1,80 @@
+"""A run's own pictures on the page: those it drew, in a set order, shown once, and seen by a real browser."""
+
+import shutil
+import subprocess
+from urllib.parse import unquote, urlparse
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from PIL import Image
+
+from respike.report import load_run, write_report
+from respike.report.pictures import CAPTIONS, run_pictures
+
+GROUPS = [{"title": "Alone", "runs": ["digits"]}, {"title": "Together", "runs": ["one", "two"]}]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+GREEN, RED = (0, 200, 30), (220, 30, 0)  # colours that nothing else on the page has
+
+
+@pytest.fixture
+def report(make_run, tmp_path):
+    """A report on a run with a section to itself and two that share one; each drew two of the known pictures."""
+    paths = [make_run(name) for name in ("digits", "one", "two")]
+    for path in paths:
+        Image.new("RGB", (600, 300), GREEN).save(path / "figures" / "samples.png")
+        Image.new("RGB", (600, 300), RED).save(path / "figures" / "confusion.gif")
+        Image.new("RGB", (9, 9)).save(path / "figures" / "somebody's.png")
+    write_report([load_run(path) for path in paths], {}, tmp_path / "a report", "Pictures", GROUPS)
+    return tmp_path / "a report"
+
+
+def page_of(report):
+    return ElementTree.fromstring((report / "index.html").read_text(encoding="utf-8"))
+
+
+def test_a_run_shows_the_pictures_it_drew_in_the_order_of_the_captions(make_run):
+    path = make_run("a")
+    for name in [*reversed(CAPTIONS), "other.png"]:
+        (path / "figures" / name).write_bytes(b"")
+    assert [picture.path.name for picture in run_pictures(load_run(path))] == list(CAPTIONS)
+
+
+def test_a_run_alone_in_its_section_is_shown_there_and_others_in_their_details(report):
+    sections = {s.find("h2").text: [i.get("src") for i in s.iter("img")] for s in page_of(report).iter("section")}
+    own = ["../runs/digits/figures/samples.png", "../runs/digits/figures/confusion.gif"]
+    assert sections["Alone"] == ["fig-alone.png", *own]
+    assert sections["Together"] == ["fig-together.png"]
+    kept = sections["Where the numbers come from"]
+    assert not set(own) & set(kept)
+    assert {f"../runs/{name}/figures/samples.png" for name in ("one", "two")} <= set(kept)
+
+
+def test_every_link_and_image_resolves_from_the_file_system(report):
+    addresses = [e.get(key) for e in page_of(report).iter() for key in ("href", "src") if e.get(key)]
+    assert "../runs/digits/figures/somebody%27s.png" in addresses
+    for address in addresses:
+        parts = urlparse(address)
+        assert not parts.scheme and (report / unquote(parts.path)).exists()
+    text = (report / "REPORT.md").read_text(encoding="utf-8")
+    assert "](../runs/digits/figures/confusion.gif)" in text
+
+
+def test_a_browser_shows_the_pictures(report, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser to look with: {', '.join(BROWSERS)}")
+    shot = tmp_path / "shot.png"
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1300,3000",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", (report / "index.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert shot.is_file(), done.stderr[-2000:]
+    seen = (imread(shot)[..., :3] * 255).round().astype(int)
+    for colour in (GREEN, RED):
+        shown = (np.abs(seen - colour).max(2) < 8).sum()
+        assert shown > 20_000  # once each, as wide as half the page
