@@ -55,3 +55,4 @@ def _line(axes: Axes, points: Sequence[Point], setting: Setting, measure: Measur
     ticks = axes.get_xticks()
     plain_axes(axes, grid="y")
     axes.set_xticks(ticks)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}" if abs(value) < 1000 else f"{value:,.0f}")

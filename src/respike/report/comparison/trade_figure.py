@@ -46,7 +46,7 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
-    seeds = f" ({comparison.seed_note()})" if comparison.seed_note() else ""
+    seeds = f"\n{comparison.seed_note()}" if comparison.seed_note() else ""
     title = f"Accurate, fast or frugal: {accuracy.words} against {late.words}, coloured by {spent.words}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     return figure
