@@ -83,6 +83,23 @@ def test_cells_of_several_seeds_show_the_interval(make_run, resolved):
                     f"{threshold}-{rate}-{seed}", config=config, metrics={"snn/test_acc": 0.9 + 0.02 * seed}
                 )
                 runs.append(load_run(path))
-    figure, found = maps(compare(runs), "snn/test_acc")
-    assert set(cells_of(found["all runs"]).values()) == {"91.0\n±12.7"}
+    figure, _ = maps(compare(runs), "snn/test_acc")
+    assert set(cells_of(figure.axes[0]).values()) == {"91.0\n±12.7"}
     assert "mean of 2 seeds" in figure.get_suptitle()
+
+
+def test_a_search_that_forms_no_grid_is_points_at_its_values(make_run, resolved):
+    tried = [(0.5, 100), (0.7, 230), (1.1, 310), (1.6, 480), (1.9, 950)]
+    runs = []
+    for threshold, rate in tried:
+        config = resolved(f"simulate.threshold={threshold}", f"encode.max_rate={rate}")
+        runs.append(load_run(make_run(str(rate), config=config)))
+    figure, _ = maps(compare(runs), "snn/test_acc")
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[0].get_lines()}
+    assert drawn == {(rate, threshold) for threshold, rate in tried} and not figure.axes[0].texts
+
+
+def test_a_job_that_failed_on_a_value_that_is_no_number_gets_no_row(grid_runs, resolved, make_failure):
+    config = resolved("simulate.threshold=high", "encode.max_rate=200", "convert=none")
+    comparison = compare(grid_runs, [load_failure(make_failure("job", config, [], "not a number"))])
+    assert {at[1] for at in cells_of(maps(comparison, "snn/test_acc")[1]["data_norm"])} == {0.5, 1, 2}

@@ -65,4 +65,4 @@ def test_a_run_typed_again_counts_once_and_the_later_one_stays(seeded, make_run,
     (again / "provenance.json").write_text(json.dumps(told))
     comparison = compare([load_run(again), *seeded])
     assert len(comparison.runs) == 6 and 0.5 in {run.number("snn/test_acc") for run in comparison.runs}
-    assert any("1 earlier run" in note for note in comparison.notes)
+    assert any("1 earlier run is" in note for note in comparison.notes)

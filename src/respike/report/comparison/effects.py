@@ -1,5 +1,6 @@
 """What one setting does: accuracy, latency and spikes at each of its values, where there are not two axes for a map."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from respike.report.comparison.varied import Setting, shown
 from respike.report.figures import DPI, INK, PALETTE, plain_axes
 
 MOST_LINES = 7
+MOST_TICKS = 9
 
 
 def effect_figure(comparison: Comparison, setting: Setting, measures: Sequence[Measure]) -> Figure:
@@ -25,7 +27,8 @@ def effect_figure(comparison: Comparison, setting: Setting, measures: Sequence[M
     for axes, measure in zip(grid, measures, strict=True):
         for (name, points), colour in zip(found[:MOST_LINES], PALETTE, strict=False):
             _line(axes, points, setting, measure, name, colour)
-        axes.set_xticks(range(len(setting.values)), [shown(value) for value in setting.values])
+        every = math.ceil(len(setting.values) / MOST_TICKS)
+        axes.set_xticks(range(0, len(setting.values), every), [shown(value) for value in setting.values[::every]])
         axes.set_xlim(-0.4, len(setting.values) - 0.6)
         axes.set_xlabel(setting.label, color=INK)
         axes.set_title(measure.heading, loc="left", fontsize=10, color=INK)
@@ -47,8 +50,9 @@ def _line(axes: Axes, points: Sequence[Point], setting: Setting, measure: Measur
             [at for at, _ in known],
             [measure.scaled(point.mean(measure)) for _, point in known],
             yerr=[measure.scaled(point.interval(measure) or 0.0) for _, point in known],
-            fmt="o-" if setting.numeric else "o", color=colour, capsize=3, markersize=6, linewidth=1.6, label=name,
+            fmt="o-" if setting.numeric else "o", color=colour, capsize=3, markersize=6, linewidth=1.6, label=name or "_",
         )  # fmt: skip
     ticks = axes.get_xticks()
     plain_axes(axes, grid="y")
     axes.set_xticks(ticks)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}" if abs(value) < 1000 else f"{value:,.0f}")

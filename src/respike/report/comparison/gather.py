@@ -9,7 +9,7 @@ from respike.report.collect import Failure, Run
 from respike.report.comparison.measures import Measure, latency, metric
 from respike.report.comparison.points import Point, pool, same_data
 from respike.report.comparison.trade_off import front
-from respike.report.comparison.varied import DATA, Setting, flat_settings, shown, typed_keys, varied_settings
+from respike.report.comparison.varied import DATA, MISSING, Setting, flat_settings, typed_keys, varied_settings
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Comparison:
 
     def name(self, point: Point, without: Sequence[str] = ()) -> str:
         """What sets the point apart: "data_norm, threshold 0.5, rate 400 Hz"."""
-        said = [s.say(point.values[s.key]) for s in self.settings if s.key not in without]
-        return ", ".join(said) or "all runs"
+        settings = [setting for setting in self.settings if setting.key not in without]
+        said = [s.say(point.values[s.key]) for s in settings if point.values[s.key] is not MISSING]
+        return ", ".join(said) or ("default" if settings else "all runs")
 
     def measured_on(self) -> str:
         """Data and size: "500 test images of MNIST"; each data set once."""
@@ -125,25 +126,24 @@ def _notes(
     if reduced:
         notes.append(f"Reduced runs, not to be held against published numbers: {' / '.join(list(reduced)[:3])}.")
     if repeats:
-        notes.append(f"{len(repeats)} earlier runs of the same settings and seed are left out.")
+        are = "run is" if len(repeats) == 1 else "runs are"
+        notes.append(f"{len(repeats)} earlier {are} left out, of the same settings and seed as a later one.")
     if failures:
-        notes.append(f"{len(failures)} jobs have no result; they are listed with their reasons.")
+        have = "job has" if len(failures) == 1 else "jobs have"
+        notes.append(f"{len(failures)} {have} no result, listed with the reason.")
     return notes
 
 
 def panels(comparison: Comparison, without: Sequence[str]) -> dict[str, list[Point]]:
-    """The points by the settings not drawn on an axis or as a colour: title -> points."""
+    """The points by the settings not drawn on an axis or as a colour: title -> points; a single panel has none."""
     found: dict[str, list[Point]] = {}
     for point in comparison.points:
         found.setdefault(comparison.name(point, without), []).append(point)
-    return found
+    return found if len(found) > 1 else {"": list(comparison.points)}
 
 
 def axes_of(comparison: Comparison) -> tuple[Setting, ...]:
     """The numeric settings to draw along, most telling first: threshold and rate, else those with most values."""
     usual = ("simulate.threshold", "encode.max_rate")
     numeric = [s for s in comparison.settings if s.numeric and len(s.values) > 1 and s.key != DATA]
-    return tuple(sorted(numeric, key=lambda s: (s.key not in usual, -len(s.values))))
-
-
-__all__ = ["Comparison", "axes_of", "compare", "panels", "shown"]
+    return tuple(sorted(numeric, key=lambda s: (usual.index(s.key) if s.key in usual else 2, -len(s.values))))

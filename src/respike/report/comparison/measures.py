@@ -99,7 +99,9 @@ def latency(given: str) -> Measure:
         level = math.nan
     if not 0 < level <= 1:
         raise InputError(f"--latency {given}: expected within, or an accuracy as a fraction such as 0.98")
-    return Measure(f"time_to_{given}", f"time to {100 * level:g} %", "ms", -1, lambda run: first_time(run, level))
+    return Measure(
+        f"time_to_{given}", f"time to {100 * level:g} % accuracy", "ms", -1, lambda run: first_time(run, level)
+    )
 
 
 def first_time(run: Run, level: float) -> float | None:

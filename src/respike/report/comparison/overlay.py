@@ -16,6 +16,7 @@ from respike.report.figures import DPI, FAINT, INK, PALETTE, accuracy_over_time,
 
 FEW = 12
 MOST_PANELS = 24
+MOST_LISTED = 8
 
 
 def overlaid_curves(comparison: Comparison) -> Figure | None:
@@ -32,6 +33,8 @@ def _one_panel(comparison: Comparison, drawn: Sequence[Point]) -> Figure:
     for axes in figure.axes:
         for line, point in zip(axes.get_lines(), drawn, strict=False):
             _band(axes, line, point)
+    if comparison.seed_note():
+        figure.axes[0].set_title("whole range; bands: 95 % interval over seeds", loc="left", fontsize=10, color=INK)
     return figure
 
 
@@ -57,43 +60,53 @@ def _multiples(comparison: Comparison, drawn: Sequence[Point]) -> Figure:
     """Colour: the setting with most values, numeric if there is one. Panels: every choice of the others."""
     numeric = sorted(axes_of(comparison), key=lambda s: -len(s.values))
     colour = numeric[0] if numeric else max(comparison.settings, key=lambda s: len(s.values))
-    row = next((s for s in numeric if s is not colour), None)
-    kept = {id(point) for point in drawn}
-    found = {
-        title: [point for point in points if id(point) in kept]
-        for title, points in panels(comparison, [colour.key]).items()
-    }
-    found = {title: points for title, points in found.items() if points}
-    columns = _columns(comparison, colour, row, len(found))
+    found = _panels(comparison, drawn, [colour.key])
+    if len(drawn) < 2 * len(found):  # a search: hardly two runs share a value
+        found = _panels(comparison, drawn, [setting.key for setting in (colour, *numeric)])
+    columns = _columns(comparison, colour, next((s for s in numeric if s is not colour), None), len(found))
     shown_panels = list(found.items())[:MOST_PANELS]
     lines = math.ceil(len(shown_panels) / columns)
-    figure = Figure(figsize=(max(6.5, 2.75 * columns), 2.05 * lines + 1.1), dpi=DPI, layout="constrained")
+    size = (max(6.5, 2.75 * columns), 2.05 * lines + (1.1 if lines > 1 else 2.2))
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     paint = _colours(colour)
     for i, (axes, (title, points)) in enumerate(zip(grid.flat, shown_panels, strict=False)):
         _panel(axes, points, colour, paint)
         axes.set_title(title, loc="left", fontsize=9, color=INK)
+        axes.set_ylabel("" if i % columns else "accuracy (%)", color=INK)
         if i + columns >= len(shown_panels):
             axes.set_xlabel("simulated time (ms)", color=INK)
             axes.tick_params(labelbottom=True)
-        if i % columns == 0:
-            axes.set_ylabel("accuracy (%)", color=INK)
     for spare in grid.flat[len(shown_panels) :]:
         spare.set_visible(False)
-    handles = [Line2D([], [], color=paint[value], linewidth=2, label=shown(value)) for value in colour.values]
-    network = _shared_network(drawn)
+    _key(figure, list(grid.flat[: len(shown_panels)]), colour, paint, _shared_network(drawn))
+    more = f", the first {MOST_PANELS} of {len(found)} panels" if len(found) > MOST_PANELS else ""
+    seeds = f" ({comparison.seed_note()})" if comparison.seed_note() else ""
+    title = f"Accuracy over simulated time, coloured by {colour.bare}{more}{seeds}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
+    return figure
+
+
+def _panels(comparison: Comparison, drawn: Sequence[Point], without: Sequence[str]) -> dict[str, list[Point]]:
+    kept = {id(point) for point in drawn}
+    found = {title: [p for p in points if id(p) in kept] for title, points in panels(comparison, without).items()}
+    return {title: points for title, points in found.items() if points}
+
+
+def _key(
+    figure: Figure, grid: Sequence[Axes], colour: Setting, paint: dict[object, object], network: dict[str, float]
+) -> None:
+    """The legend, with a few of the values where there are many, and the dashed line of the ReLU network."""
+    every = math.ceil(len(colour.values) / MOST_LISTED)
+    values = colour.values[::every]
+    handles = [Line2D([], [], color=paint[value], linewidth=2, label=shown(value)) for value in values]
     for name, level in network.items():
-        for axes in grid.flat[: len(shown_panels)]:
+        for axes in grid:
             axes.axhline(100 * level, color=FAINT, linestyle=(0, (6, 3)), linewidth=1.1, zorder=1)
         handles.append(Line2D([], [], color=FAINT, linestyle=(0, (6, 3)), label=f"{name}\n{100 * level:.2f} %"))
     figure.legend(
-        handles=handles, title=colour.label, loc="outside right upper", frameon=False, labelcolor=INK, fontsize=9
+        handles=handles, title=colour.label, loc="outside right center", frameon=False, labelcolor=INK, fontsize=9
     )
-    more = f", the first {MOST_PANELS} of {len(found)} panels" if len(found) > MOST_PANELS else ""
-    seeds = f" ({comparison.seed_note()})" if comparison.seed_note() else ""
-    title = f"Accuracy of the spiking network over simulated time, coloured by {colour.bare}{more}{seeds}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
-    return figure
 
 
 def _columns(comparison: Comparison, colour: Setting, row: Setting | None, number: int) -> int:

@@ -95,7 +95,7 @@ def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
     made = []
     for measure in _mapped(comparison):
         picture = Picture(
-            f"{PREFIX}map-{measure.key.split('/')[-1].replace('_', '-')}.png",
+            f"{PREFIX}map-{measure.key.split('/')[-1].replace('_', '-').replace('.', '-')}.png",
             f"{measure.title}, by {y.bare} and {x.bare}",
             "Hatched cells have no number and say why. A net that is mostly wrong settles at once: it has no time here."
             if measure.unit == "ms"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 from respike.report.comparison.measures import Measure
 from respike.report.comparison.points import Point
 
@@ -15,8 +17,9 @@ def error(point: Point, accuracy: Measure) -> float:
 
 
 def ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Errors from `low` to `high` to mark, and the accuracies they are called by; the ends where none lies between."""
+    """Errors from `low` to `high` to mark, and the accuracies they are called by; round ones even in a narrow range."""
     marked: Sequence[float] = [tick for tick in TICKS if low <= 100 - tick <= high]
-    if len(marked) < 2:
-        marked = sorted({round(100 - low, 2), round(100 - high, 2)})
+    if len(marked) < 3:
+        inside = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(100 - high, 100 - low)
+        marked = [float(tick) for tick in inside if low <= 100 - tick <= high]
     return [100 - tick for tick in marked], [f"{tick:g}" for tick in marked]

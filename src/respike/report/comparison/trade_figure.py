@@ -1,5 +1,7 @@
 """Accuracy against latency, coloured by energy; the best trade-offs ringed, numbered and named."""
 
+import textwrap
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -44,7 +46,7 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
-    seeds = f" ({comparison.seed_note()})" if comparison.seed_note() else ""
+    seeds = f"\n{comparison.seed_note()}" if comparison.seed_note() else ""
     title = f"Accurate, fast or frugal: {accuracy.words} against {late.words}, coloured by {spent.words}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     return figure
@@ -92,7 +94,12 @@ def _panel(
             markeredgecolor="black" if best else "white", markeredgewidth=1.6 if best else 0.5, zorder=4 if best else 3,
         )  # fmt: skip
         if point.interval(accuracy) is not None:
-            axes.errorbar(x, y, xerr=point.interval(late), fmt="none", ecolor=FAINT, elinewidth=1, zorder=2)
+            half = accuracy.scaled(point.interval(accuracy))
+            up, down = min(half, 0.9 * y), half  # the logarithmic axis ends above an error of 0
+            axes.errorbar(
+                x, y, xerr=point.interval(late), yerr=[[up], [down]],
+                fmt="none", ecolor=FAINT, elinewidth=1, zorder=2,
+            )  # fmt: skip
     _stretched_axis(axes, [error(point, accuracy) for point in points])
     plain_axes(axes, grid="both")
     axes.set_xlim(left=0)
@@ -104,9 +111,7 @@ def _panel(
             Line2D([], [], marker=mark, color="none", markerfacecolor=FAINT, markeredgecolor="none", label=shown(value))
             for value, mark in shapes.items()
         ]
-        axes.add_artist(
-            axes.legend(handles=handles, title=setting.label, loc="lower left", fontsize=8.5, title_fontsize=8.5)
-        )
+        axes.add_artist(axes.legend(handles=handles, title=setting.label, loc="best", fontsize=8.5, title_fontsize=8.5))
 
 
 def _stretched_axis(axes: Axes, errors: list[float]) -> None:
@@ -127,7 +132,8 @@ def _named(axes: Axes, points: list[Point], comparison: Comparison) -> None:
         axes.annotate(str(i), at, xytext=(6, 6), textcoords="offset points", fontsize=9, color="black", zorder=5)
         numbers = f"{accuracy.text(point.mean(accuracy))} %, {late.text(point.mean(late))} ms"
         numbers += f", {spent.text(point.mean(spent))} {spent.unit or 'spikes'}"
-        lines.append(f"{i}  {comparison.name(point, [DATA])}\n    {numbers}")
+        name = textwrap.fill(comparison.name(point, [DATA]), 46, subsequent_indent="    ")
+        lines.append(f"{i}  {name}\n    {numbers}")
     more = [f"... and {len(lines) - MOST_NAMED} more, see the table"] if len(lines) > MOST_NAMED else []
     text = "\n".join(
         [

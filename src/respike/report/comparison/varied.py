@@ -60,7 +60,7 @@ class Setting:
     @property
     def numeric(self) -> bool:
         """Whether the values can stand on an axis."""
-        return all(_is_number(value) for value in self.values)
+        return all(is_number(value) for value in self.values)
 
     @property
     def is_seed(self) -> bool:
@@ -87,7 +87,7 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         name = value.rpartition(".")[2] if value.startswith("respike.") else value
         return SHORT.get(name, name if len(name) <= 24 else f"…{name[-23:]}")
-    return f"{value:g}" if _is_number(value) else str(value)
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def flat_settings(config: Mapping[str, Any], data: str | None) -> dict[str, Any]:
@@ -184,8 +184,9 @@ def _plain_label(key: str) -> str:
 
 def _values(key: str, flats: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     distinct = dict.fromkeys(flat.get(key, MISSING) for flat in flats)
-    return tuple(sorted(distinct, key=lambda value: (not _is_number(value), value if _is_number(value) else 0)))
+    return tuple(sorted(distinct, key=lambda value: (not is_number(value), value if is_number(value) else 0)))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether the value can stand on an axis."""
     return isinstance(value, int | float) and not isinstance(value, bool)
