@@ -84,7 +84,9 @@ def test_ranks_share_every_batch_in_equal_parts(transform, size, ranks):
         x, y = whole[b]
         shares = [part[b] for part in parts]
         assert len({len(labels) for _, labels in shares}) == 1
-        given = {int(label): float(pixel) for pixels, labels in shares for pixel, label in zip(pixels, labels)}
+        given = {
+            int(label): float(pixel) for pixels, labels in shares for pixel, label in zip(pixels, labels, strict=True)
+        }
         assert given == dict(zip(y.tolist(), x.flatten().tolist(), strict=True))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 NOT_SETTINGS = (
     "paths", "logger", "hydra", "name", "sweep_name", "sweep", "budget_min", "paper", "report", "protocol", "facts",
     "threads", "tags", "data", "data.root", "data.dataset", "trainer.default_root_dir", "trainer.enable_progress_bar",
-    "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures",
+    "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures", "callbacks.train_accuracy",
+    "callbacks.convert.stages", "callbacks.convert.keep_networks",
 )  # fmt: skip
 DATA = "data"  # the data set that was really read; the config may allow several
 MISSING = None
