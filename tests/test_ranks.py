@@ -15,7 +15,7 @@ from respike.train import main
 SMALL = (
     "experiment=diehl_fc", "+data.dataset.download=false", "data.train_size=1010", "data.test_size=999", "logger=none",
     "trainer.max_epochs=1", "data.batch_size=20", "model.sizes=[784,100,10]",
-    "model.dropout=0", "convert=percentile", "convert.zeros=false", "callbacks.figures=null",
+    "model.dropout=0", "recipe.init.bound=0.05", "recipe.optimizer.lr=0.3", "convert=percentile", "convert.zeros=false", "callbacks.figures=null",
 )  # fmt: skip
 
 
@@ -84,7 +84,9 @@ def test_ranks_share_every_batch_in_equal_parts(transform, size, ranks):
         x, y = whole[b]
         shares = [part[b] for part in parts]
         assert len({len(labels) for _, labels in shares}) == 1
-        given = {int(label): float(pixel) for pixels, labels in shares for pixel, label in zip(pixels, labels)}
+        given = {
+            int(label): float(pixel) for pixels, labels in shares for pixel, label in zip(pixels, labels, strict=True)
+        }
         assert given == dict(zip(y.tolist(), x.flatten().tolist(), strict=True))
 
 

@@ -54,7 +54,8 @@ class Simulate(Callback):
         self.record = self._record(converted(trainer), images, index, pl_module.device)
         seconds = time.perf_counter() - start
         batches = data.batches("test", 1000, shared=True)
-        ann = torch.cat(sum(gather([pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in batches]), []))
+        answers = gather([pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in batches])
+        ann = torch.cat([classes for part in answers for classes in part])
         columns = self.columns = curve(self.record, labels, ann)
         if rank() > 0:
             return
