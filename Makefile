@@ -8,11 +8,13 @@ PEERS := $(VENV)/.ready-bench
 SWEEP ?= threshold_rate
 EXPERIMENT ?= diehl_fc
 
-.PHONY: help reproduce-paper sweep bench test
+.PHONY: help reproduce-paper sweep sync dashboard bench test test-slurm
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
 	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
+	@echo "make sync, make dashboard             upload the offline W&B runs; look at them in the terminal"
 	@echo "make test                             the test suite"
+	@echo "make test-slurm                       a sweep as a job array; as root on Debian, installs a one-node Slurm"
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,8 +32,14 @@ reproduce-paper: $(READY)
 sweep: $(READY)
 	$(VENV)/bin/python -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
 
+sync dashboard: $(READY)
+	$(VENV)/bin/python -m respike.offline_runs $@ $(ARGS)
+
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-slurm: $(READY)
+	RESPIKE_SLURM=1 $(VENV)/bin/python -m pytest -rs tests/cluster $(ARGS); code=$$?; tests/cluster/slurm.sh stop; exit $$code
