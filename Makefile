@@ -9,13 +9,15 @@ EXPERIMENT ?= diehl_fc
 RUNS ?= outputs/sweeps
 OUT ?= outputs/comparison
 
-.PHONY: help reproduce-paper sweep compare bench test
+.PHONY: help reproduce-paper sweep compare sync dashboard bench test test-slurm
 help:
 	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
 	@echo "make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   every job of a named grid; again: what is missing"
 	@echo "make compare [RUNS=outputs/sweeps]    maps, curves, trade-offs of runs: OUT=outputs/comparison, SORT=NAME"
 	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
+	@echo "make sync, make dashboard             upload the offline W&B runs; look at them in the terminal"
 	@echo "make test                             the test suite"
+	@echo "make test-slurm                       a sweep as a job array; as root on Debian, installs a one-node Slurm"
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,8 +37,14 @@ sweep: $(READY)
 compare: $(READY)
 	$(VENV)/bin/python -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
 
+sync dashboard: $(READY)
+	$(VENV)/bin/python -m respike.offline_runs $@ $(ARGS)
+
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-slurm: $(READY)
+	RESPIKE_SLURM=1 $(VENV)/bin/python -m pytest -rs tests/cluster $(ARGS); code=$$?; tests/cluster/slurm.sh stop; exit $$code

@@ -15,7 +15,8 @@ from respike.train import main
 SMALL = (
     "experiment=diehl_fc", "+data.dataset.download=false", "data.train_size=1010", "data.test_size=999", "logger=none",
     "trainer.max_epochs=1", "data.batch_size=20", "model.sizes=[784,100,10]",
-    "model.dropout=0", "convert=percentile", "convert.zeros=false", "callbacks.figures=null",
+    "model.dropout=0", "recipe.init.bound=0.05", "recipe.optimizer.lr=0.3",
+    "convert=percentile", "convert.zeros=false", "callbacks.figures=null",
 )  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""What Hydra finds as hydra/sweeper=optuna (it looks in this package alone, at every start); respike.search does the work."""
+
+import sys
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class OptunaSearch(Sweeper):
+    """A multirun whose jobs Optuna chooses; settings as in `respike.search.Search`. Any launcher runs them."""
+
+    def __init__(self, **settings: Any):
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before the sweep."""
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the study; a mistake in its settings is one line on stderr and status 1."""
+        from respike.errors import InputError
+        from respike.search import Search
+
+        try:
+            Search(folder=self.config.hydra.sweep.dir, **self.settings).run(self.launcher.launch, arguments)
+        except InputError as error:
+            print(f"respike: {error}", file=sys.stderr)
+            sys.exit(1)
