@@ -33,7 +33,12 @@ def has_account() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc(Path.home() / ".netrc").hosts.get(os.environ.get("WANDB_BASE_URL", HOST).split("//")[-1].rstrip("/")) is not None
+        return (
+            netrc.netrc(Path.home() / ".netrc").hosts.get(
+                os.environ.get("WANDB_BASE_URL", HOST).split("//")[-1].rstrip("/")
+            )
+            is not None
+        )
     except (OSError, netrc.NetrcParseError):
         return False
 
