@@ -24,11 +24,10 @@ class OptunaSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study; a mistake in its settings is one line on stderr and status 1."""
-        from respike.errors import InputError
-        from respike.search import Search
+        import respike.search as search  # here: Optuna is not loaded for every run
 
         try:
-            Search(folder=self.config.hydra.sweep.dir, **self.settings).run(self.launcher.launch, arguments)
-        except InputError as error:
+            search.Search(folder=self.config.hydra.sweep.dir, **self.settings).run(self.launcher.launch, arguments)
+        except search.InputError as error:
             print(f"respike: {error}", file=sys.stderr)
             sys.exit(1)

@@ -13,3 +13,9 @@ number. `respike.train` runs one experiment, `respike.reproduce` all of a preset
 """
 
 from respike import torchvision_guard  # noqa: F401  before anything imports pytorch_lightning or torchvision
+
+# isort: split
+import warnings
+
+# conf/hydra fills in the launchers' own settings of the same names, as is meant; Hydra 1.3 warns of its way to do so
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")

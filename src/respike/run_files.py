@@ -27,6 +27,9 @@ NEUTRAL = (
     "paper",
     "trainer",
     "threads",
+    "sweep",
+    "sweep_name",
+    "search",
 )
 NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size")  # sizes are reductions
 

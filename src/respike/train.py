@@ -30,8 +30,6 @@ from respike.ranks import rank
 from respike.run_files import RunFolder, changes, reductions
 from respike.sweep import run_job
 
-# ours fill the plugins' own of the same name in, as is meant; Hydra 1.3 warns of its way to do so
-warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
