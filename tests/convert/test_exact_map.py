@@ -165,7 +165,9 @@ def test_x_n_and_the_active_share_are_those_of_all_images_however_they_come():
         assert factor >= 1 and ranges.active["linear1"] == pytest.approx(float((values > 0).double().mean()))
 
 
-TINY = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    TINY = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
 PIXELS = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
 

@@ -42,10 +42,7 @@ def map_chain(
 
     Raises InputError for a zeta of -1 or less, or a layer without X_n.
     """
-    if not zeta > -1:
-        raise InputError(
-            f"convert.zeta={zeta}: above -1 is needed, or a layer has no time to fire; as in convert.zeta=0.5"
-        )
+    _check_zeta(zeta)
     layers, path = {}, []
     device = next(node.module.weight.device for node in chain.nodes.values() if node.kind in ("conv", "linear"))
     t_min_prev, t_min = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
@@ -82,6 +79,8 @@ def exact_map(
     """
     if isinstance(zeta, str) and zeta != "auto":
         raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
+    if zeta != "auto":
+        _check_zeta(zeta)
     first, images = _peeked(images)
     chain = preprocess(net, first.shape[1:], input_range, weight_bounds)
     ranges = measure_ranges(chain, images, tuple(input_range), ceilings=zeta == "auto")
@@ -107,3 +106,10 @@ def _chained(first: Tensor, others: Iterable[Tensor]) -> Iterable[Tensor]:
 
 
 __all__ = ["Ranges", "exact_map", "map_chain", "preprocess"]
+
+
+def _check_zeta(zeta: float) -> None:
+    if not zeta > -1:
+        raise InputError(
+            f"convert.zeta={zeta}: above -1 is needed, or a layer has no time to fire; as in convert.zeta=0.5"
+        )

@@ -90,7 +90,7 @@ def _macs(synapse: Synapse, shape: torch.Size) -> int:
 
 def _fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
     """The gradient of the summed output of the same connections, all of weight 1."""
-    (*before, last) = synapse
+    (*before, last) = synapse or [nn.Identity()]
     flat = all(isinstance(module, nn.Flatten) for module in before)
     if flat and isinstance(last, nn.Linear) and last.in_features == shape.numel():  # known without a gradient
         return torch.full(shape, last.out_features, device=last.weight.device)
