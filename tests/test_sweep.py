@@ -88,7 +88,7 @@ def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):
     ],
 )
 def test_a_grid_is_several_values_typed_or_named(overrides, params):
-    check_grid(overrides, params)
+    assert check_grid(overrides, params) is None
 
 
 @pytest.mark.parametrize(
