@@ -199,8 +199,8 @@ def test_other_loggers_get_numbers_curves_and_figures(tmp_path):
 
 
 def test_the_digits_example_runs_without_any_data_and_without_figures(tmp_path):
-    """Five thousand digits are drawn, few are used: two epochs tell most of them apart, before and after conversion."""
-    small = ["data.dataset.train_count=1000", "data.dataset.test_count=50", "recipe.epochs=2", "model.pool_stride=2"]
+    """Five thousand digits are drawn, few are used: eight epochs tell most of them apart, before and after conversion."""
+    small = ["data.dataset.train_count=1000", "data.dataset.test_count=50", "recipe.epochs=8", "model.pool_stride=2"]
     figures = ["callbacks.figures=null", "logger=none"]
     run(tmp_path, "experiment=digits_cnn", *small, *figures)
     metrics = read(tmp_path)
