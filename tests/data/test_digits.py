@@ -19,7 +19,7 @@ SETTINGS = {
     if not name.startswith("_")
 }
 STILL = {"rotation": 0, "scale": [1, 1], "shear": 0, "stroke": [0, 0], "shift": 0}
-SHA256 = "0d4f8d3518c86345d57a519dcc75caa48ad3073e86c53520bbcb6084d1dfbe3c"
+SHA256 = "214c434074c249706f4b57a7639ac8d2a8b54631232d430718ad8816e7e29dbc"
 
 
 def drawn(train_count=100, test_count=100, **changed):
