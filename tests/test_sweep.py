@@ -107,7 +107,6 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
         assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
         values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
         values = {key: value.replace("range(10)", "9") for key, value in values.items()}
-        last = compose(
-            "config", overrides=["experiment=diehl_fc", *(f"{key}={value}" for key, value in values.items())]
-        )
+        typed = (f"{key}={value}" for key, value in values.items())
+        last = compose("config", overrides=["experiment=diehl_fc", f"sweep={name}", *typed])
     assert values and last.simulate.threshold > 0
