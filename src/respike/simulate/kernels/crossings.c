@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LANES 4
@@ -37,27 +38,39 @@ static void radix(int64_t n, uint32_t *keys, int32_t *order, uint32_t *other_key
 }
 
 #define DEFINE(REAL)                                                                                                       \
-    /* 1 in open[p] where alpha+ (source_length + late) + sum of w+ (lead + late) does not stay below theta. */            \
-    void open_##REAL(int64_t pairs, int64_t fan_in, double source_length, const REAL *rows, const REAL *late,              \
-                     const int64_t *row, const REAL *weights, const int64_t *neuron, const double *alpha,                  \
+    /* 1 in open[p] where alpha+ (source_length + late) + sum of w+ (lead + late) does not stay below theta. Neuron p reads\
+     * leads[key[p] + offsets[j]]; pairs of one key stand together, and share a row (fan_in). */                           \
+    void open_##REAL(int64_t pairs, int64_t fan_in, double source_length, const REAL *leads, const int64_t *offsets,       \
+                     const int64_t *key, const REAL *weights, const int64_t *neuron, const double *alpha,                  \
                      const double *theta, uint8_t *open) {                                                                 \
-        for (int64_t p = 0; p < pairs; p++) {                                                                              \
-            const REAL *x = rows + row[p] * fan_in, *w = weights + neuron[p] * fan_in, l = late[row[p]];                   \
+        REAL *row = malloc(fan_in * sizeof(REAL)), l = 0;                                                                  \
+        memset(open, 1, pairs); /* what is not looked at is not proved */                                                  \
+        for (int64_t p = 0; row && p < pairs; p++) {                                                                       \
+            const REAL *w = weights + neuron[p] * fan_in;                                                                  \
+            if (!p || key[p] != key[p - 1]) {                                                                              \
+                REAL lowest = 0;                                                                                           \
+                for (int64_t j = 0; j < fan_in; j++) {                                                                     \
+                    row[j] = leads[key[p] + offsets[j]];                                                                   \
+                    lowest = row[j] < lowest ? row[j] : lowest;                                                            \
+                }                                                                                                          \
+                l = -lowest;                                                                                               \
+            }                                                                                                              \
             double a = alpha[neuron[p]], bound = (a > 0 ? a : 0) * (source_length + l), slope = a, part[8] = {0},          \
                    sums[8] = {0};                                                                                          \
             int64_t j = 0;                                                                                                 \
             for (; j + 8 <= fan_in; j += 8)                                                                                \
                 for (int i = 0; i < 8; i++) {                                                                              \
-                    part[i] += (double)(w[j + i] > 0 ? w[j + i] : 0) * (x[j + i] + l);                                     \
+                    part[i] += (double)(w[j + i] > 0 ? w[j + i] : 0) * (row[j + i] + l);                                   \
                     sums[i] += w[j + i];                                                                                   \
                 }                                                                                                          \
             for (; j < fan_in; j++) {                                                                                      \
-                part[0] += (double)(w[j] > 0 ? w[j] : 0) * (x[j] + l);                                                     \
+                part[0] += (double)(w[j] > 0 ? w[j] : 0) * (row[j] + l);                                                   \
                 sums[0] += w[j];                                                                                           \
             }                                                                                                              \
             for (int i = 0; i < 8; i++) bound += part[i], slope += sums[i];                                                \
             open[p] = !(bound < theta[p]) || slope <= 0;                                                                   \
         }                                                                                                                  \
+        free(row);                                                                                                         \
     }                                                                                                                      \
     /* Of each row the counts[r] inputs that come before its last arrival (or the onset, if later), in order, and then that. */\
     void order_##REAL(int64_t count, int64_t fan_in, double onset, const REAL *rows, REAL *arrivals, int32_t *order,       \

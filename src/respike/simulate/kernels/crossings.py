@@ -18,15 +18,23 @@ def compiled(device: torch.device) -> bool:
 
 
 def open_pairs(
-    rows: Tensor, row: Tensor, weights: Tensor, neuron: Tensor, alpha: Tensor, theta: Tensor, source_length: float
+    leads: Tensor,
+    offsets: Tensor,
+    keys: Tensor,
+    weights: Tensor,
+    neuron: Tensor,
+    alpha: Tensor,
+    theta: Tensor,
+    source_length: float,
 ) -> Tensor:
-    """Pairs whose potential the bound does not keep below theta until the row's last input: bool (P,).
+    """Pairs whose potential the bound does not keep below theta until their last input: bool (P,).
 
-    rows: leads of inputs (R, F); row: of each pair (P,); weights (N, F); neuron: of each pair (P,); alpha (N,); theta (P,).
+    leads: of all inputs, flat; offsets (F,), keys (P,): pair p reads leads[keys[p] + offsets]; weights (N, F); neuron: of
+    each pair (P,); alpha (N,); theta (P,).
     """
-    late = (-rows.amin(1)).clamp(min=0)
-    found = torch.empty(len(row), dtype=torch.bool)
-    _pairs(_function("open", weights, 11), source_length, (rows, late), row, weights, neuron, alpha, theta, found)
+    found = torch.empty(len(keys), dtype=torch.bool)
+    function = _function("open", weights, 11)
+    _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
     return found
 
 

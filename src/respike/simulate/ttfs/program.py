@@ -10,7 +10,7 @@ from respike.convert.ttfs_net import TTFSLayer
 from respike.neurons.ttfs import surplus
 from respike.simulate.ttfs.settings import TTFSSettings
 
-ROUNDING = 2.0**-23  # twice float32's: each of a product's roundings, those of its factors included, is smaller
+SUM = 2.0**-23  # twice the rounding of a float32 operation: of each addition in a product
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class LayerProgram:
     def uncertain(self, leads: Tensor) -> Tensor:
         """Where the bound leaves open whether V stays below theta until the last input has come: bool (B, ...N).
 
-        V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later. On a
-        CPU the product is taken in float32, and theta lowered by as much as its roundings may amount to.
+        V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later. The
+        product is taken in the fastest precision there is, and theta lowered by as much as its roundings may amount to.
         """
-        fast = leads.dtype if leads.is_cuda else torch.float32
+        fast = _fastest(leads)
         positive, alpha = self.weight.clamp(min=0), self.alpha.clamp(min=0)
         room = self.theta - alpha * self.source_length
         late = (-leads.flatten(1).amin(1)).clamp(min=0)  # T - t_min, (B,)
@@ -53,9 +53,17 @@ class LayerProgram:
             leads = leads.clamp(min=0)
             total = alpha + positive.double().flatten(1).sum(1).view(alpha.shape)
             room = room - late.double().view(-1, *[1] * total.ndim) * total
-        margin = 1 + (self.weight[0].numel() + 8) * ROUNDING
+        # roundings to `fast` of both factors and of the result, and float32's of each addition
+        margin = (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
         excitation = self.connect(leads.to(fast), positive.to(fast))
         return (excitation >= _below(room / margin - 1e-30, fast)).logical_or_(self.slope <= 0)
+
+
+def _fastest(leads: Tensor) -> torch.dtype:
+    """The precision in which a product of these leads costs least; sums are float32's in any."""
+    if leads.is_cuda:
+        return leads.dtype
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def _below(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -81,10 +81,15 @@ def search(
     keys, neurons, places = patches.neurons(chosen)
     theta = program.theta.expand(leads.shape[1:]).flatten()
     proved, early, tile = 0, 0, max(1, TILE // patches.fan_in)
+    if fast and prove:
+        weights, alpha, at = program.weight.flatten(1), program.alpha.flatten(), theta[places % len(theta)]
+        left = open_pairs(patches.leads, patches.offsets, keys, weights, neurons, alpha, at, program.source_length)
+        proved = len(left) - int(left.sum())
+        keys, neurons, places = keys[left], neurons[left], places[left]
     for cut in _row_cuts(keys, tile) if fast else _cuts(len(keys), tile):
         first, row = torch.unique_consecutive(keys[cut], return_inverse=True)
         pairs = patches.rows(first), row, neurons[cut], theta[places[cut] % len(theta)]
-        found = (_compiled if fast else _tile)(program, *pairs, places[cut], authors, prove)
+        found = _compiled(program, *pairs, places[cut]) if fast else _tile(program, *pairs, places[cut], authors, prove)
         flat[found.places] = (program.length - found.times).nan_to_num(0, posinf=torch.inf).clamp(min=0).to(flat)
         proved, early = proved + found.proved, early + found.early
     return proved, early
@@ -126,24 +131,10 @@ def _tile(
 
 
 def _compiled(
-    program: LayerProgram,
-    rows: Tensor,
-    row: Tensor,
-    neurons: Tensor,
-    theta: Tensor,
-    places: Tensor,
-    authors: bool,
-    prove: bool,
+    program: LayerProgram, rows: Tensor, row: Tensor, neurons: Tensor, theta: Tensor, places: Tensor
 ) -> Found:
-    """`_tile` on a CPU with a compiler, of the true search."""
-    weights, alpha, count = program.weight.flatten(1), program.alpha.flatten(), len(row)
-    if prove:
-        left = open_pairs(rows, row, weights, neurons, alpha, theta, program.source_length)
-        row, neurons, theta, places = row[left], neurons[left], theta[left], places[left]
-        kept, row = torch.unique_consecutive(row, return_inverse=True)
-        rows = rows[kept]
-    if not len(row):
-        return Found(places, theta, count, 0)
+    """The search among some pairs on a CPU with a compiler: the true one."""
+    weights, alpha = program.weight.flatten(1), program.alpha.flatten()
     times = crossing_times(rows, row, weights, neurons, alpha, theta, program.source_length)
     found = ~times.isnan()
-    return Found(places[found], times[found], count - len(row), int(found.sum()))
+    return Found(places[found], times[found], 0, int(found.sum()))
