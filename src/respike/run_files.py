@@ -90,6 +90,8 @@ def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
     reasons = data.reductions()
     if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
+    if cfg.train and cfg.recipe.get("reduced"):
+        reasons.append(cfg.recipe.reduced)
     reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]
     return reasons
 
