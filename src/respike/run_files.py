@@ -31,7 +31,14 @@ NEUTRAL = (
     "sweep_name",
     "search",
 )
-NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size")  # sizes are reductions
+NEUTRAL_KEYS = (  # sizes are reductions
+    "data.root",
+    "model.path",
+    "data.train_size",
+    "data.test_size",
+    "data.dataset.train_files",
+    "data.dataset.test_files",
+)
 
 
 class RunFolder:

@@ -35,8 +35,8 @@ def image_folder(
     channels: int,
     cache_dir: str | Path | None = None,
     name: str | None = None,
-    train_count: int | None = None,
-    test_count: int | None = None,
+    train_files: int | None = None,
+    test_files: int | None = None,
 ) -> ImageSet:
     """Images of root/train/<class>/* and root/test/<class>/* as (N, channels, size, size), classes in sorted order.
 
@@ -44,7 +44,7 @@ def image_folder(
 
     The shorter side is resized to `size` pixels, then the centre is cut out. channels: 1 (grey) or 3 (RGB).
     cache_dir: where the decoded pixels are kept (default: below the user's cache folder); a changed, added or
-    renamed file makes them anew. name: as tables print it (default: the name of root). train_count, test_count: only so
+    renamed file makes them anew. name: as tables print it (default: the name of root). train_files, test_files: only so
     many files are read, spread evenly over all of them. Needs no more memory than the images in use. Raises InputError
     for a tree of another form and for a file that does not decode.
     """
@@ -61,15 +61,15 @@ def image_folder(
         raise InputError(
             f"{root}: train/ and test/ must hold the same classes, only one of them has {', '.join(only[:5])}"
         )
-    (train_files, train_labels), (test_files, test_labels) = _spread(train, train_count), _spread(test, test_count)
-    files = train_files + test_files
+    (train_used, train_labels), (test_used, test_labels) = _spread(train, train_files), _spread(test, test_files)
+    files = train_used + test_used
     shape = (len(files), channels, size, size)
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
     pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
-    cut = len(train_files)
+    cut = len(train_used)
     left = [
         f"{len(used):,} of {len(all_.samples):,} {part} images"
-        for part, used, all_ in (("training", train_files, train), ("test", test_files, test))
+        for part, used, all_ in (("training", train_used, train), ("test", test_used, test))
         if len(used) < len(all_.samples)
     ]
     return ImageSet(
@@ -86,7 +86,7 @@ def image_folder(
 def _spread(listing: ImageFolder, count: int | None) -> tuple[list[Path], list[int]]:
     """Files and labels: all of them, or `count` at even distances."""
     if count is not None and count < 1:
-        raise InputError(f"data.dataset.train_count or test_count={count}: a number of images, or null for all")
+        raise InputError(f"data.dataset.train_files={count} (or test_files): a number of images, or null for all")
     total = len(listing.samples)
     kept = range(total) if count is None else [total * i // min(count, total) for i in range(min(count, total))]
     chosen = [listing.samples[i] for i in kept]
