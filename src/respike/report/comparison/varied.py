@@ -10,7 +10,7 @@ NOT_SETTINGS = (
     "paths", "logger", "hydra", "name", "sweep_name", "sweep", "budget_min", "paper", "report", "protocol", "facts",
     "threads", "tags", "data", "data.root", "data.dataset", "trainer.default_root_dir", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures", "callbacks.train_accuracy",
-    "callbacks.convert.stages", "callbacks.convert.keep_networks",
+    "callbacks.convert.stages", "callbacks.convert.keep_networks", "callbacks.simulate._target_", "simulate._target_",
 )  # fmt: skip
 DATA = "data"  # the data set that was really read; the config may allow several
 MISSING = None
