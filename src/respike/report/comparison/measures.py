@@ -69,8 +69,8 @@ TITLES = {
     "snn/spikes_per_image": "Spikes of the whole network per image",
 }
 DEFAULT = (
-    "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified", "snn/spikes_per_image",
-    "snn/synops_per_image", "energy/snn_nj",
+    "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified",
+    "snn/spikes_per_image", "snn/synops_per_image", "energy/snn_nj",
 )  # fmt: skip
 
 
