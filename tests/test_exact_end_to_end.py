@@ -10,9 +10,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from respike.callbacks.simulate_ttfs import SimulateTTFS
+from respike.callbacks.simulate_ttfs import SimulateTTFS, summary
 from respike.report import load_run, write_report
 from respike.report.comparison import compare, write_comparison
+from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.train import CONF, main, train
 
 SMALL = (
@@ -52,6 +53,14 @@ def test_nothing_is_lost_and_nothing_disagrees(finished):
     assert exact["energy/snn_nj"] == pytest.approx(exact["snn/synops_per_image"] * 0.9e-3)
     assert exact["energy/ann_nj"] == pytest.approx((784 * 24 + 24 * 20 + 20 * 10) * 4.6e-3)
     assert 0 < exact["snn/spikes_per_image"] < 44
+
+
+def test_a_share_in_the_log_is_never_rounded_up_to_all():
+    counts = {"a": LayerCounts(10**9, 10**9 - 3, 1, 5)}
+    record = TTFSRecord(torch.arange(4), torch.zeros(4, 2), LayerCounts(9, 0, 0, 9), counts, {"a": 1}, 14.461, 9)
+    said = summary(record, {"ttfs/certified": 1 - 3e-9, "snn/agreement": 0.75, "snn/test_acc": 0.5})
+    assert said.startswith("agreement 3 of 4, 99.9999 % certified by the bound (all but 3 pairs), 1 early crossings")
+    assert "latency 14.46" in said
 
 
 def test_too_small_a_margin_is_told_by_the_disagreements(finished):

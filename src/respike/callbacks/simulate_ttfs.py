@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from respike.errors import InputError
 from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, disagreements, ttfs_metrics
 from respike.ranks import gather, rank, share
-from respike.simulate.ttfs.record import TTFSRecord
+from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 
 PART = 1 << 27  # bytes of images, float64, that are in memory at a time
@@ -93,10 +94,12 @@ def _outputs(net: nn.Module, images: Tensor, size: int = 100) -> Tensor:
 
 
 def summary(record: TTFSRecord, metrics: dict[str, float]) -> str:
-    """What came out, in a line: agreement, how it is proved, how long it takes."""
-    early = sum(counts.early for counts in record.counts.values())
+    """What came out, in a line: agreement, how it is proved, how long it takes. Shares are rounded down: 100 % is all."""
+    hidden = sum(record.counts.values(), LayerCounts())
+    left = hidden.pairs - hidden.certified
+    proved = math.floor(1e6 * metrics["ttfs/certified"]) / 1e4
     return (
         f"agreement {round(metrics['snn/agreement'] * record.images):,} of {record.images:,}, "
-        f"{100 * metrics['ttfs/certified']:.6g} % certified by the bound, {early:,} early crossings, "
-        f"latency {record.latency:.2f}, accuracy {100 * metrics['snn/test_acc']:.2f} %"
+        f"{proved:.6g} % certified by the bound{f' (all but {left:,} pairs)' if left else ''}, "
+        f"{hidden.early:,} early crossings, latency {record.latency:.2f}, accuracy {100 * metrics['snn/test_acc']:.2f} %"
     )
