@@ -165,15 +165,3 @@ def test_a_short_training_of_a_long_protocol_is_a_reduced_one(tmp_path):
     data = SimpleNamespace(reductions=list)
     assert reductions(cfg, data) == ["2 epochs instead of 100"]
     assert reductions(composed(tmp_path, "experiment=exact_vgg_mnist", "recipe=authors"), data) == []
-
-
-@pytest.mark.parametrize("sweep", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
-def test_every_sweep_varies_keys_that_there_are(tmp_path, sweep):
-    chosen = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml")
-    exact = {"alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta"}
-    cfg = composed(tmp_path, f"experiment={'exact_fc' if sweep in exact else 'diehl_fc'}")
-    for key in chosen.hydra.sweeper.params:
-        group, _, name = key.partition(".")
-        options = {path.stem for path in (CONF / group).glob("*.yaml")}
-        assert name in cfg[group] or (not name and options) or (group, name) in {("convert", "q"), ("convert", "zeros")}
-    assert chosen.sweep_name == sweep
