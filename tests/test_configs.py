@@ -1,5 +1,7 @@
 """Every config composes, and what it names can be made."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -8,6 +10,7 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.reproduce import load_preset, row_config
+from respike.run_files import reductions
 from respike.train import CONF, explain
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -34,7 +37,7 @@ def make(cfg):
 def test_every_experiment_composes_and_instantiates(tmp_path, name):
     cfg = composed(tmp_path, f"experiment={name}")
     assert cfg.name == name
-    if name.endswith("_published"):
+    if name.endswith("_published") or "vgg16" in name:
         with pytest.raises(Exception) as caught:
             make(cfg)
         assert "model.path=" in explain(caught.value)
@@ -83,8 +86,9 @@ def test_an_unknown_preset_names_those_there_are():
 def test_any_conversion_and_any_input_coding_fit_any_experiment(tmp_path, convert, encode):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False), torch.nn.ReLU())
     torch.nn.init.constant_(net[1].weight, 0.5)
-    for name in EXPERIMENTS:
-        cfg = composed(tmp_path, f"experiment={name}", f"convert={convert}", f"encode={encode}")
+    for name in [name for name in EXPERIMENTS if "exact" not in name] + ["exact_fc", "exact_fc_data_norm"]:
+        rates = ["simulate=default", "callbacks=default"]
+        cfg = composed(tmp_path, f"experiment={name}", f"convert={convert}", f"encode={encode}", *rates)
         snn = instantiate(cfg.convert)(net, torch.rand(3, 1, 2, 2))
         assert instantiate(cfg.simulate)(snn, torch.rand(3, 1, 2, 2)).images == 3
 
@@ -130,3 +134,34 @@ def test_the_quick_preset_runs_the_digits_in_full(tmp_path):
     row = next(row for row in preset.rows if row.name == "digits_cnn")
     cfg = row_config(preset, row, [], tmp_path)
     assert cfg.data.train_size is None and cfg.data.test_size is None and cfg.data.dataset.train_count == 5000
+
+
+def test_the_exact_protocols_are_pinned(tmp_path):
+    fc = composed(tmp_path, "experiment=exact_fc", "recipe=authors")
+    assert (fc.model.sizes, fc.model.dropout, fc.data.batch_size, fc.trainer.max_epochs) == (
+        [784, 600, 10],
+        0.08,
+        64,
+        100,
+    )
+    assert (fc.lit.optimizer.lr, fc.lit.scheduler.factor, fc.lit.scheduler.every) == (0.0005, 0.9, 5000)
+    assert (fc.convert.zeta, fc.convert.weight_bounds, fc.convert.input_range) == (0.5, [-10, 0.99], [0, 1])
+    assert fc.lit.activity_penalty == 0 and composed(tmp_path, "experiment=exact_fc_l1").lit.activity_penalty == 4.5e-4
+    vgg = composed(tmp_path, "experiment=exact_vgg_cifar10_l1", "recipe=authors")
+    assert (vgg.data.batch_size, vgg.trainer.max_epochs, vgg.model.dropout) == (128, 250, [0.3, 0.4, 0.5])
+    assert (vgg.lit.optimizer.l2, vgg.lit.scheduler.factor, vgg.lit.scheduler.every) == (5e-4, 0.5, 20)
+    assert (vgg.lit.activity_penalty, vgg.data.train_transform.degrees, vgg.model.momentum) == (1e-6, 15, 0.01)
+
+
+@pytest.mark.parametrize("name", ["exact_vgg_cifar10", "exact_vgg_cifar100"])
+def test_pixels_of_cifar_reach_from_minus_3_to_3_once_standardized(tmp_path, name):
+    cfg = composed(tmp_path, f"experiment={name}")
+    p, q = ((pixel - cfg.model.mean) / cfg.model.std for pixel in cfg.convert.input_range)
+    assert (p, q) == (pytest.approx(-3, abs=1e-4), pytest.approx(3, abs=1e-4))
+
+
+def test_a_short_training_of_a_long_protocol_is_a_reduced_one(tmp_path):
+    cfg = composed(tmp_path, "experiment=exact_vgg_mnist")
+    data = SimpleNamespace(reductions=list)
+    assert reductions(cfg, data) == ["2 epochs instead of 100"]
+    assert reductions(composed(tmp_path, "experiment=exact_vgg_mnist", "recipe=authors"), data) == []

@@ -102,11 +102,12 @@ def test_an_empty_grid_is_refused_with_what_to_type(overrides, words):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
 def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
+    exact = name in ("alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta")
+    given = [f"experiment={'exact_fc' if exact else 'diehl_fc'}", f"sweep={name}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=["experiment=diehl_fc", f"sweep={name}"], return_hydra_config=True)
+        cfg = compose("config", overrides=given, return_hydra_config=True)
         assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
         values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
-        values = {key: value.replace("range(10)", "9") for key, value in values.items()}
-        typed = (f"{key}={value}" for key, value in values.items())
-        last = compose("config", overrides=["experiment=diehl_fc", f"sweep={name}", *typed])
-    assert values and last.simulate.threshold > 0
+        values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
+        last = compose("config", overrides=[*given, *(f"{key}={value}" for key, value in values.items())])
+    assert values and ("time_noise" in last.simulate) == exact

@@ -31,7 +31,14 @@ NEUTRAL = (
     "sweep_name",
     "search",
 )
-NEUTRAL_KEYS = ("data.root", "model.path", "data.train_size", "data.test_size")  # sizes are reductions
+NEUTRAL_KEYS = (  # sizes are reductions
+    "data.root",
+    "model.path",
+    "data.train_size",
+    "data.test_size",
+    "data.dataset.train_files",
+    "data.dataset.test_files",
+)
 
 
 class RunFolder:
@@ -90,6 +97,8 @@ def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
     reasons = data.reductions()
     if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
+    if cfg.train and cfg.recipe.get("reduced"):
+        reasons.append(cfg.recipe.reduced)
     reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]
     return reasons
 

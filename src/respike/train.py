@@ -88,6 +88,9 @@ def quiet_libraries() -> None:
         logging.getLogger("respike").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # jobs reach Slurm by a Hydra launcher
+    warnings.filterwarnings(
+        "ignore", message=r"Found \d+ module\(s\) in eval mode"
+    )  # Standardize, whose numbers are constants
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 

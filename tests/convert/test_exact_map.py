@@ -244,3 +244,21 @@ def test_an_adaptive_pool_that_keeps_every_pixel_is_passed():
     expected = net(images).double()
     chain = preprocess(net, (1, 4, 4))
     torch.testing.assert_close(chain.run(images.double())[chain.output], expected.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_ranges_of_several_ranks_are_those_of_all_images(monkeypatch):
+    """Three ranks, the last of which has no image: what each gathers is handed to the next call."""
+    torch.manual_seed(0)
+    net, images = (
+        nn.Sequential(nn.Flatten(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+        torch.rand(10, 1, 3, 3),
+    )
+    chain = preprocess(net, images.shape[1:])
+    whole, parts = measure_ranges(chain, images, ceilings=True), []
+    with monkeypatch.context() as alone:
+        alone.setattr("respike.convert.ranges.gather", lambda part: parts.append(part) or [part])
+        for share in (images[:6], images[6:]):
+            measure_ranges(chain, share, ceilings=True)
+    none = {"linear1": 0.0}, {}, {"linear1": [0, 0]}
+    monkeypatch.setattr("respike.convert.ranges.gather", lambda part: [*parts, none])
+    assert measure_ranges(chain, (), ceilings=True) == whole

@@ -1,6 +1,8 @@
+import math
+
 import torch
 
-from respike.data.augment import random_crop
+from respike.data.augment import random_crop, shift_rotate_flip
 
 
 def test_every_image_is_its_own_shift_of_itself():
@@ -17,3 +19,26 @@ def test_every_image_is_its_own_shift_of_itself():
 def test_no_padding_changes_nothing():
     images = torch.rand(4, 1, 7, 7)
     assert torch.equal(random_crop(images, padding=0), images)
+
+
+def test_without_any_freedom_nothing_changes_and_a_flip_mirrors():
+    torch.manual_seed(0)
+    images = torch.rand(40, 3, 6, 6)
+    torch.testing.assert_close(shift_rotate_flip(images, 0, 0, False), images)
+    flipped = shift_rotate_flip(images, 0, 0, True)
+    kept, mirrored = ((flipped - other).abs().amax((1, 2, 3)) < 1e-5 for other in (images, images.flip(3)))
+    assert (kept ^ mirrored).all() and 8 < int(mirrored.sum()) < 32
+
+
+def test_a_shift_moves_by_up_to_its_share_of_the_side_and_a_turn_keeps_the_middle():
+    torch.manual_seed(0)
+    columns = torch.arange(32.0).expand(200, 1, 32, 32)
+    moved = shift_rotate_flip(columns, 0.1, 0, False)[:, 0, 16, 16] - 16
+    assert 2.5 < moved.max() < 3.2 + 1e-4 and -3.2 - 1e-4 < moved.min() < -2.5
+    x = torch.linspace(-1, 1, 33)
+    disc = torch.exp(-4 * (x[:, None] ** 2 + x**2)).expand(20, 1, 33, 33)  # looks the same however it is turned
+    torch.testing.assert_close(shift_rotate_flip(disc, 0, 15, False), disc, rtol=0, atol=0.01)
+    turned = shift_rotate_flip(x.expand(50, 1, 33, 33).contiguous(), 0, 15, False)
+    slopes = turned[:, 0, 17, 16] - turned[:, 0, 15, 16]  # of the ramp along the other axis: sin of the angle
+    assert float(slopes.abs().max()) <= float(x[2] - x[0]) * math.sin(math.radians(15)) + 1e-5
+    assert len(set(slopes.tolist())) == 50

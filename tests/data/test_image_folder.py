@@ -1,6 +1,7 @@
 """A folder of image files: the pixels that lie in it, decoded once."""
 
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -129,3 +130,31 @@ def test_trees_of_another_form_are_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "set" / "train" / "emu" / "0.png")
     (tmp_path / "a file").write_text("")
     refused("data.dataset.cache_dir=", cache_dir=tmp_path / "a file")
+
+
+def test_a_tar_file_is_read_as_the_folder_that_was_packed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_images(tmp_path / "set")
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "digits.tar", "w") as archive:
+        for part in ("train", "test"):
+            archive.add(tmp_path / "set" / part, part)
+    plain = image_folder(tmp_path / "set", size=8, channels=3)
+    for root in (tmp_path / "packed", tmp_path / "packed" / "digits.tar"):
+        packed = image_folder(root, size=8, channels=3)
+        assert packed.sha256 == plain.sha256 and packed.classes == plain.classes
+    assert packed.name == "digits"
+    (tmp_path / "torn.tar").write_bytes((tmp_path / "packed" / "digits.tar").read_bytes()[:700])
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        image_folder(tmp_path / "torn.tar", size=8, channels=3)
+    assert not list((tmp_path / "cache" / "respike" / "unpacked").glob("*.partial"))
+
+
+def test_some_of_the_files_are_spread_over_all_and_make_a_reduced_set(tmp_path):
+    write_images(tmp_path / "set", counts=(("train", 4), ("test", 2)))
+    whole = image_folder(tmp_path / "set", size=8, channels=3, cache_dir=tmp_path)
+    some = image_folder(tmp_path / "set", size=8, channels=3, cache_dir=tmp_path, train_files=4, test_files=9)
+    assert torch.equal(some.train_images, whole.train_images[::2]) and some.train_labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(some.test_images, whole.test_images) and some.reduced == "4 of 8 training images"
+    with pytest.raises(InputError, match="train_files"):
+        image_folder(tmp_path / "set", size=8, channels=3, train_files=0)

@@ -51,3 +51,20 @@ def test_start_weights_are_drawn_at_construction_only():
     net = nn.Linear(2, 2)
     ReLUModule(net, half_squared_error, torch.optim.SGD, init=lambda n: nn.init.constant_(n.weight, 0.25))
     assert (net.weight == 0.25).all()
+
+
+def test_the_activity_penalty_is_keras_l1_of_every_relu_over_the_batch():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    x, y = torch.rand(7, 4), torch.randint(0, 3, (7,))
+    plain, penalized = (ReLUModule(net, half_squared_error, torch.optim.SGD, activity_penalty=l1) for l1 in (0, 0.25))
+    for module in (plain, penalized):
+        module.log_dict = lambda *args, **kwargs: None
+        module.train()
+    first = net[1](net[0](x))
+    activity = (first.sum() + net[3](net[2](first)).sum()) / 7
+    penalized.on_train_start()
+    for _ in range(2):  # nothing is left over from the batch before
+        torch.testing.assert_close(penalized.training_step((x, y), 0), plain.training_step((x, y), 0) + 0.25 * activity)
+    penalized.on_train_end()
+    assert not any(module._forward_hooks for module in net)

@@ -1,7 +1,9 @@
+import functools
+
 import pytest
 import torch
 
-from respike.lit.schedules import cosine, one_cycle
+from respike.lit.schedules import cosine, exponential, one_cycle, staircase
 
 
 def rates(make, steps, lr):
@@ -28,3 +30,13 @@ def test_cosine_falls_from_the_rate_to_nothing_through_its_half():
     assert found[50] == pytest.approx(0.1)
     assert found == sorted(found, reverse=True)
     assert found[-1] < 1e-3
+
+
+def test_the_published_decay_is_a_tenth_in_five_thousand_steps_and_smooth():
+    found = rates(functools.partial(exponential, factor=0.9, every=5000), 5001, 5e-4)
+    assert found[-1] == pytest.approx(4.5e-4) and found[2500] == pytest.approx(5e-4 * 0.9**0.5)
+
+
+def test_the_published_staircase_halves_every_twenty_epochs():
+    found = rates(functools.partial(staircase, factor=0.5, every=20, epochs=250), 7 * 250, 0.1)
+    assert [found[7 * epoch] for epoch in (19, 20, 39, 40, 60)] == [0.1, 0.05, 0.05, 0.025, 0.0125]

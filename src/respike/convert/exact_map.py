@@ -14,6 +14,7 @@ from respike.convert.tracing import read_graph
 from respike.convert.ttfs_net import TTFSLayer, TTFSNet, TTFSOutput
 from respike.convert.weight_bounds import bound_weight_sums
 from respike.errors import InputError
+from respike.ranks import gather
 
 Images = Tensor | Iterable[Tensor]
 
@@ -81,23 +82,22 @@ def exact_map(
         raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
     if zeta != "auto":
         _check_zeta(zeta)
-    first, images = _peeked(images)
-    chain = preprocess(net, first.shape[1:], input_range, weight_bounds)
+    shape, images = _peeked(images)
+    chain = preprocess(net, shape, input_range, weight_bounds)
     ranges = measure_ranges(chain, images, tuple(input_range), ceilings=zeta == "auto")
     snn = map_chain(chain, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
     snn.ranges = ranges
     return snn
 
 
-def _peeked(images: Images) -> tuple[Tensor, Images]:
-    """The first tensor of the images, and all of them."""
-    if isinstance(images, Tensor):
-        return images, images
-    parts = iter(images)
+def _peeked(images: Images) -> tuple[tuple[int, ...], Images]:
+    """The shape (C, H, W) of the images, and all of them. Of several ranks one may have none."""
+    parts = iter([images] if isinstance(images, Tensor) else images)
     first = next(parts, None)
-    if first is None:
+    shapes = [shape for shape in gather(None if first is None else tuple(first.shape[1:])) if shape]
+    if not shapes:
         raise InputError("the calibration set is empty; give at least one image")
-    return first, _chained(first, parts)
+    return shapes[0], () if first is None else _chained(first, parts)
 
 
 def _chained(first: Tensor, others: Iterable[Tensor]) -> Iterable[Tensor]:

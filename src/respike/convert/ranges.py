@@ -10,6 +10,7 @@ from respike.convert.activations import image_batches
 from respike.convert.graph import Graph
 from respike.convert.ttfs_net import bias_of, synapses_of
 from respike.errors import InputError, SilentLayer
+from respike.ranks import gather
 
 BUDGET = 1 << 27  # bytes of the widest layer's unfolded input in one batch
 
@@ -48,7 +49,8 @@ def measure_ranges(
 ) -> Ranges:
     """The ranges of a chain whose input is in [0, 1], for images in input_range, batch by batch in bounded memory.
 
-    ceilings: also those, for one more product per layer. Raises InputError where there is no image, `SilentLayer` for a
+    Of several ranks each gives its own images, and the ranges are over those of all. ceilings: also those, for one more
+    product per layer. Raises InputError where there is no image, `SilentLayer` for a
     layer that none of them activates.
     """
     hidden = [node for node in graph.nodes.values() if node.kind == "relu" and node.name != graph.output]
@@ -66,6 +68,7 @@ def measure_ranges(
                 ranges.largest[layer] = max(ranges.largest[layer], float(value.max()))
                 counts[layer][0] += int((value > 0).sum())
                 counts[layer][1] += value.numel()
+    ranges, counts = _of_all_ranks(ranges, counts)
     if not any(total for _, total in counts.values()) and layers:
         raise InputError("the calibration set is empty; give at least one image")
     for name, largest in ranges.largest.items():
@@ -75,6 +78,16 @@ def measure_ranges(
             )
     ranges.active = {name: active / total for name, (active, total) in counts.items()}
     return ranges
+
+
+def _of_all_ranks(ranges: Ranges, counts: dict[str, list[int]]) -> tuple[Ranges, dict[str, list[int]]]:
+    parts = gather((ranges.largest, ranges.ceilings, counts))
+    whole = Ranges({name: max(part[0][name] for part in parts) for name in ranges.largest})
+    for _, tops, _ in parts:
+        whole.ceilings |= {name: max(top, whole.ceilings.get(name, top)) for name, top in tops.items()}
+    return whole, {
+        name: [sum(pair) for pair in zip(*(part[2][name] for part in parts), strict=True)] for name in counts
+    }
 
 
 def _batches(graph: Graph, images: Tensor | Iterable[Tensor], input_range: tuple[float, float]) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 from tqdm import tqdm
 
+from respike.data.archive import unpacked
 from respike.data.cache import cache_folder
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
@@ -29,16 +30,26 @@ BLOCK = 512  # images in flight while decoding
 
 
 def image_folder(
-    root: str | Path, size: int, channels: int, cache_dir: str | Path | None = None, name: str | None = None
+    root: str | Path,
+    size: int,
+    channels: int,
+    cache_dir: str | Path | None = None,
+    name: str | None = None,
+    train_files: int | None = None,
+    test_files: int | None = None,
 ) -> ImageSet:
     """Images of root/train/<class>/* and root/test/<class>/* as (N, channels, size, size), classes in sorted order.
 
+    root: a folder, or a tar file of that tree, or a folder that holds one tar file.
+
     The shorter side is resized to `size` pixels, then the centre is cut out. channels: 1 (grey) or 3 (RGB).
     cache_dir: where the decoded pixels are kept (default: below the user's cache folder); a changed, added or
-    renamed file makes them anew. name: as tables print it (default: the name of root). Needs no more memory than
-    the images in use. Raises InputError for a tree of another form and for a file that does not decode.
+    renamed file makes them anew. name: as tables print it (default: the name of root). train_files, test_files: only so
+    many files are read, spread evenly over all of them. Needs no more memory than the images in use. Raises InputError
+    for a tree of another form and for a file that does not decode.
     """
-    root = Path(root).expanduser()
+    given = Path(root).expanduser()
+    root = unpacked(given)
     if channels not in MODES or not isinstance(size, int) or size < 1:
         raise InputError(
             f"data.dataset.size={size} data.dataset.channels={channels}: a positive size and 1 or 3 channels are needed, "
@@ -50,19 +61,36 @@ def image_folder(
         raise InputError(
             f"{root}: train/ and test/ must hold the same classes, only one of them has {', '.join(only[:5])}"
         )
-    files = [Path(file) for file, _ in train.samples + test.samples]
+    (train_used, train_labels), (test_used, test_labels) = _spread(train, train_files), _spread(test, test_files)
+    files = train_used + test_used
     shape = (len(files), channels, size, size)
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
     pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
-    cut = len(train.samples)
+    cut = len(train_used)
+    left = [
+        f"{len(used):,} of {len(all_.samples):,} {part} images"
+        for part, used, all_ in (("training", train_used, train), ("test", test_used, test))
+        if len(used) < len(all_.samples)
+    ]
     return ImageSet(
-        name or root.resolve().name,
+        name or (given.stem if given.is_file() else given.resolve().name),
         pixels[:cut],
-        torch.tensor(train.targets),
+        torch.tensor(train_labels),
         pixels[cut:],
-        torch.tensor(test.targets),
+        torch.tensor(test_labels),
         classes=tuple(train.classes),
+        reduced="; ".join(left) or None,
     )
+
+
+def _spread(listing: ImageFolder, count: int | None) -> tuple[list[Path], list[int]]:
+    """Files and labels: all of them, or `count` at even distances."""
+    if count is not None and count < 1:
+        raise InputError(f"data.dataset.train_files={count} (or test_files): a number of images, or null for all")
+    total = len(listing.samples)
+    kept = range(total) if count is None else [total * i // min(count, total) for i in range(min(count, total))]
+    chosen = [listing.samples[i] for i in kept]
+    return [Path(file) for file, _ in chosen], [label for _, label in chosen]
 
 
 def _listing(folder: Path) -> ImageFolder:

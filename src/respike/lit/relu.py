@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from respike.errors import InputError
 
 
 class ReLUModule(LightningModule):
@@ -12,7 +15,9 @@ class ReLUModule(LightningModule):
 
     loss: (outputs, labels) -> scalar; optimizer: parameters -> Optimizer; scheduler: (optimizer, total_steps) ->
     scheduler stepped per batch, or None; init: changes the net's weights in place before training, or None;
-    seed: with the epoch, of every random draw in training, so that a resumed training repeats the uninterrupted one.
+    activity_penalty: of each ReLU's activations, summed over neurons and averaged over images (Keras' l1 activity
+    regularizer), which the training loss adds; seed: with the epoch, of every random draw in training, so that a resumed
+    training repeats the uninterrupted one.
     """
 
     def __init__(
@@ -23,12 +28,36 @@ class ReLUModule(LightningModule):
         scheduler: Callable | None = None,
         init: Callable[[nn.Module], None] | None = None,
         seed: int = 0,
+        activity_penalty: float = 0.0,
     ):
         super().__init__()
+        if activity_penalty < 0:
+            raise InputError(
+                f"lit.activity_penalty={activity_penalty}: 0 or more is needed, as in lit.activity_penalty=1e-6"
+            )
         self.net, self.loss = net, loss
         self.make_optimizer, self.make_scheduler, self.seed = optimizer, scheduler, seed
+        self.activity_penalty = activity_penalty
+        self.activity: list[Tensor] = []  # of the batch in training, a number per ReLU
+        self.hooks: list[RemovableHandle] = []
         if init is not None:
             init(net)
+
+    def on_train_start(self) -> None:
+        """Watch the ReLUs while the network trains: a copy of a watched network would be one of this module too."""
+        relus = (
+            [module for module in self.net.modules() if isinstance(module, nn.ReLU)] if self.activity_penalty else []
+        )
+        self.hooks = [relu.register_forward_hook(self._watch) for relu in relus]
+
+    def on_train_end(self) -> None:
+        """Watch them no more."""
+        for hook in self.hooks:
+            hook.remove()
+
+    def _watch(self, relu: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if self.training:
+            self.activity.append(output.abs().sum() / len(output))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> outputs (B, classes)."""
@@ -57,7 +86,9 @@ class ReLUModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Logs fit/train_loss and fit/train_acc: means over the epoch, while the weights move and dropout is on."""
-        return self._evaluate(batch, "fit/train")
+        self.activity.clear()
+        loss = self._evaluate(batch, "fit/train")
+        return loss + self.activity_penalty * sum(self.activity) if self.activity else loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Logs fit/val_loss and fit/val_acc."""

@@ -1,5 +1,6 @@
 """Numbers read off a TTFSRecord: agreement with the ReLU network, what is proved, when and how much it spikes."""
 
+import torch
 from torch import Tensor
 
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
@@ -26,7 +27,8 @@ def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
     found to fire before it; ttfs/active, firing before t_max; each also per layer, as ttfs/active/<layer>.
 
     ttfs/spikes_per_neuron is the active share with the input's neurons counted too; ttfs/latency is the output layer's
-    t_min; snn/synops_per_image counts the weights that spikes before t_max reach.
+    t_min; snn/spikes_per_image counts spikes before t_max, the input's left out; snn/synops_per_image the weights that spikes
+    before t_max reach, input included.
     """
     hidden = sum(record.counts.values(), LayerCounts())
     pairs = max(hidden.pairs, 1)
@@ -36,6 +38,7 @@ def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
         "ttfs/active": hidden.active / pairs,
         "ttfs/spikes_per_neuron": (hidden.active + record.inputs.active) / (hidden.pairs + record.inputs.pairs),
         "ttfs/latency": record.latency,
+        "snn/spikes_per_image": hidden.active / record.images,
         "snn/synops_per_image": sum(record.synops.values()) / record.images,
         **{
             f"ttfs/{what}/{name}": getattr(counts, what) / counts.pairs
@@ -43,3 +46,10 @@ def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
             for what in ("certified", "early", "active")
         },
     }
+
+
+def disagreements(record: TTFSRecord, labels: Tensor, relu: Tensor) -> list[tuple[int, int, int, int]]:
+    """(image number, label, class of the ReLU network, class of the spiking one) wherever the two classes differ."""
+    ann, snn = relu.argmax(1), record.predicted
+    rows = torch.stack([record.index, labels, ann, snn], dim=1)[snn != ann]
+    return [tuple(row) for row in rows.tolist()]

@@ -15,6 +15,14 @@ def uniform(net: nn.Module, bound: float) -> None:
         nn.init.uniform_(module.weight, -bound, bound)
 
 
+def glorot(net: nn.Module) -> None:
+    """Weights uniform +-sqrt(6 / (fan_in + fan_out)), biases 0, as Keras starts."""
+    for module in _weighted(net):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 def glorot_positive_output(net: nn.Module) -> None:
     """Uniform +-sqrt(6 / (fan_in + fan_out)); the last layer uniform in [0, that] (Diehl et al., CNN)."""
     *hidden, output = _weighted(net)

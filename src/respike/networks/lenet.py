@@ -9,14 +9,27 @@ from respike.errors import InputError
 KERAS = {"eps": 1e-3, "momentum": 0.01}  # batch norms as Keras has them
 
 
+def set_momentum(net: nn.Module, momentum: float) -> None:
+    """Of every batch norm that learns: the share of a batch in its running mean and deviation."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
+            module.momentum = momentum
+
+
 class LeNet5(nn.Sequential):
     """Three 5x5 convolutions and two linear layers, a batch norm in front of every ReLU, max-pools of 2.
 
     dropout: share dropped behind the ReLU of each convolution; input_shape: (C, H, W), of 28 pixels or more; classes:
-    outputs, without a ReLU.
+    outputs, without a ReLU; momentum: of the batch norms, Keras' by default, more for a training of a few epochs.
     """
 
-    def __init__(self, dropout: float = 0.0, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10):
+    def __init__(
+        self,
+        dropout: float = 0.0,
+        input_shape: Sequence[int] = (1, 28, 28),
+        classes: int = 10,
+        momentum: float = KERAS["momentum"],
+    ):
         maps, *sides = input_shape
         layers: list[nn.Module] = []
         for n_out, padding, pooled in ((6, 2, True), (16, 0, True), (120, 0, False)):
@@ -31,3 +44,4 @@ class LeNet5(nn.Sequential):
             )
         layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], 84), nn.BatchNorm1d(84, **KERAS), nn.ReLU()]
         super().__init__(*layers, nn.Linear(84, classes))
+        set_momentum(self, momentum)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from respike.errors import InputError
-from respike.networks.lenet import KERAS
+from respike.networks.lenet import KERAS, set_momentum
 from respike.networks.standardize import Standardize
 
 POOL = "P"
@@ -66,22 +66,29 @@ def _dropout(share: float) -> list[nn.Module]:
 class VGGMnist(VGG):
     """16 layers for MNIST and Fashion-MNIST: 64,64,128,128,P,256x3,P,512x3,P,512x3,P,512,512,10.
 
-    dropout: behind every batch norm; width: multiplies every number of maps, 1 for the paper's.
+    dropout: behind every batch norm; width: multiplies every number of maps, 1 for the paper's; momentum: of the batch
+    norms, Keras' by default, more for a training of a few epochs.
     """
 
     def __init__(
-        self, dropout: float = 0.0, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, width: float = 1.0
+        self,
+        dropout: float = 0.0,
+        input_shape: Sequence[int] = (1, 28, 28),
+        classes: int = 10,
+        width: float = 1.0,
+        momentum: float = KERAS["momentum"],
     ):
         features = _scaled([64, 64, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
         shares = (dropout, dropout, 0.0, dropout)
         super().__init__(features, _scaled([512, 512], width), input_shape, classes, shares)
+        set_momentum(self, momentum)
 
 
 class VGGCifar(VGG):
     """15 layers for CIFAR: 64,64,P,128,128,P,256x3,P,512x3,P,512x3,P,512,n; pixels standardized by one mean and deviation.
 
     dropout: behind the first convolution, behind others that no pool follows, and behind the last pool and the linear
-    layer; mean, std: of all pixels in [0, 1], CIFAR-10's by default; width: as in `VGGMnist`.
+    layer; mean, std: of all pixels in [0, 1], CIFAR-10's by default; width, momentum: as in `VGGMnist`.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class VGGCifar(VGG):
         mean: float = 120.707 / 255,
         std: float = 64.15 / 255,
         width: float = 1.0,
+        momentum: float = KERAS["momentum"],
     ):
         features = _scaled([64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
         first, others, last = dropout
@@ -99,6 +107,7 @@ class VGGCifar(VGG):
         super().__init__(
             features, _scaled([512], width), input_shape, classes, shares, False, [mean] * channels, [std] * channels
         )
+        set_momentum(self, momentum)
 
 
 def _scaled(features: list[int | str], width: float) -> list[int | str]:

@@ -46,11 +46,16 @@ def duration(seconds: float | None) -> str:
 
 
 def settling(row: Row) -> str:
-    """Steps and simulated time until the accuracy stays within one point of the final one: "12 steps, 12 ms"."""
+    """Steps and simulated time until the accuracy stays within one point of the final one: "12 steps, 12 ms".
+
+    Spike times are read once, and counted in intervals of the input: "14.46 intervals".
+    """
     steps, time_ms = row.number("snn/steps_to_1pct"), row.number("snn/time_to_1pct_ms")
     # No-break spaces: a line may end between the two, not between a number and its unit.
     said = [] if steps is None else [f"{steps:g}\u00a0{'step' if steps == 1 else 'steps'}"]
     said += [] if time_ms is None else [f"{time_ms:g}\u00a0ms"]
+    latency = row.number("ttfs/latency")
+    said += [] if latency is None else [f"{latency:.2f}\u00a0intervals"]
     return ", ".join(said) or NOTHING
 
 
@@ -110,9 +115,23 @@ DETAILS = (
     Column("drop", "drop (points)", lambda row: points(row.number("snn/acc_drop"))),
     Column("agreement", "agreement", lambda row: percent(row.number("snn/agreement"))),
     Column("ms", "ms to within 1 point", _plain("snn/time_to_1pct_ms")),
+    Column("latency", "latency of spike times (input intervals)", _plain("ttfs/latency")),
     Column("spikes", "spikes / image", _plain("snn/spikes_per_image")),
     Column("synops", "synaptic operations / image", _plain("snn/synops_per_image")),
     Column("ann_energy", "ANN energy (nJ)", _plain("energy/ann_nj")),
     Column("snn_energy", "SNN energy (nJ)", _plain("energy/snn_nj")),
     Column("constants", "pJ per MAC / AC", constants),
+)
+
+# of a group whose runs share a network
+COMPARED = (
+    Column("row", "row", lambda row: row.name, number=False),
+    Column("snn", "accuracy", lambda row: percent(row.number("snn/test_acc"))),
+    Column("ann", "ReLU network", lambda row: percent(row.number("ann/test_acc"))),
+    Column("agreement", "agreement", lambda row: percent(row.number("snn/agreement"))),
+    Column("settling", "latency", settling, number=False),
+    Column("spikes", "spikes / image", _plain("snn/spikes_per_image")),
+    Column("synops", "synaptic operations / image", _plain("snn/synops_per_image")),
+    Column("snn_energy", "energy (nJ)", _plain("energy/snn_nj")),
+    Column("ann_energy", "ReLU network (nJ)", _plain("energy/ann_nj")),
 )

@@ -16,15 +16,16 @@ from respike.report.table import Row
 
 @dataclass(frozen=True)
 class Group:
-    """title and text of the section, and its rows; every row has a run."""
+    """title and text of the section, its rows, each of which has a run, and whether a table lays them side by side."""
 
     title: str
     rows: tuple[Row, ...]
     text: str = ""
+    table: bool = False
 
 
 def chosen_groups(rows: Sequence[Row], groups: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Groups as a config gives them: {title, runs: [names], text?}; names without a run are left out, empty groups too.
+    """Groups as a config gives them: {title, runs: [names], text?, table?}; names without a run are left out, empty groups too.
 
     Raises InputError when a group lacks its title or its runs.
     """
@@ -34,7 +35,7 @@ def chosen_groups(rows: Sequence[Row], groups: Sequence[Mapping[str, Any]]) -> l
             raise InputError(f"report group {dict(group)!r}; expected title: text and runs: [names], text: is optional")
         members = tuple(row for row in rows if row.run and {row.name, row.run.name} & set(group["runs"]))
         if members:
-            made.append(Group(str(group["title"]), members, str(group.get("text") or "")))
+            made.append(Group(str(group["title"]), members, str(group.get("text") or ""), bool(group.get("table"))))
     return made
 
 

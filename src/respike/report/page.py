@@ -26,12 +26,13 @@ RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "disagreements.csv", "
 @dataclass(frozen=True)
 class Section:
     """A group on the page: title, caption, the file name of its figure, "" where there is none, and the pictures
-    (address, alt) of a run that has the group to itself."""
+    (address, alt) of a run that has the group to itself, and the rows of its table, none where it has no table."""
 
     title: str
     caption: str
     figure: str
     pictures: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write_report(
 
     runs: in the order of the table. skipped: row -> reason. out: made when missing; everything is written beside it
     first and then moved in, so a failure leaves the earlier report whole. groups: one figure each, {title, runs:
-    [names], text?}; without them the runs of one network share a figure.
+    [names], text?, table?}; without them the runs of one network share a figure.
     Raises InputError when `out` is a file, or a run or a group cannot be read as a row.
     """
     out = Path(out)
@@ -88,7 +89,8 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[Section]
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
             figures.save(figure, folder / name)
         pictures = _pictures(group.rows[0].run, out) if len(group.rows) == 1 else ()
-        sections.append(Section(group.title, caption(group), name, pictures))
+        beside = group.rows if group.table else ()
+        sections.append(Section(group.title, caption(group), name, pictures, beside))
     return sections
 
 
@@ -151,6 +153,7 @@ def _page(template: str, title: str, made: list[Row], sections: list[Section], s
         ran=[sheet.row for sheet in sheets],
         main=columns.MAIN,
         details=columns.DETAILS,
+        compared=columns.COMPARED,
         table=render.to_markdown,
         sections=sections,
         sheets=sheets,

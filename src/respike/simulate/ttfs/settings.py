@@ -41,7 +41,7 @@ class TTFSSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("evaluator", EVALUATORS), ("first_crossing", CROSSINGS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
+            if str(getattr(self, name)).lower() not in allowed:  # true may come as a truth value
                 raise InputError(f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}")
         for name in ("time_noise", "alpha_noise", "weight_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
