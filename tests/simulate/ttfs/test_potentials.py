@@ -46,7 +46,7 @@ def test_v_reaches_theta_at_the_recorded_spike_and_the_logit_at_the_reading(case
             near = 1e-9 * float(course.values.abs().max().clamp(min=1))
             before = course.values[course.times < course.spike - 1e-9]
             assert course.theta <= near or bool((before < course.theta + near).all())
-            if 1e-6 < course.spike - float(course.times[0]) and course.spike < float(layer.t_max) - 1e-9:
+            if course.spike - float(course.times[0]) > 1e-6 and course.spike < float(layer.t_max) - 1e-9:
                 assert at(course, course.spike) == pytest.approx(course.theta, rel=0, abs=near)
     read = potentials(snn, output, spikes, range(record.logits.shape[1]), **noise)
     voltages = torch.stack([course.values[-1] for course in read])
