@@ -68,6 +68,8 @@ def compare(runs: Sequence[Run], failures: Sequence[Failure] = (), latency_by: s
     timed = latency(latency_by)
     if len(runs) < 2:
         raise InputError(_too_few(runs, failures))
+    if latency_by == "within" and all(timed.of(run) is None for run in runs):
+        timed = metric("ttfs/latency")  # spike times are read once
     flats = [flat_settings(run.config, str(run.metrics["data"])) for run in runs]
     found = varied_settings(flats, {key for run in runs for key in typed_keys(str(run.metrics.get("changed") or ""))})
     points, repeats = pool(runs, flats, found)

@@ -54,6 +54,10 @@ KNOWN = {
     "snn/steps_to_1pct": ("steps to within one point", "", -1),
     "snn/spikes_per_image": ("spikes per image", "", -1),
     "snn/synops_per_image": ("synaptic operations per image", "", -1),
+    "ttfs/latency": ("latency of spike times", "input intervals", -1),
+    "ttfs/certified": ("proved by the bound", "%", 1),
+    "ttfs/early": ("early crossings", "%", -1),
+    "ttfs/active": ("neurons that spike", "%", -1),
     "energy/snn_nj": ("energy per image", "nJ", -1),
     "energy/ann_nj": ("energy of the ReLU network", "nJ", -1),
     "time/total_s": ("wall time", "s", -1),
@@ -65,8 +69,8 @@ TITLES = {
     "snn/spikes_per_image": "Spikes of the whole network per image",
 }
 DEFAULT = (
-    "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "snn/spikes_per_image", "snn/synops_per_image",
-    "energy/snn_nj",
+    "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified",
+    "snn/spikes_per_image", "snn/synops_per_image", "energy/snn_nj",
 )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ LABELS = {
     "convert._target_": "normalization", "convert.q": "percentile", "encode._target_": "input coding",
     "encode.max_rate": "rate (Hz)", "simulate.threshold": "threshold", "simulate.duration": "duration (s)",
     "simulate.dt": "time step (s)", "simulate.t_ref": "refractory time (s)", "simulate.reset": "reset",
+    "convert.zeta": "zeta", "simulate.time_noise": "noise of spike times", "simulate.alpha_noise": "noise of alpha",
+    "simulate.weight_noise": "noise of weights", "simulate.levels": "levels of time", "simulate.trial": "trial",
     "data.test_size": "test images", "data.train_size": "training images", "ckpt_path": "weights",
 }  # fmt: skip
 SHORT = {"no_norm": "none", "percentile_norm": "percentile"}
@@ -66,7 +68,7 @@ class Setting:
     @property
     def is_seed(self) -> bool:
         """Whether it only draws again what is random."""
-        return self.key.split(".")[-1] == "seed"
+        return self.key.split(".")[-1] in ("seed", "trial")
 
     def say(self, value: Any) -> str:
         """The value with its name and unit: "threshold 0.5", "rate 400 Hz", "data_norm", "no normalization"."""
