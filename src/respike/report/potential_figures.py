@@ -138,9 +138,8 @@ def output_potentials(
     left.set_title(name, loc="left", fontsize=10, color=INK)
     plain_axes(left, grid="both")
     kept = sorted(logits.argsort(descending=True)[:MOST_BARS].tolist())
-    bars = right.barh(
-        [classes[c] for c in kept], logits[kept].tolist(), height=0.62, color=[colours.get(c, FAINT) for c in kept]
-    )
+    bars = right.barh(range(len(kept)), logits[kept].tolist(), height=0.62, color=[colours.get(c, FAINT) for c in kept])
+    right.set_yticks(range(len(kept)), [classes[c] for c in kept])
     right.bar_label(bars, fmt=lambda v: f"{v:.3g}".replace("-", "−"), padding=4, fontsize=8.5, color=INK)
     right.invert_yaxis()
     right.margins(x=0.28)

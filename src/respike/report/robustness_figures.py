@@ -41,7 +41,10 @@ def zeta_trade_off(nets: Mapping[str, Columns]) -> Figure:
         axes.vlines(
             [x for x, _, _ in points], 0, 1, transform=axes.get_xaxis_transform(), color="#e3e3e3", linewidth=0.8
         )
-        axes.margins(x=0.05, y=0.12)
+        axes.margins(x=0.05)
+        low, high = min(y - half for _, y, half in points), max(y + half for _, y, half in points)
+        room = 0.12 * max(high - low, 0.5)
+        axes.set_ylim(low - room, min(high, 100) + room)
         axes.ticklabel_format(axis="y", useOffset=False)
         if i < columns:
             _zetas(axes, _known(nets[label], "zeta", key), points)
