@@ -21,6 +21,7 @@ def spike_times(make_run, resolved):
         config = base | {
             "convert": {"_target_": "respike.convert.exact_map.exact_map", "zeta": zeta},
             "encode": None,
+            "callbacks": {},
             "simulate": {
                 "_target_": "respike.simulate.ttfs.simulate_ttfs",
                 **{"time_noise": 0.0, "alpha_noise": 0.0, "trial": 0, **simulate},

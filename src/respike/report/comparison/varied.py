@@ -10,7 +10,7 @@ NOT_SETTINGS = (
     "paths", "logger", "hydra", "name", "sweep_name", "sweep", "budget_min", "paper", "report", "protocol", "facts",
     "threads", "tags", "data", "data.root", "data.dataset", "trainer.default_root_dir", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures", "callbacks.train_accuracy",
-    "callbacks.convert.stages", "callbacks.convert.keep_networks", "callbacks.simulate",
+    "callbacks.convert.stages", "callbacks.convert.keep_networks", "callbacks.simulate._target_", "simulate._target_",
 )  # fmt: skip
 DATA = "data"  # the data set that was really read; the config may allow several
 MISSING = None
@@ -161,9 +161,8 @@ def _repeats(key: str, other: str, flats: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _goes_along(key: str, head: str, flats: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the network, recipe or data set alone fixes the key, or the conversion who simulates what it makes."""
-    simulated = (head, key) == ("convert._target_", "simulate._target_")
-    if not simulated and head not in (DATA, "recipe.name") and not head.startswith("model."):
+    """Whether the network, recipe or data set alone fixes the key."""
+    if head not in (DATA, "recipe.name") and not head.startswith("model."):
         return False
     fixed: dict[Any, set[Any]] = {}
     for flat in flats:
