@@ -55,7 +55,9 @@ class TTFSRunFigures(Callback):
         spikes, windows = record.spike_times[int(numbers[0])], layer_windows(snn)
         pooled = {name: torch.stack([times[name] for times in record.spike_times.values()]) for name in spikes}
         classes, label = class_names(trainer, record.logits.shape[1]), int(data.labels("test")[self.image])
-        name, settings = f"test image {self.image}, a {classes[label]}", _settings(simulated)
+        settings = _settings(simulated)
+        noise = f", spike times with noise {settings['time_noise']:g}" if settings.get("time_noise") else ""
+        name = f"test image {self.image}, a {classes[label]}{noise}"
         *hidden, output = snn.layers
         drawn = {
             "raster": raster(spikes, windows, snn.latency, name),

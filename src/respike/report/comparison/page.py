@@ -20,7 +20,7 @@ from respike.report.comparison.measures import Measure, metric
 from respike.report.comparison.overlay import overlaid_curves
 from respike.report.comparison.points import Point
 from respike.report.comparison.trade_figure import trade_off_figure
-from respike.report.comparison.ttfs_pictures import NOISES, noise_figure, zeta_figure
+from respike.report.comparison.ttfs_pictures import OWN_FIGURE, noise_figure, zeta_figure
 from respike.report.comparison.varied import Setting
 from respike.report.page import move_in, relative_address
 
@@ -91,8 +91,8 @@ def _mapped(comparison: Comparison) -> list[Measure]:
 
 
 def _axes(comparison: Comparison) -> list[Setting]:
-    """The numeric settings to draw along; noises have a figure of their own, over all their kinds."""
-    return [setting for setting in axes_of(comparison) if setting.key not in NOISES]
+    """The numeric settings to draw along."""
+    return [setting for setting in axes_of(comparison) if setting.key not in OWN_FIGURE]
 
 
 def _of_spike_times(comparison: Comparison) -> list[tuple[Picture, Figure | None]]:
@@ -131,7 +131,7 @@ def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
 def _effects(comparison: Comparison) -> list[tuple[Picture, Figure]]:
     """One figure along the only axis there is, or over the choices where there is none."""
     axes, measures = _axes(comparison), _mapped(comparison)
-    choices = [setting for setting in comparison.settings if setting.key not in NOISES]
+    choices = [setting for setting in comparison.settings if setting.key not in OWN_FIGURE]
     if len(axes) > 1 or not choices or not measures:
         return []
     setting = axes[0] if axes else max(choices, key=lambda s: len(s.values))

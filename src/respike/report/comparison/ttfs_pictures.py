@@ -16,6 +16,7 @@ NOISES = {
     "simulate.alpha_noise": "on alpha",
     "simulate.weight_noise": "on weights, as a share",
 }
+OWN_FIGURE = (ZETA, *NOISES)  # settings that need no map and no figure of their effect
 MOST_NETS = 4
 ACCURACY = "snn/test_acc"
 
