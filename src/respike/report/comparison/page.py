@@ -20,8 +20,8 @@ from respike.report.comparison.measures import Measure, metric
 from respike.report.comparison.overlay import overlaid_curves
 from respike.report.comparison.points import Point
 from respike.report.comparison.trade_figure import trade_off_figure
-from respike.report.comparison.ttfs_pictures import OWN_FIGURE, noise_figure, zeta_figure
-from respike.report.comparison.varied import Setting
+from respike.report.comparison.ttfs_pictures import OWN_FIGURE, ZETA, noise_figure, zeta_figure
+from respike.report.comparison.varied import MISSING, Setting
 from respike.report.page import move_in, relative_address
 
 PREFIX = "compare-"
@@ -131,7 +131,8 @@ def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
 def _effects(comparison: Comparison) -> list[tuple[Picture, Figure]]:
     """One figure along the only axis there is, or over the choices where there is none."""
     axes, measures = _axes(comparison), _mapped(comparison)
-    choices = [setting for setting in comparison.settings if setting.key not in OWN_FIGURE]
+    mixed = any(s.key == ZETA and MISSING in s.values for s in comparison.settings)  # rates have no zeta
+    choices = [s for s in comparison.settings if s.key not in OWN_FIGURE and not (mixed and MISSING in s.values)]
     if len(axes) > 1 or not choices or not measures:
         return []
     setting = axes[0] if axes else max(choices, key=lambda s: len(s.values))
