@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.report import figures
-from respike.report.comparison.effects import effect_figure
-from respike.report.comparison.gather import Comparison, axes_of
+from respike.report.comparison.effects import MOST_LINES, effect_figure
+from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.heat_maps import heat_map
 from respike.report.comparison.listing import cells, chosen_measures, headings, means_to_csv, sorted_points, to_csv
 from respike.report.comparison.measures import Measure, metric
@@ -136,6 +136,8 @@ def _effects(comparison: Comparison) -> list[tuple[Picture, Figure]]:
     if len(axes) > 1 or not choices or not measures:
         return []
     setting = axes[0] if axes else max(choices, key=lambda s: len(s.values))
+    if mixed and len(panels(comparison, (setting.key,))) > MOST_LINES:
+        return []
     title = f"What the {setting.bare} does"
     return [(Picture(f"{PREFIX}effect.png", title, ""), effect_figure(comparison, setting, measures))]
 
