@@ -74,3 +74,16 @@ def published_crossing(arrivals: Tensor, weights: Tensor, theta: Tensor, alpha: 
     following = torch.cat([arrivals[:, 1:], torch.full_like(arrivals[:, :1], torch.inf)], dim=1)
     chosen = ((candidates < following) & (slopes > 0)).to(torch.uint8).argmax(1, keepdim=True)
     return candidates.gather(1, chosen)[:, 0]
+
+
+def potential_course(arrivals: Tensor, jumps: Tensor, end: float) -> tuple[Tensor, Tensor]:
+    """The corners of one neuron's potential, a straight line between arrivals: times and V, (K,) each.
+
+    arrivals (A,): times at which the slope dV/dt jumps, the onset of the drive among them; jumps (A,): by how much. The corners
+    are the arrivals up to `end`, in order, and the end; V is 0 at the first.
+    """
+    order = arrivals.argsort()
+    order = order[arrivals[order] <= end]
+    times = torch.cat([arrivals[order], arrivals.new_tensor([end])])
+    rises = jumps[order].cumsum(0) * times.diff()
+    return times, torch.cat([times.new_zeros(1), rises.cumsum(0)])

@@ -9,6 +9,10 @@ from respike.report.collect import Run
 CAPTIONS = {
     "samples.png": "Twelve test images.",
     "spikes.png": "A test image, its input spikes at three steps, and their mean.",
+    "raster.png": "The spikes of a test image in all layers, each in its interval.",
+    "spike_times.png": "When neurons spike within their layer's interval, over several images.",
+    "potentials.png": "Membrane potentials of some neurons, their thresholds, their input spikes.",
+    "output_potentials.png": "Potentials of the output neurons up to their reading, and the class they name.",
     "output_spikes.png": "Output spikes of that image, and the class they name.",
     "training.png": "Training: accuracy and loss after each epoch.",
     "confusion.png": "Which class is taken for which, in % of the true class, after some of the steps.",

@@ -1,25 +1,22 @@
 """The figures of a single run, drawn when its simulation is done."""
 
-import csv
-from pathlib import Path
-
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.convert import converted
-from respike.callbacks.log import log_confusion, log_figure, log_film, log_lines
+from respike.callbacks.log import log_confusion, log_film, log_lines
 from respike.callbacks.simulate import Simulate
-from respike.errors import InputError
 from respike.metrics.activity import firing_rates as rates_of
 from respike.metrics.confusion import confusion, row_shares
 from respike.ranks import rank
+from respike.report.any_run import check_image, class_names, figures_of_any, keep_figures, simulated_by
 from respike.report.confusion_figures import chosen_steps, confusion_charts, save_confusion_film
-from respike.report.figures import accuracy_and_agreement, firing_rates, save
-from respike.report.image_figures import samples, spike_images
-from respike.report.progress_figures import output_counts, training_progress
+from respike.report.figures import accuracy_and_agreement, firing_rates
+from respike.report.image_figures import spike_images
+from respike.report.progress_figures import output_counts
+from respike.simulate.record import SpikeRecord
 
-SAMPLES = 12
 SPIKE_STEPS = 3  # of which the input spikes are shown
 
 
@@ -34,46 +31,38 @@ class RunFigures(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an image that is not there before anything is simulated."""
-        count = len(trainer.datamodule.index["test"])
-        if not 0 <= self.image < count:
-            raise InputError(f"callbacks.figures.image={self.image}: 0 to {count - 1}, the test images of this run")
+        check_image(trainer, self.image)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save and log."""
         if rank() > 0:
             return
-        folder = Path(trainer.default_root_dir, "figures")
-        folder.mkdir(parents=True, exist_ok=True)
-        simulated = next(callback for callback in trainer.callbacks if isinstance(callback, Simulate))
+        simulated = simulated_by(trainer, SpikeRecord)
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
             "firing_rates": firing_rates(rates_of(simulated.record)),
-            **self._of_images(trainer, simulated),
+            **self._of_image(trainer, simulated),
             **_of_classes(trainer, simulated),
-            **_of_training(Path(trainer.default_root_dir, "training.csv")),
+            **figures_of_any(trainer),
         }
-        for name, figure in figures.items():
-            save(figure, folder / f"{name}.png")
-            log_figure(trainer, name, folder / f"{name}.png")
+        folder = keep_figures(trainer, figures)
         if self.film:
             path, labels = folder / "confusion.gif", trainer.datamodule.labels("test")
             save_confusion_film(simulated.record.predicted, labels, _classes(trainer, simulated), path)
             log_film(trainer, "confusion_film", path)
 
-    def _of_images(self, trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
+    def _of_image(self, trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
         data, number = trainer.datamodule, torch.tensor([self.image])
-        names = [data.images.classes[label] for label in data.labels("test").tolist()]
-        pixels = data.images.test_images
-        drawn = {"samples": samples(pixels[:SAMPLES][: len(names)] / 255, names[:SAMPLES])}
+        pixels, label = data.images.test_images, int(data.labels("test")[self.image])
+        classes = _classes(trainer, simulated)
         snn, image = converted(trainer), pixels[number].to(trainer.strategy.root_device)
         trace = simulated.simulate(snn, image, index=number, trace=[self.image]).traces[self.image]
         spikes, steps = trace.spikes["input"].cpu(), simulated.record.steps
         shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1) if steps >= SPIKE_STEPS]
+        drawn = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
-            drawn["spikes"] = spike_images(pixels[self.image] / 255, spikes, f"a {names[self.image]}", shown)
+            drawn["spikes"] = spike_images(pixels[self.image] / 255, spikes, f"a {classes[label]}", shown)
         counts = trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()  # (T, C)
-        classes = _classes(trainer, simulated)
-        label = int(data.labels("test")[self.image])
         drawn["output_spikes"] = output_counts(counts, label, classes, f"test image {self.image}, a {classes[label]}")
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
         log_lines(trainer, "output_spikes", range(1, steps + 1), lines, "step")
@@ -81,9 +70,7 @@ class RunFigures(Callback):
 
 
 def _classes(trainer: Trainer, simulated: Simulate) -> list[str]:
-    """A name for every output: a network may have more of them than the data has classes."""
-    names = list(trainer.datamodule.images.classes)
-    return names + [f"output {c}" for c in range(len(names), simulated.record.counts.shape[1])]
+    return class_names(trainer, simulated.record.counts.shape[1])
 
 
 def _of_classes(trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
@@ -97,13 +84,3 @@ def _of_classes(trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
         for step in chosen_steps(record.steps)
     }
     return {"confusion": confusion_charts(charts, classes)}
-
-
-def _of_training(history: Path) -> dict[str, Figure]:
-    """Nothing for a run that trained nothing."""
-    if not history.is_file():
-        return {}
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
-    return {"training": training_progress(columns)} if rows else {}

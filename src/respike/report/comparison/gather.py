@@ -16,7 +16,7 @@ from respike.report.comparison.varied import DATA, MISSING, Setting, flat_settin
 class Comparison:
     """What tables and figures read.
 
-    settings: those that vary, seeds left out; seeds: those that are averaged over. points: one per choice of settings.
+    settings: those that vary, seeds left out; seeds: those averaged over, trials too. points: one per choice of settings.
     failures: jobs without a result, with the values of the settings in `failed_values`, in the same order.
     objectives: accuracy, latency, energy. best: the points no other beats in these. notes: lines a reader needs.
     """
@@ -51,12 +51,19 @@ class Comparison:
         sizes = {(point.data, int(run.metrics["test_images"])) for point in self.points for run in point.runs}
         return " and ".join(f"{images:,} test images of {data}" for data, images in sorted(sizes))
 
+    @property
+    def repeated(self) -> str:
+        """What is averaged over: "seeds", "trials" of noise, or both."""
+        return " and ".join(sorted({f"{setting.key.split('.')[-1]}s" for setting in self.seeds})) or "seeds"
+
     def seed_note(self) -> str:
-        """How many seeds a number is the mean of; "" for one."""
+        """How many seeds or trials a number is the mean of; "" for one."""
         numbers = sorted({len(point.runs) for point in self.points})
         if numbers[-1] < 2:
             return ""
-        return f"mean of {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} seeds, 95 % interval"
+        return (
+            f"mean of {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} {self.repeated}, 95 % interval"
+        )
 
 
 def compare(runs: Sequence[Run], failures: Sequence[Failure] = (), latency_by: str = "within") -> Comparison:
@@ -89,7 +96,7 @@ def compare(runs: Sequence[Run], failures: Sequence[Failure] = (), latency_by: s
         tuple(_failed_values(failure, settings, runs) for failure in failures),
         objectives,
         tuple(front(points, objectives)),
-        tuple(_notes(points, repeats, found, failures)),
+        tuple(_notes(points, repeats, found, failures) + _unranked(points, timed)),
     )
 
 
@@ -134,6 +141,13 @@ def _notes(
         have = "job has" if len(failures) == 1 else "jobs have"
         notes.append(f"{len(failures)} {have} no result, listed with the reason.")
     return notes
+
+
+def _unranked(points: Sequence[Point], timed: Measure) -> list[str]:
+    """Spike times are read once, and not in ms: beside rates they have no place in the ranking by latency."""
+    apart = [p for p in points if timed.unit == "ms" and p.mean(metric("ttfs/latency")) is not None]
+    said = f"{len(apart)} choices are of spike times: their latency is in input intervals, not in ms"
+    return [f"{said}, and they take no part in the best trade-offs."] if apart else []
 
 
 def panels(comparison: Comparison, without: Sequence[str]) -> dict[str, list[Point]]:

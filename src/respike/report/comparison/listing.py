@@ -67,7 +67,7 @@ def _sort_measure(comparison: Comparison, name: str) -> Measure:
 
 def headings(comparison: Comparison, measures: Sequence[Measure]) -> list[str]:
     """One per cell of `cells`."""
-    seeds = ["seeds"] if comparison.seeds else []
+    seeds = [comparison.repeated] if comparison.seeds else []
     data = [] if any(s.key == DATA for s in comparison.settings) else ["data set"]
     return [*(s.label for s in comparison.settings), *data, *seeds, *(m.heading for m in measures), BEST]
 
@@ -120,11 +120,11 @@ def _record(comparison: Comparison, point: Point, run: Run) -> dict[str, Any]:
 
 
 def means_to_csv(comparison: Comparison, points: Sequence[Point], measures: Sequence[Measure], path: Path) -> None:
-    """One line per point: its settings, the number of seeds, each measure's mean and half its 95 % interval."""
+    """One line per point: its settings, the number of seeds or trials, each measure's mean and half its 95 % interval."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = [name for m in measures for name in (m.key, f"{m.key} ±")]
-        writer.writerow([*(s.typed for s in comparison.settings), "seeds", *columns, "best_trade_off"])
+        writer.writerow([*(s.typed for s in comparison.settings), comparison.repeated, *columns, "best_trade_off"])
         for point in points:
             numbers = [number for m in measures for number in (point.mean(m), point.interval(m))]
             values = [point.values[s.key] for s in comparison.settings]

@@ -20,8 +20,8 @@ MOST_LISTED = 8
 
 
 def overlaid_curves(comparison: Comparison) -> Figure | None:
-    """Mean curves, with the 95 % interval over seeds as a band; None where no curve was recorded."""
-    drawn = [point for point in comparison.points if point.curve().get("acc")]
+    """Mean curves, with the 95 % interval over seeds as a band; None where none of several steps was recorded."""
+    drawn = [point for point in comparison.points if len(point.curve().get("acc", ())) > 1]
     if not drawn:
         return None
     return _one_panel(comparison, drawn) if len(drawn) <= FEW else _multiples(comparison, drawn)
@@ -34,12 +34,14 @@ def _one_panel(comparison: Comparison, drawn: Sequence[Point]) -> Figure:
         for line, point in zip(axes.get_lines(), drawn, strict=False):
             _band(axes, line, point)
     if comparison.seed_note():
-        figure.axes[0].set_title("whole range; bands: 95 % interval over seeds", loc="left", fontsize=10, color=INK)
+        figure.axes[0].set_title(
+            f"whole range; bands: 95 % interval over {comparison.repeated}", loc="left", fontsize=10, color=INK
+        )
     return figure
 
 
 def _curve_name(comparison: Comparison, point: Point) -> str:
-    seeds = f", {len(point.runs)} seeds" if len(point.runs) > 1 else ""
+    seeds = f", {len(point.runs)} {comparison.repeated}" if len(point.runs) > 1 else ""
     return f"{comparison.name(point)}{seeds}"
 
 

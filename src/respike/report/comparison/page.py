@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.report import figures
-from respike.report.comparison.effects import effect_figure
-from respike.report.comparison.gather import Comparison, axes_of
+from respike.report.comparison.effects import MOST_LINES, effect_figure
+from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.heat_maps import heat_map
 from respike.report.comparison.listing import cells, chosen_measures, headings, means_to_csv, sorted_points, to_csv
 from respike.report.comparison.measures import Measure, metric
 from respike.report.comparison.overlay import overlaid_curves
 from respike.report.comparison.points import Point
 from respike.report.comparison.trade_figure import trade_off_figure
+from respike.report.comparison.ttfs_pictures import OWN_FIGURE, ZETA, noise_figure, zeta_figure
+from respike.report.comparison.varied import MISSING, Setting
 from respike.report.page import move_in, relative_address
 
 PREFIX = "compare-"
@@ -73,8 +75,9 @@ def _pictures(comparison: Comparison, folder: Path) -> list[Picture]:
     curves = Picture(
         f"{PREFIX}curves.png",
         "Accuracy over simulated time",
-        "Bands, where there are several seeds, are the 95 % interval of the mean.",
+        f"Bands, where there are several {comparison.repeated}, are the 95 % interval of the mean.",
     )
+    drawn += _of_spike_times(comparison)
     drawn += [(trade, trade_off_figure(comparison)), (curves, overlaid_curves(comparison))]
     for picture, figure in drawn:
         if figure is not None:
@@ -87,8 +90,28 @@ def _mapped(comparison: Comparison) -> list[Measure]:
     return [m for m in wanted if any(m.of(run) is not None for run in comparison.runs)]
 
 
+def _axes(comparison: Comparison) -> list[Setting]:
+    """The numeric settings to draw along."""
+    return [setting for setting in axes_of(comparison) if setting.key not in OWN_FIGURE]
+
+
+def _of_spike_times(comparison: Comparison) -> list[tuple[Picture, Figure | None]]:
+    margin = Picture(
+        f"{PREFIX}zeta.png",
+        "What the margin zeta buys",
+        "A layer's interval lasts (1 + zeta) times its largest activation. Proved: the bound shows, without sorting, that the "
+        "neuron fires after its last input, so that it fires as the ReLU network computes.",
+    )
+    noise = Picture(
+        f"{PREFIX}noise.png",
+        "Accuracy under noise",
+        "Deviations are in input intervals for spike times, and shares of 1 for the drive alpha and for weights.",
+    )
+    return [(margin, zeta_figure(comparison)), (noise, noise_figure(comparison))]
+
+
 def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
-    axes = axes_of(comparison)
+    axes = _axes(comparison)
     if len(axes) < 2:
         return []
     y, x = axes[:2]
@@ -107,10 +130,14 @@ def _maps(comparison: Comparison) -> list[tuple[Picture, Figure]]:
 
 def _effects(comparison: Comparison) -> list[tuple[Picture, Figure]]:
     """One figure along the only axis there is, or over the choices where there is none."""
-    axes, measures = axes_of(comparison), _mapped(comparison)
-    if len(axes) > 1 or not comparison.settings or not measures:
+    axes, measures = _axes(comparison), _mapped(comparison)
+    mixed = any(s.key == ZETA and MISSING in s.values for s in comparison.settings)  # rates have no zeta
+    choices = [s for s in comparison.settings if s.key not in OWN_FIGURE and not (mixed and MISSING in s.values)]
+    if len(axes) > 1 or not choices or not measures:
         return []
-    setting = axes[0] if axes else max(comparison.settings, key=lambda s: len(s.values))
+    setting = axes[0] if axes else max(choices, key=lambda s: len(s.values))
+    if mixed and len(panels(comparison, (setting.key,))) > MOST_LINES:
+        return []
     title = f"What the {setting.bare} does"
     return [(Picture(f"{PREFIX}effect.png", title, ""), effect_figure(comparison, setting, measures))]
 

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed are one point, with a mean and the interval that the seeds leave."""
+"""Runs that differ in nothing but the seed, or the trial of a noise, are one point: a mean and the interval left."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,6 +62,8 @@ def half_interval(values: Sequence[float | None]) -> float | None:
     n = len(known)
     if n < 2 or n < len(values):
         return None
+    if min(known) == max(known):  # the mean of equal numbers may be off by a rounding
+        return 0.0
     mean = sum(known) / n
     deviation = math.sqrt(sum((value - mean) ** 2 for value in known) / (n - 1))
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)

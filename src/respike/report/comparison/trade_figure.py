@@ -38,7 +38,7 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     grid = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (name, points) in zip(grid, groups.items(), strict=True):
         _panel(axes, points, comparison, colours, marks)
-        axes.set_title(_title(name, everything[name], points), loc="left", fontsize=10, color=INK)
+        axes.set_title(_title(name, everything[name], points, comparison), loc="left", fontsize=10, color=INK)
         _named(axes, points, comparison)
     bar = figure.colorbar(colours, ax=list(grid), location="left", shrink=0.8, pad=0.02, aspect=30)
     bar.set_label(f"{spent.heading}, brighter is less", color=INK)
@@ -56,12 +56,17 @@ def _drawn(points: list[Point], comparison: Comparison) -> list[Point]:
     return [point for point in useful(points) if all(point.mean(m) is not None for m in comparison.objectives)]
 
 
-def _title(data: str, points: list[Point], drawn: list[Point]) -> str:
+def _title(data: str, points: list[Point], drawn: list[Point], comparison: Comparison) -> str:
     missing = len(points) - len(drawn)
     late = len(useful(points)) - len(drawn)
     reasons = [f"{missing - late} under {100 * usefulness_floor(points):.0f} % accuracy"] if missing > late else []
-    reasons += [f"{late} never as accurate as asked"] if late else []
+    reasons += [f"{late} lacking {_lacked(points, comparison)}"] if late else []
     return f"{data}; not drawn: {', '.join(reasons)}" if reasons else data
+
+
+def _lacked(points: list[Point], comparison: Comparison) -> str:
+    """Which of the three some useful point has no number for: "time to 98 % accuracy"."""
+    return " or ".join(m.words for m in comparison.objectives if any(p.mean(m) is None for p in useful(points)))
 
 
 def _marks(comparison: Comparison) -> tuple[Setting | None, dict[object, str]]:
@@ -102,8 +107,7 @@ def _panel(
             )  # fmt: skip
     _stretched_axis(axes, [error(point, accuracy) for point in points])
     plain_axes(axes, grid="both")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.06)
+    axes.set_xlim(0, 1.06 * max(point.mean(late) for point in points) or 1.0)
     axes.set_xlabel(f"{late.heading}: further left is faster", color=INK)
     axes.set_ylabel("final accuracy (%), stretched towards 100", color=INK)
     if setting:

@@ -7,6 +7,7 @@ from typing import Any
 
 # Where a run lies, what it is called and who watches it; and what reaches a result only through other keys.
 NOT_SETTINGS = (
+    "callbacks.simulate",
     "paths", "logger", "hydra", "name", "sweep_name", "sweep", "budget_min", "paper", "report", "protocol", "facts",
     "threads", "tags", "data", "data.root", "data.dataset", "trainer.default_root_dir", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures", "callbacks.train_accuracy",

@@ -1,0 +1,82 @@
+"""Membrane potentials of single neurons of a TTFSNet for one image, from the spike times that a record kept of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from respike.convert.ttfs_net import TTFSNet
+from respike.errors import InputError
+from respike.neurons.ttfs import potential_course
+from respike.simulate.ttfs.operations import network_shapes
+from respike.simulate.ttfs.patches import Patches
+from respike.simulate.ttfs.program import compile_layer, noisy_weight
+from respike.simulate.ttfs.settings import TTFSSettings
+
+
+@dataclass(frozen=True)
+class Potential:
+    """One neuron's potential: straight lines between `times` (K,), where it is `values` (K,).
+
+    neuron: its place among the layer's, all axes in one; arrivals, weights (F,): when its inputs spike and by how much each
+    changes the slope, zero padding included, which spikes at t_min; theta, spike: threshold and recorded spike time, None
+    in the output layer.
+    """
+
+    neuron: int
+    times: Tensor
+    values: Tensor
+    arrivals: Tensor
+    weights: Tensor
+    theta: float | None
+    spike: float | None
+
+
+def potentials(
+    snn: TTFSNet, name: str, spike_times: dict[str, Tensor], neurons: Sequence[int], **settings: Any
+) -> list[Potential]:
+    """The potentials of some neurons of a layer up to its t_max, or of the output layer up to its reading.
+
+    spike_times: of one image, as in `TTFSRecord.spike_times`; neurons: places in the flattened layer; settings: those of the
+    record, whose noise on weights and alpha counts here too. Raises InputError for a layer or a neuron that is not there.
+    """
+    if name not in snn.layers:
+        raise InputError(f"layer '{name}' is not in the network; choose one of {', '.join(snn.layers)}")
+    layer, is_output = snn.layers[name], name == list(snn.layers)[-1]
+    shape = network_shapes(snn, spike_times["input"].shape)[name][1]
+    beyond = [neuron for neuron in neurons if not 0 <= neuron < shape.numel()]
+    if beyond:
+        raise InputError(f"neurons {beyond} of layer '{name}': choose from 0 to {shape.numel() - 1}")
+    weight, alpha, theta = _constants(snn, name, shape, TTFSSettings(**settings))
+    source = ["input", *snn.layers][list(snn.layers).index(name)]
+    device, t_min = weight.device, float(layer.t_min)
+    leads = layer.path((t_min - spike_times[source].to(device).double())[None])
+    patches = Patches(layer.synapses, leads)
+    chosen = torch.zeros(1, *shape, dtype=torch.bool, device=device)
+    chosen.view(-1)[list(neurons)] = True
+    keys, rows, places = patches.neurons(chosen)
+    arrivals, found = t_min - patches.rows(keys), {}
+    onset = torch.tensor([float(layer.t_min_prev)], dtype=torch.float64, device=device)
+    for i, place in enumerate(places.tolist()):
+        inputs, jumps = arrivals[i], weight[rows[i]]
+        onsets, drives = torch.cat([inputs, onset]), torch.cat([jumps, alpha[place : place + 1]])
+        course = potential_course(onsets, drives, t_min if is_output else float(layer.t_max))
+        kept = [tensor.cpu() for tensor in (*course, inputs, jumps)]
+        spike = None if is_output else float(spike_times[name].flatten()[place])
+        found[place] = Potential(place, *kept, None if theta is None else float(theta[place]), spike)
+    return [found[neuron] for neuron in neurons]
+
+
+def _constants(
+    snn: TTFSNet, name: str, shape: torch.Size, settings: TTFSSettings
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weights (rows, F), and alpha and theta of every neuron (N,), in float64; the output layer has no theta."""
+    layer = snn.layers[name]
+    if layer is snn.output:
+        weight = noisy_weight(name, layer.synapses.weight, settings).to(settings.dtype)
+        return weight.double().flatten(1), layer.alpha.double().expand(shape).flatten(), None
+    program = compile_layer(name, layer, settings)
+    alpha, theta = (values.expand(shape).flatten() for values in (program.alpha, program.theta))
+    return program.weight.double().flatten(1), alpha, theta
