@@ -98,7 +98,7 @@ def test_runs_of_spike_times_are_compared_by_their_latency(finished, tmp_path):
     assert [setting.typed for setting in comparison.settings] == ["convert.zeta"]
     assert comparison.latency.key == "ttfs/latency"
     written = {path.name for path in write_comparison(comparison, tmp_path / "out", "title")}
-    assert {"index.html", "compare-effect.png", "compare-trade-off.png"} <= written
+    assert {"index.html", "compare-zeta.png", "compare-trade-off.png"} <= written
 
 
 def test_trials_of_noise_are_one_point_and_convert_once(finished):

@@ -92,8 +92,18 @@ class Graph:
     @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
+        return self._weights.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights."""
+        return self._weights.dtype
+
+    @property
+    def _weights(self) -> Tensor:
+        """One of the parameters, or an empty tensor where there is none."""
         weights = (tensor for node in self.nodes.values() for tensor in node.module.parameters())
-        return next(weights, torch.empty(0)).device
+        return next(weights, torch.empty(0))
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The value of every node for images (B, C, H, W), by name."""
@@ -117,8 +127,7 @@ class Graph:
 
         Raises InputError where such images do not fit.
         """
-        weights = next((tensor for node in self.nodes.values() for tensor in node.module.parameters()), torch.empty(0))
-        images = torch.zeros(1, *input_shape, dtype=weights.dtype, device=weights.device)
+        images = torch.zeros(1, *input_shape, dtype=self.dtype, device=self.device)
         try:
             with torch.no_grad():
                 return {name: value.shape[1:] for name, value in self.stream(images)}

@@ -1,5 +1,6 @@
 """What the layers of a chain reach over a training set: X_n, how many activations are not 0, and the smallest safe zeta."""
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.activations import image_batches
-from respike.convert.graph import Graph
+from respike.convert.graph import Graph, Node
 from respike.convert.ttfs_net import bias_of, synapses_of
 from respike.errors import InputError, SilentLayer
 from respike.ranks import gather
@@ -49,27 +50,53 @@ def measure_ranges(
 ) -> Ranges:
     """The ranges of a chain whose input is in [0, 1], for images in input_range, batch by batch in bounded memory.
 
-    Of several ranks each gives its own images, and the ranges are over those of all. ceilings: also those, for one more
-    product per layer. Raises InputError where there is no image, `SilentLayer` for a
-    layer that none of them activates.
+    Of several ranks each gives its own images, and the ranges are over those of all. The image with a layer's largest
+    activation is found in float32, its value taken in the chain's own precision. ceilings: also those, for one more product
+    per layer, all in that precision. Raises InputError where there is no image, `SilentLayer` for a layer that none of them
+    activates.
     """
     hidden = [node for node in graph.nodes.values() if node.kind == "relu" and node.name != graph.output]
     layers = {node.inputs[0]: node.name for node in hidden}
+    scan = graph if ceilings else _single(graph)
     ranges, counts = Ranges({name: 0.0 for name in layers}), {name: [0, 0] for name in layers}
-    for batch in _batches(graph, images, input_range):
-        before = batch
-        for name, value in graph.stream(batch):
+    tops: dict[str, Tensor] = {}
+    for batch in _batches(scan, images):
+        before = leads = unit_leads(batch, input_range, scan.dtype)
+        for name, value in scan.stream(leads):
             if ceilings and name in layers:
                 top = float(_ceiling(graph.nodes[name].module, before).max())
                 ranges.ceilings[name] = max(ranges.ceilings.get(name, top), top)
             before = value
             if name in layers.values():
                 layer = graph.nodes[name].inputs[0]
-                ranges.largest[layer] = max(ranges.largest[layer], float(value.max()))
+                largest, image = value.flatten(1).amax(1).max(0)
+                if largest > ranges.largest[layer]:
+                    ranges.largest[layer], tops[layer] = float(largest), batch[image : image + 1]
                 counts[layer][0] += int((value > 0).sum())
                 counts[layer][1] += value.numel()
+    if scan is not graph:
+        ranges.largest |= {
+            layer: _largest(graph, layers[layer], unit_leads(image, input_range, graph.dtype))
+            for layer, image in tops.items()
+        }
     ranges, counts = _of_all_ranks(ranges, counts)
-    if not any(total for _, total in counts.values()) and layers:
+    return _checked(ranges, counts)
+
+
+def _single(graph: Graph) -> Graph:
+    """The chain in float32."""
+    nodes = (Node(n.name, n.kind, n.inputs, copy.deepcopy(n.module).float()) for n in graph.nodes.values())
+    return Graph({node.name: node for node in nodes}, graph.output)
+
+
+def _largest(graph: Graph, relu: str, image: Tensor) -> float:
+    """The largest value of a ReLU for one image (1, C, H, W)."""
+    with torch.inference_mode():
+        return next(float(value.max()) for name, value in graph.stream(image) if name == relu)
+
+
+def _checked(ranges: Ranges, counts: dict[str, list[int]]) -> Ranges:
+    if counts and not any(total for _, total in counts.values()):
         raise InputError("the calibration set is empty; give at least one image")
     for name, largest in ranges.largest.items():
         if not largest > 0:
@@ -90,14 +117,14 @@ def _of_all_ranks(ranges: Ranges, counts: dict[str, list[int]]) -> tuple[Ranges,
     }
 
 
-def _batches(graph: Graph, images: Tensor | Iterable[Tensor], input_range: tuple[float, float]) -> Iterator[Tensor]:
-    weights = next(node.module.weight for node in graph.nodes.values() if node.kind in ("conv", "linear"))
+def _batches(graph: Graph, images: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
+    """Images as given, floating, on the graph's device, so many at a time that memory stays bounded."""
     size = None
     with torch.inference_mode():
         for part in [images] if isinstance(images, Tensor) else images:
-            size = size or max(1, BUDGET // bytes_per_image(graph, part.shape[1:], weights.element_size()))
+            size = size or max(1, BUDGET // bytes_per_image(graph, part.shape[1:], graph.dtype.itemsize))
             for batch in image_batches(part, size):
-                yield unit_leads(batch.to(weights.device), input_range, weights.dtype)
+                yield batch.to(graph.device)
 
 
 def bytes_per_image(graph: Graph, input_shape: torch.Size, itemsize: int) -> int:
