@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from respike.errors import InputError
+from respike.errors import explain
 
 MIB = 1 << 20
 
@@ -68,9 +68,9 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         answer = resolve(job["function"])(**job["arguments"])
     except ModuleNotFoundError as error:
         return {"reason": f"not installed: {error.name} (requirements-bench.txt)"}
-    except InputError as error:
-        return {"reason": str(error)}
     except Exception as error:
+        if (line := explain(error)) is not None:
+            return {"reason": line}
         traceback.print_exc()
         return {"reason": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
     return answer | {"wall_s": time.perf_counter() - start, "peak_mib": peak_mib()}

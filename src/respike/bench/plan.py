@@ -15,7 +15,8 @@ class Plan:
     out: where the results go; outputs: where runs and trainings lie; images: test images, at most; repeats: timed passes,
     at most; budget: seconds of timed passes per row (the quickest peer and the compiled simulation get all passes);
     limit: seconds until a row is stopped; search: images with which batch sizes are tried; threads: of everybody;
-    only: words, one of which a row's name holds (all rows without); works: names of experiments.
+    only: words, one of which a row's name holds (all rows without); works: names of experiments; exact: of
+    those of the exact mapping.
     floor_rows: images times steps of the floor's products; cost_images, cost_steps, cost_sample: the points of the cost
     plots, and the images of the second; train_batches, warm_up: batches of a training, and those not timed.
     overrides: Hydra's, of every training; reduced: why the numbers are not to be quoted, empty where they are.
@@ -31,6 +32,7 @@ class Plan:
     threads: int = field(default_factory=torch.get_num_threads)
     only: tuple[str, ...] = ()
     works: tuple[str, ...] = WORKS
+    exact: tuple[str, ...] = ("exact_fc", "exact_lenet", "exact_vgg_mnist")
     floor_rows: int = 8000
     cost_images: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
     cost_steps: tuple[int, ...] = (10, 20, 40, 80, 160, 320)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from respike.bench import exact
 from respike.bench.agreement import agreements
 from respike.bench.contenders import CONTENDERS, TRAININGS, Contender, named
 from respike.bench.isolated import call
@@ -29,6 +30,39 @@ def run(plan: Plan, tell: Callable[[str], None] = print) -> Iterator[Row]:
             row["reduced"] = reductions(plan, work)
             tell(f"{name}: {row['part']}, {row['name']}: {summary(row)}")
             yield row
+    yield from _exact(plan, tell)
+
+
+def _exact(plan: Plan, tell: Callable[[str], None]) -> Iterator[Row]:
+    """The evaluators of the exact mapping, in both precisions."""
+    for name in plan.exact if not plan.only or "exact" in plan.only else ():
+        tell(f"{name}: the network (trained once, then kept under {plan.outputs / 'stages'})")
+        place = plan.out / "work" / f"{name}.pt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        about = {"part": "exact", "work": name, "title": exact.TITLES[name], "steps": None}
+        given = {"experiment": name, "outputs": str(plan.outputs), "overrides": list(plan.overrides)}
+        made = call(
+            "respike.bench.exact.make", plan.out / "logs" / f"{name}.log", 3600, plan.threads, **given, keep=str(place)
+        )
+        if "reason" in made:
+            yield about | {"name": "networks"} | made
+            continue
+        amount = {"images": plan.images, "repeats": plan.repeats, "budget": plan.budget}
+        for row, options in exact.ROWS.items():
+            for precision in ("float64", "float32"):
+                answer = _isolated(
+                    plan,
+                    name,
+                    f"{row} {precision}",
+                    "exact.measure",
+                    work=str(place),
+                    precision=precision,
+                    **amount,
+                    **options,
+                )
+                answer = about | {"name": row, "arithmetic": precision, "reduced": plan.reduced} | answer
+                tell(f"{name}: {row}, {precision}: {summary(answer)}")
+                yield answer
 
 
 def reductions(plan: Plan, work: Work) -> str:
@@ -128,6 +162,8 @@ def summary(row: Row) -> str:
         return f"{row['images_per_second']:,.0f} images per second, {100 * row['accuracy']:.2f} % after them"
     if "accuracy" in row:
         spent = f"{row['seconds_per_10000']:.2f} s for 10,000 images, {100 * row['accuracy']:.2f} %"
+        if row["part"] == "exact":
+            return f"{spent}, {row['images']:,} images, {row['runs']} runs"
         return f"{spent}, {row['images']:,} images, {row['runs']} runs, batch {row['batch'] or 'its own'}"
     if "fp32" in row:
         return f"{row['fp32']:.1f} s in fp32, {row['bf16']:.1f} s in bf16 for 10,000 images"

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 COLUMNS = (
     "part", "work", "name", "arithmetic", "fires", "images", "steps", "batch", "runs", "seconds", "seconds_min",
     "seconds_max", "seconds_per_10000", "images_per_second", "accuracy", "peak_mib", "share_fp32", "share_bf16", "macs",
-    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "reason", "reduced",
+    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "reason", "reduced",
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
@@ -121,6 +121,10 @@ SECTIONS = (
         NAME, ("s per 10,000", _seconds("seconds_per_10000")), ("passes", _passes), IMAGES, ACCURACY, BATCH,
         ARITHMETIC, ("fires", lambda row: {">=": "≥", ">": ">"}[row["fires"]]),
         ("of fp32 floor", _percent("share_fp32", 0)), ("of bf16 floor", _percent("share_bf16", 0)), MEMORY,
+    )),
+    ("exact", "", (
+        NAME, ARITHMETIC, ("s per 10,000", _seconds("seconds_per_10000")), ("passes", _passes), IMAGES, ACCURACY,
+        ("proved by the bound", _percent("certified", 3)), MEMORY,
     )),
     ("floor", "Bare products of all steps, s per 10,000 images", (
         NAME, ("fp32", _seconds("fp32")), ("bf16", _seconds("bf16")),

@@ -1,0 +1,87 @@
+"""Seconds of the evaluators of the exact mapping, beside the ReLU network they stand for. In processes of their own."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from respike.bench.prepare import start_training, work_config
+from respike.bench.timing import WARM_UP, affordable, seconds, spread
+from respike.convert.ttfs_net import TTFSNet
+from respike.fit import fit_once
+from respike.simulate.ttfs import search, simulate_ttfs
+
+CALIBRATION = 1000  # images; X_n of more would change no time
+TITLES = {
+    "exact_fc": "Exact mapping, FC 784-600-10",
+    "exact_lenet": "Exact mapping, LeNet5",
+    "exact_vgg_mnist": "Exact mapping, VGG of 16 layers at half its width, one epoch on 4,000 images",
+}
+OVERRIDES = {"exact_vgg_mnist": ("model.width=0.5", "data.train_size=4000", "recipe.epochs=1")}
+ROWS: dict[str, dict[str, Any]] = {
+    "ReLU network": {"relu": True},
+    "ours, certified": {},
+    "ours, closed form, unproved": {"evaluator": "closed"},
+    "ours, everything sorted, compiled": {"evaluator": "sorted"},
+    "everything sorted, PyTorch, as published": {"evaluator": "sorted", "plain": True},
+}
+
+
+def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict[str, Any]:
+    """Train (once, as respike.train does), map, and leave both networks and the test images in the file `keep`."""
+    cfg = work_config(experiment, Path(outputs), (*OVERRIDES.get(experiment, ()), *overrides))
+    module, data = start_training(cfg)
+    fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
+    images = (x for x, _, _ in data.batches("train", 500, first=CALIBRATION))
+    snn = instantiate(cfg.convert)(module.net.eval(), images)
+    chosen = data.index["test"]
+    kept = {"net": module.net, "snn": snn, "images": data.images.test_images[chosen], "labels": data.labels("test")}
+    torch.save(kept, keep)
+    return {"reduced": "; ".join(data.reductions())}
+
+
+def measure(work: str, precision: str, images: int, repeats: int, budget: float, **options: Any) -> dict[str, Any]:
+    """Time whole passes of one row over test images: seconds, accuracy, share certified, share of sure agreements.
+
+    work: file of `make`; options: of ROWS. Too slow a row is timed on fewer images.
+    """
+    kept = torch.load(work, weights_only=False)
+    run = _relu(kept["net"], precision) if options.pop("relu", False) else _spiking(kept["snn"], precision, **options)
+    pixels = kept["images"][:images]
+    run(pixels[: min(WARM_UP, 20)])
+    probe = pixels[: max(20, len(pixels) // 50)]
+    count, repeats = affordable(seconds(run, probe)[0] / len(probe), len(pixels), repeats, budget)
+    passes = [seconds(run, pixels[:count]) for _ in range(repeats)]
+    predicted, certified = passes[-1][1]
+    right = (predicted == kept["labels"][:count]).double().mean().item()
+    answer = {"images": count, "accuracy": right, "arithmetic": precision, "certified": certified}
+    return answer | spread([time for time, _ in passes], count)
+
+
+def _relu(net: nn.Module, precision: str) -> Callable[[Tensor], tuple[Tensor, None]]:
+    net = copy.deepcopy(net).to(getattr(torch, precision)).eval()
+
+    def run(images: Tensor) -> tuple[Tensor, None]:
+        with torch.inference_mode():
+            parts = [net((part.float() / 255).to(getattr(torch, precision))) for part in images.split(100)]
+        return torch.cat(parts).argmax(1), None
+
+    return run
+
+
+def _spiking(
+    snn: TTFSNet, precision: str, plain: bool = False, **settings: Any
+) -> Callable[[Tensor], tuple[Tensor, float]]:
+    if plain:
+        search.compiled = lambda device: False  # of this process
+
+    def run(images: Tensor) -> tuple[Tensor, float]:
+        record = simulate_ttfs(snn, images, precision=precision, **settings)
+        counts = record.counts.values()
+        return record.predicted, sum(c.certified for c in counts) / max(1, sum(c.pairs for c in counts))
+
+    return run
