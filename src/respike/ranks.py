@@ -5,7 +5,6 @@ With a single process, or before they have found each other, these functions ans
 
 from typing import Any, TypeVar
 
-from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
 T = TypeVar("T")
@@ -23,7 +22,11 @@ def world() -> int:
 
 def rank() -> int:
     """Which of them this is. Known from the environment before they have found each other."""
-    return distributed.get_rank() if together() else rank_zero_only.rank
+    if together():
+        return distributed.get_rank()
+    from pytorch_lightning.utilities import rank_zero_only  # seconds, which a network alone need not spend
+
+    return rank_zero_only.rank
 
 
 def share(count: int) -> range:

@@ -1,0 +1,90 @@
+"""Threshold-dependent batch norm over time and batch together (Zheng et al. 2021, eqs. 6-8)."""
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from respike import ranks
+
+
+class TdBN(nn.Module):
+    """y = weight alpha v_th (x - mean) / sqrt(var + eps) + bias, per channel; with the start weights y is N(0, (alpha v_th)^2).
+
+    alpha: 1, or 1/sqrt(2) where two branches are added. Mean and (biased) variance are those of all steps, images and
+    places, of all processes together (`trainer=ddp`) in training, and running averages of them (with unbiased variances) in
+    eval mode. No subclass of torch's norms, for Lightning's `sync_batchnorm` would replace those, without alpha and v_th.
+    """
+
+    def __init__(self, channels: int, v_th: float, alpha: float = 1.0, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__()
+        self.gain, self.eps, self.momentum = alpha * v_th, eps, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (T, B, C, H, W) or (T, B, C) -> the same shape, in float32 where x has fewer bits."""
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        mean, var = self._batch_statistics(x) if self.training else (self.running_mean, self.running_var)
+        scale, shift = self.affine(mean, var)
+        places = (-1, *[1] * (x.dim() - 3))
+        return x * scale.view(places) + shift.view(places)
+
+    def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """scale (C,) and shift (C,) of y = scale x + shift with these statistics (C,)."""
+        scale = self.gain * self.weight / torch.sqrt(var + self.eps)
+        return scale, self.bias - scale * mean
+
+    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        axes = [axis for axis in range(x.dim()) if axis != 2]
+        count = torch.tensor(float(x.numel() // x.shape[2]), dtype=x.dtype, device=x.device)
+        mean = sum_of_ranks(x.sum(axes)) / sum_of_ranks(count)
+        squares = sum_of_ranks(((x - mean.view(-1, *[1] * (x.dim() - 3))) ** 2).sum(axes))
+        var = squares / sum_of_ranks(count)
+        self.track(mean.detach(), var.detach(), sum_of_ranks(count))
+        return mean, var
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, count: Tensor | int) -> None:
+        """Move the running averages towards the mean and biased variance (C,) of `count` numbers."""
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), self.momentum)
+
+    def extra_repr(self) -> str:
+        """Channels and alpha * v_th, for print(net)."""
+        return f"{len(self.weight)}, alpha * v_th = {self.gain:g}"
+
+
+def sum_of_ranks(x: Tensor) -> Tensor:
+    """x summed over all processes, differentiable; itself where there is one."""
+    if ranks.world() == 1:
+        return x
+    return _SumOfRanks.apply(x)
+
+
+class _SumOfRanks(torch.autograd.Function):
+    """Every rank's loss depends on every rank's x, so gradients are summed likewise."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def fold(layer: nn.Conv2d, norm: TdBN) -> nn.Conv2d:
+    """A convolution with a bias that does what `layer` and then `norm` in eval mode do."""
+    folded = nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
+        layer.groups, bias=True, device=layer.weight.device, dtype=layer.weight.dtype,
+    )  # fmt: skip
+    folded.weight, folded.bias = fuse_conv_bn_weights(
+        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.gain * norm.weight, norm.bias
+    )
+    return folded
