@@ -6,16 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from respike import compiler
 from respike.convert import no_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.simulate import simulate
-from respike.simulate.kernels import compiler, event_bounds, events
+from respike.simulate.kernels import event_bounds, events
 from respike.simulate.reference import simulate_stepwise
 from respike.simulate.settings import Settings
 
-needs_compiler = pytest.mark.skipif(compiler.library("events") is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(
+    compiler.library(event_bounds.SOURCE) is None, reason="no C compiler on this machine"
+)
 
 
 def settings_of(**chosen):

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_double, c_int64, c_void_p
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from respike.simulate.kernels.compiler import library
+from respike.compiler import library
 
-SOURCE = "crossings"
+SOURCE = Path(__file__).with_name("crossings.c")
 
 
 def compiled(device: torch.device) -> bool:

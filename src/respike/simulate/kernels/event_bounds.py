@@ -1,13 +1,18 @@
 """What events.c can run, and whether it needs the wide build: weights of up to 24 bits, sums of up to 63."""
 
+from pathlib import Path
+
 import torch
 
+from respike.compiler import library
 from respike.convert.graph import Scale
 from respike.convert.rate_snn import Synapse
-from respike.simulate.kernels.compiler import library
 from respike.simulate.kernels.event_layers import known, padded
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.settings import Settings
+
+SOURCE = Path(__file__).with_name("events.c")
+WIDE = {False: (), True: ("-DWIDE",)}  # flags of the compiler
 
 
 def runnable(program: Program, settings: Settings) -> bool:
@@ -24,7 +29,7 @@ def runnable(program: Program, settings: Settings) -> bool:
         for layer in program.layers
     )
     device = next((parameter.device for parameter in program.layers[0].synapses.parameters()), torch.device("cpu"))
-    return fits and device.type == "cpu" and library("events", *["WIDE"] * wide(program, settings)) is not None
+    return fits and device.type == "cpu" and library(SOURCE, *WIDE[wide(program, settings)]) is not None
 
 
 def spiking(layer: ProgramLayer, settings: Settings) -> list[Synapse]:

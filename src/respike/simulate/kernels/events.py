@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from respike.compiler import library
 from respike.convert.rate_snn import Synapse
 from respike.neurons.encode import image_keys, spike_limits
-from respike.simulate.kernels.compiler import library
-from respike.simulate.kernels.event_bounds import spiking, wide
+from respike.simulate.kernels.event_bounds import SOURCE, WIDE, spiking, wide
 from respike.simulate.kernels.event_layers import (
     SYNAPSE_ARRAYS,
     SYNAPSE_NUMBERS,
@@ -59,7 +59,7 @@ class Events:
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings = program, settings
         self.wide = wide(program, settings)
-        self.library = library("events", *["WIDE"] * self.wide)
+        self.library = library(SOURCE, *WIDE[self.wide])
         self.library.events_scratch.restype = c_int64
         self.sums, self.weights = (np.int64, np.int32) if self.wide else (np.int32, np.int16)
         self.kept: list = []  # what the structures point into
