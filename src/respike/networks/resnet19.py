@@ -26,14 +26,14 @@ def _conv(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Conv2d:
 class Block(nn.Module):
     """conv - tdBN - LIF - conv - tdBN, plus the shortcut (1x1 conv - tdBN where the shape changes), LIF after the sum."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, neuron: LIF, alpha: float, residual_alpha: float):
+    def __init__(self, inputs: int, outputs: int, stride: int, neuron: LIF, alphas: tuple[float, float], backend: str):
         super().__init__()
         changes = stride != 1 or inputs != outputs
-        norms = [TdBN(outputs, neuron.v_th, a) for a in (alpha, residual_alpha, residual_alpha)]
-        self.conv1, self.fire1 = _conv(inputs, outputs, 3, stride), NormLIF(neuron, norms[0])
+        norms = [TdBN(outputs, neuron.v_th, alpha) for alpha in (*alphas, alphas[1])]
+        self.conv1, self.fire1 = _conv(inputs, outputs, 3, stride), NormLIF(neuron, norms[0], backend=backend)
         self.conv2 = _conv(outputs, outputs, 3)
         self.shortcut = _conv(inputs, outputs, 1, stride) if changes else None
-        self.fire2 = NormLIF(neuron, norms[1], norms[2] if changes else None)
+        self.fire2 = NormLIF(neuron, norms[1], norms[2] if changes else None, backend)
 
     def forward(self, x: Tensor, states: States | None = None) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
@@ -47,7 +47,7 @@ class SpikingResNet19(nn.Module):
     steps: T; stem: channels of the first convolution (128 in the paper, 64 in the MNIST repository); width_mult: times all
     channels; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); v_th, tau, surrogate (a
     rectangle of a = 0.5 by default), reset, detach_reset: of every neuron, as in `LIF`; alpha, residual_alpha: of the tdBNs,
-    the second on each block's second norm and its shortcut's. 12,629,706 parameters by default.
+    the second on each block's second norm and its shortcut's; backend: of every `NormLIF`. 12,629,706 parameters by default.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class SpikingResNet19(nn.Module):
         detach_reset: bool = False,
         alpha: float = 1.0,
         residual_alpha: float = 1 / math.sqrt(2),
+        backend: str = "auto",
     ):
         super().__init__()
         _check(steps, stem, width_mult, blocks, hidden, classes, input_shape, alpha, residual_alpha)
@@ -73,9 +74,11 @@ class SpikingResNet19(nn.Module):
         self.steps = steps
         channels = [round(stem * width_mult), *(round(WIDTH * 2**stage * width_mult) for stage in range(len(blocks)))]
         self.stem = _conv(input_shape[0], channels[0], 3)
-        self.fire = NormLIF(neuron, TdBN(channels[0], v_th, alpha))
+        self.fire = NormLIF(neuron, TdBN(channels[0], v_th, alpha), backend=backend)
         self.blocks = nn.ModuleList(
-            Block(outputs if i else inputs, outputs, 2 if stage and not i else 1, neuron, alpha, residual_alpha)
+            Block(
+                outputs if i else inputs, outputs, 2 if stage and not i else 1, neuron, (alpha, residual_alpha), backend
+            )
             for stage, (inputs, outputs) in enumerate(pairwise(channels))
             for i in range(blocks[stage])
         )
@@ -118,7 +121,7 @@ class SpikingResNet19(nn.Module):
             block.conv2, block.fire2.norm = fold(block.conv2, block.fire2.norm), nn.Identity()
             if block.shortcut is not None:
                 block.shortcut = fold(block.shortcut, block.fire2.shortcut_norm)
-                block.fire2.shortcut_norm = nn.Identity()
+                block.fire2.shortcut_norm = None
         return net.to(memory_format=torch.channels_last)
 
 

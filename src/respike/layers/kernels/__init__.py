@@ -1,0 +1,1 @@
+"""tdBN and LIF in one pass: compiled C for CPUs, Triton for GPUs."""

@@ -1,0 +1,116 @@
+"""The functions of norm_lif.c on tensors. T steps, B images, C channels; x_TBCHW in memory with channels last."""
+
+import ctypes
+from ctypes import c_float, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from respike.compiler import library
+from respike.neurons.lif import LIF
+from respike.neurons.surrogate import ATan, Rectangle, Triangle
+
+SOURCE = Path(__file__).with_name("norm_lif.c")
+DTYPES = (torch.float32, torch.bfloat16)
+MOST_STEPS = 16  # potentials of all steps stay in registers
+SHAPES = {Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"), ATan: ("-DATAN", "steepness")}
+KINDS = {"none": 0, "spikes": 1, "normed": 2}  # of shortcuts
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("places", "channels", "kind", "still", "threads")),
+        *((name, c_float) for name in ("v_th", "tau", "centre", "a")),
+        *((name, c_void_p) for name in ("y", "shortcut", "scale", "shift", "shortcut_scale", "shortcut_shift")),
+    ]
+
+
+def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The functions for such neurons, None where they cannot be had: another surrogate or dtype, more steps, no compiler."""
+    if type(neuron.surrogate) not in SHAPES or dtype not in DTYPES or not 1 <= steps <= MOST_STEPS:
+        return None
+    chosen = {"-DBF16": dtype == torch.bfloat16, "-DSOFT": neuron.reset == "subtract", "-DDETACH": neuron.detach_reset}
+    flags = (
+        SHAPES[type(neuron.surrogate)][0],
+        f"-DSTEPS={steps}",
+        *(flag for flag, wanted in chosen.items() if wanted),
+    )
+    return _library(*flags)
+
+
+@cache
+def _library(*flags: str) -> ctypes.CDLL | None:
+    return library(SOURCE, "-fopenmp", "-ffp-contract=off", *flags)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x (T, B, C, H, W), copied if its memory is not (T, B, H, W, C)."""
+    return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def empty_like(x: Tensor, steps: int) -> Tensor:
+    """An empty (steps, B, C, H, W) with channels last."""
+    _, b, c, h, w = x.shape
+    return torch.empty(steps, b, h, w, c, dtype=x.dtype).permute(0, 1, 4, 2, 3)
+
+
+class NormLIFKernel:
+    """One layer's tensors, ready for the functions.
+
+    y (T or 1, B, C, H, W), with channels last: one step stands for T; shortcut (T, B, C, H, W) or None; affine: float32
+    scale and shift (C,) of y, and of the shortcut where that is normalized.
+    """
+
+    def __init__(
+        self, neuron: LIF, steps: int, y: Tensor, shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]
+    ):
+        self.functions, self.steps, self.y, self.shortcut = built(neuron, steps, y.dtype), steps, y, shortcut
+        self.still = len(y) != steps
+        self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
+        self.kept = [part for pair in affine for part in pair]  # what the structure points into
+        shape = neuron.surrogate
+        self.layer = _Layer(
+            y[0].numel() // y.shape[2], y.shape[2], KINDS[self.kind], self.still, torch.get_num_threads(),
+            neuron.v_th, neuron.tau, neuron.v_th if shape.centre == "threshold" else 0.0, getattr(shape, SHAPES[type(shape)][1]),
+            _at(y), _at(shortcut), *map(_at, self.kept),
+        )  # fmt: skip
+
+    def spikes(self) -> Tensor:
+        """(T, B, C, H, W), in the dtype of y."""
+        out = empty_like(self.y, self.steps)
+        self.functions.forward(ctypes.byref(self.layer), _at(out))
+        return out
+
+    def sums(self, gradient: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
+        """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d itself for a shortcut of
+        spikes. gradient: dL/do (T, B, C, H, W), with channels last; means: float32 (2, C)."""
+        sums = torch.zeros(3, self.y.shape[2], dtype=torch.float64)
+        to_shortcut = empty_like(self.y, self.steps) if self.kind == "spikes" else None
+        pointers = gradient, means, means[1], to_shortcut, sums
+        self.functions.backward_sums(ctypes.byref(self.layer), *map(_at, pointers))
+        return sums, to_shortcut
+
+    def gradients(
+        self, gradient: Tensor, means: Tensor, slopes: Tensor, offsets: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """dL/dy, like y, and dL/dshortcut where that is normalized: scale d - slope (y - mean) - offset; all float32 (2, C)."""
+        to_y = empty_like(self.y, len(self.y))
+        to_shortcut = empty_like(self.y, self.steps) if self.kind == "normed" else None
+        pointers = gradient, means, slopes, offsets, to_y, to_shortcut
+        self.functions.backward(ctypes.byref(self.layer), *map(_at, pointers))
+        return to_y, to_shortcut
+
+
+def moments(functions: ctypes.CDLL, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel, float64 (C,), of y (T, B, C, H, W) with channels last."""
+    channels, rows = y.shape[2], y.numel() // y.shape[2]
+    sums = torch.zeros(2, channels, dtype=torch.float64)
+    functions.statistics(c_int64(rows), c_int64(channels), c_int64(torch.get_num_threads()), _at(y), _at(sums))
+    shifted = sums[0] / rows
+    return y[0, 0, :, 0, 0].double() + shifted, (sums[1] / rows - shifted**2).clamp_(min=0)
+
+
+def _at(tensor: Tensor | None) -> c_void_p:
+    return c_void_p(None if tensor is None else tensor.data_ptr())
