@@ -1,15 +1,15 @@
 """tdBN: what it normalizes to, what it averages over, alone, in two processes, and folded into a convolution."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch import nn
 
+from respike.layers.norm_lif import NormLIF
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
+from respike.neurons.lif import LIF
 
 
 def currents(dtype=torch.float64, shape=(3, 4, 5, 6, 7)):
@@ -70,50 +70,7 @@ def test_a_convolution_with_its_tdbn_folded_in_gives_the_same_currents(bias):
     torch.testing.assert_close(over_time(fold(conv, norm), x), norm.eval()(over_time(conv, x)))
 
 
-RANK = """
-import sys
-import torch
-from torch import distributed
-from respike.layers.norm_lif import NormLIF
-from respike.layers.tdbn import TdBN
-from respike.neurons.lif import LIF
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-whole = torch.load(f"{folder}/whole.pt")
-layer = NormLIF(LIF(), TdBN(5, 0.4)).to(whole["x"].dtype)
-x = whole["x"][:, (slice(0, 3), slice(3, None))[rank]].requires_grad_()
-if sys.argv[3] == "current":
-    out = layer.current(x)
-else:
-    out = layer(x)
-weights = whole["weights"][:, (slice(0, 3), slice(3, None))[rank]]
-(out * weights).sum().backward()
-found = {"out": out.detach(), "x": x.grad, "weight": layer.norm.weight.grad, "bias": layer.norm.bias.grad}
-torch.save(found | {"var": layer.norm.running_var, "mean": layer.norm.running_mean}, f"{folder}/{rank}.pt")
-"""
-
-
-@pytest.fixture
-def two_ranks(tmp_path):
-    """two_ranks(x, weights, what): results of two processes that share the images of x (T, B, ...) as 3 and the rest."""
-
-    def run(x, weights, what):
-        torch.save({"x": x, "weights": weights}, tmp_path / "whole.pt")
-        (tmp_path / "rank.py").write_text(RANK)
-        commands = ([sys.executable, str(tmp_path / "rank.py"), str(r), str(tmp_path), what] for r in range(2))
-        processes = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True) for c in commands]
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], errors
-        return [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-
-    return run
-
-
 def test_two_processes_normalize_and_learn_as_one_with_the_whole_batch(two_ranks):
-    from respike.layers.norm_lif import NormLIF
-    from respike.neurons.lif import LIF
-
     x, weights = currents(), currents().flip(0).cos()
     parts = two_ranks(x, weights, "current")
     layer = NormLIF(LIF(), TdBN(5, 0.4)).double()

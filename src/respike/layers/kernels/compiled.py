@@ -15,6 +15,7 @@ from respike.neurons.surrogate import ATan, Rectangle, Triangle
 SOURCE = Path(__file__).with_name("norm_lif.c")
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_STEPS = 16  # potentials of all steps stay in registers
+ROW = 128  # channels of a row of maps with fewer, several places side by side: short rows cost more than their numbers
 SHAPES = {Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"), ATan: ("-DATAN", "steepness")}
 KINDS = {"none": 0, "spikes": 1, "normed": 2}  # of shortcuts
 
@@ -56,6 +57,14 @@ def empty_like(x: Tensor, steps: int) -> Tensor:
     return torch.empty(steps, b, h, w, c, dtype=x.dtype).permute(0, 1, 4, 2, 3)
 
 
+def side_by_side(channels: int, places: int) -> int:
+    """How many places the functions are told to be one, of so many times the channels."""
+    together = 1
+    while 2 * together * channels <= ROW and places % (2 * together) == 0:
+        together *= 2
+    return together
+
+
 class NormLIFKernel:
     """One layer's tensors, ready for the functions.
 
@@ -69,12 +78,14 @@ class NormLIFKernel:
         self.functions, self.steps, self.y, self.shortcut = built(neuron, steps, y.dtype), steps, y, shortcut
         self.still = len(y) != steps
         self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
-        self.kept = [part for pair in affine for part in pair]  # what the structure points into
+        channels, places = y.shape[2], y[0].numel() // y.shape[2]
+        self.together = side_by_side(channels, places)
+        self.kept = [part.repeat(self.together) for pair in affine for part in pair]  # what the structure points into
         shape = neuron.surrogate
         self.layer = _Layer(
-            y[0].numel() // y.shape[2], y.shape[2], KINDS[self.kind], self.still, torch.get_num_threads(),
-            neuron.v_th, neuron.tau, neuron.v_th if shape.centre == "threshold" else 0.0, getattr(shape, SHAPES[type(shape)][1]),
-            _at(y), _at(shortcut), *map(_at, self.kept),
+            places // self.together, self.together * channels, KINDS[self.kind], self.still, torch.get_num_threads(),
+            neuron.v_th, neuron.tau, neuron.v_th if shape.centre == "threshold" else 0.0,
+            getattr(shape, SHAPES[type(shape)][1]), _at(y), _at(shortcut), *map(_at, self.kept),
         )  # fmt: skip
 
     def spikes(self) -> Tensor:
@@ -86,11 +97,12 @@ class NormLIFKernel:
     def sums(self, gradient: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
         """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d itself for a shortcut of
         spikes. gradient: dL/do (T, B, C, H, W), with channels last; means: float32 (2, C)."""
-        sums = torch.zeros(3, self.y.shape[2], dtype=torch.float64)
+        sums = torch.zeros(3, self.together, self.y.shape[2], dtype=torch.float64)
+        means = means.repeat(1, self.together)
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "spikes" else None
         pointers = gradient, means, means[1], to_shortcut, sums
         self.functions.backward_sums(ctypes.byref(self.layer), *map(_at, pointers))
-        return sums, to_shortcut
+        return sums.sum(1), to_shortcut
 
     def gradients(
         self, gradient: Tensor, means: Tensor, slopes: Tensor, offsets: Tensor
@@ -98,18 +110,20 @@ class NormLIFKernel:
         """dL/dy, like y, and dL/dshortcut where that is normalized: scale d - slope (y - mean) - offset; all float32 (2, C)."""
         to_y = empty_like(self.y, len(self.y))
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "normed" else None
-        pointers = gradient, means, slopes, offsets, to_y, to_shortcut
+        pointers = gradient, *(x.repeat(1, self.together) for x in (means, slopes, offsets)), to_y, to_shortcut
         self.functions.backward(ctypes.byref(self.layer), *map(_at, pointers))
         return to_y, to_shortcut
 
 
 def moments(functions: ctypes.CDLL, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, float64 (C,), of y (T, B, C, H, W) with channels last."""
-    channels, rows = y.shape[2], y.numel() // y.shape[2]
-    sums = torch.zeros(2, channels, dtype=torch.float64)
-    functions.statistics(c_int64(rows), c_int64(channels), c_int64(torch.get_num_threads()), _at(y), _at(sums))
-    shifted = sums[0] / rows
-    return y[0, 0, :, 0, 0].double() + shifted, (sums[1] / rows - shifted**2).clamp_(min=0)
+    channels, places = y.shape[2], y.numel() // y.shape[2]
+    together = side_by_side(channels, places)
+    sums, rows = torch.zeros(2, together, channels, dtype=torch.float64), places // together
+    functions.statistics(*map(c_int64, (rows, together * channels, torch.get_num_threads())), _at(y), _at(sums))
+    pivots = y.permute(0, 1, 3, 4, 2).reshape(places, channels)[:together].double()
+    means, squares = pivots + sums[0] / rows, sums[1] / rows - (sums[0] / rows) ** 2
+    return means.mean(0), (squares.mean(0) + means.var(0, correction=0)).clamp_(min=0)
 
 
 def _at(tensor: Tensor | None) -> c_void_p:

@@ -1,0 +1,210 @@
+"""The fused tdBN + shortcut + LIF gives the spikes and gradients of the plain modules, or steps aside."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from respike import compiler
+from respike.layers import fused
+from respike.layers.kernels import compiled
+from respike.layers.norm_lif import NormLIF
+from respike.layers.tdbn import TdBN
+from respike.networks.resnet19 import SpikingResNet19
+from respike.neurons.lif import LIF
+from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
+
+needs_compiler = pytest.mark.skipif(
+    compiled.built(LIF(), 2, torch.float32) is None, reason="no C compiler with OpenMP on this machine"
+)
+NEURONS = [
+    LIF(),
+    LIF(tau=0.5, surrogate=Rectangle(0.3, centre="zero")),
+    LIF(surrogate=Triangle(), reset="subtract"),
+    LIF(v_th=1.0, surrogate=ATan(), detach_reset=True),
+    LIF(tau=0.9, reset="subtract", detach_reset=True),
+]
+SHORTCUTS = ["none", "still", "spikes", "normed"]
+MARGIN = 2e-5  # of potentials in float64 from all jumps, so that float32 cannot be on the other side of one
+
+
+def make(neuron, shortcut, channels):
+    norms = [TdBN(channels, neuron.v_th, 0.7) for _ in range(1 + (shortcut == "normed"))]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 2), nn.init.normal_(norm.bias, 0, 0.2)
+    return NormLIF(neuron, *norms)
+
+
+def draw(neuron, shortcut, steps, channels, dtype=torch.float32, shape=(2, 4, 3)):
+    """A layer, its inputs and a gradient, of the first seed that keeps every potential away from where spike or h jump."""
+    for seed in range(100):
+        torch.manual_seed(seed)
+        layer, b, (h, w) = make(neuron, shortcut, channels), shape[0], shape[1:]
+        y = torch.randn(1 if shortcut == "still" else steps, b, channels, h, w) + 3 * torch.randn(channels, 1, 1)
+        other = torch.randn(steps, b, channels, h, w) - 1
+        other = {"spikes": (other > -0.5).float(), "normed": other}.get(shortcut)
+        inputs = [x.to(dtype) for x in (y, other) if x is not None]
+        if _margin(layer, inputs, steps) > MARGIN:
+            return layer, inputs, torch.randn(steps, b, channels, h, w).to(dtype)
+    raise AssertionError("no seed keeps the margin")
+
+
+@torch.no_grad()
+def _margin(layer, inputs, steps):
+    layer = deepcopy(layer).double()
+    neuron, a = layer.lif.neuron, getattr(layer.lif.neuron.surrogate, "a", 0)
+    centre = neuron.v_th if neuron.surrogate.centre == "threshold" else 0
+    currents = layer.current(*(x.double() for x in inputs), steps=steps if len(inputs[0]) == 1 else None)
+    state, margin = neuron.initial(currents[0]), 1.0
+    for x in currents:
+        state = neuron.step(x, state)
+        for edge in (neuron.v_th, centre - a, centre + a):
+            margin = min(margin, float((state.u - edge).abs().min()))
+    return margin
+
+
+def results(layer, inputs, gradient, backend):
+    """Spikes, the gradients of inputs and parameters, and the running statistics."""
+    layer, steps = deepcopy(layer), len(gradient)
+    layer.backend = backend
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    spikes = layer(*inputs, steps=steps if len(inputs[0]) != steps else None)
+    spikes.backward(gradient)
+    parameters = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    found = {f"input {i}": x.grad for i, x in enumerate(inputs)} | parameters | dict(layer.named_buffers())
+    return spikes.detach(), found
+
+
+def used(monkeypatch):
+    """A list that gets an entry each time the fused operation runs."""
+    calls, original = [], fused.norm_lif
+    monkeypatch.setattr(fused, "norm_lif", lambda *given: calls.append(1) or original(*given))
+    return calls
+
+
+@needs_compiler
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(monkeypatch, shortcut, neuron):
+    calls = used(monkeypatch)
+    for steps, channels in ((2, 5), (3, 8), (4, 20)):
+        given = draw(neuron, shortcut, steps, channels)
+        spikes, found = results(*given, "auto")
+        expected, right = results(*given, "torch")
+        assert torch.equal(spikes, expected)
+        assert found.keys() == right.keys()
+        for name, value in right.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=3e-6 * float(value.abs().max()), msg=name)
+    assert len(calls) == 3
+
+
+@needs_compiler
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_bfloat16_differs_from_float32_by_the_rounding_of_what_is_written(shortcut):
+    """Arithmetic is float32 in both: gradients of the inputs are rounded once to 8 bits, spikes are 0 and 1, sums as ever."""
+    layer, inputs, gradient = draw(LIF(), shortcut, 2, 12, torch.bfloat16)
+    spikes, found = results(layer, inputs, gradient, "auto")
+    expected, right = results(layer, [x.float() for x in inputs], gradient.float(), "torch")
+    assert spikes.dtype == torch.bfloat16 and torch.equal(spikes.float(), expected)
+    for name, value in right.items():
+        size = 3e-6 * float(value.abs().max())
+        if name.startswith("input"):
+            assert found[name].dtype == torch.bfloat16
+            torch.testing.assert_close(found[name].float(), value, rtol=2**-8, atol=size, msg=name)
+        else:
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=size, msg=name)
+
+
+@needs_compiler
+def test_neither_threads_nor_the_layout_of_the_memory_change_it():
+    layer, inputs, gradient = draw(LIF(), "normed", 2, 16, shape=(4, 8, 5))
+    expected, right = results(layer, inputs, gradient, "auto")
+    last = [x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) for x in (*inputs, gradient)]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            spikes, found = results(layer, last[:-1], last[-1], "auto")
+            assert torch.equal(spikes, expected)
+            for name, value in right.items():
+                torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+def test_in_eval_mode_it_uses_the_running_statistics(monkeypatch):
+    calls = used(monkeypatch)
+    layer, inputs, _ = draw(LIF(), "normed", 3, 20)
+    for norm in (layer.norm, layer.shortcut_norm):
+        norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
+    layer.eval()
+    before = deepcopy(layer.state_dict())
+    with torch.no_grad():
+        spikes = layer(*inputs)
+        layer.backend = "torch"
+        assert (spikes != layer(*inputs)).float().mean() < 1e-3
+    assert len(calls) == 1 and all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@needs_compiler
+def test_two_processes_fire_and_learn_as_one_with_the_whole_batch(two_ranks):
+    layer, (x,), weights = draw(LIF(), "none", 2, 5, shape=(4, 6, 5))
+    layer.norm = TdBN(5, 0.4)  # as the processes have it
+    parts = two_ranks(x, weights, "spikes")
+    spikes, found = results(layer, [x], weights, "auto")
+    assert torch.equal(torch.cat([part["out"] for part in parts], 1), spikes)
+    torch.testing.assert_close(torch.cat([part["x"] for part in parts], 1), found["input 0"], rtol=1e-5, atol=1e-5)
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(sum(part[name] for part in parts), found[f"norm.{name}"], rtol=1e-5, atol=1e-5)
+    for part in parts:
+        torch.testing.assert_close(part["var"], found["norm.running_var"])
+        torch.testing.assert_close(part["mean"], found["norm.running_mean"])
+
+
+@needs_compiler
+def test_all_seventeen_maps_of_the_network_are_fused_under_autocast(monkeypatch):
+    calls = used(monkeypatch)
+    net = SpikingResNet19(width_mult=1 / 8, input_shape=(1, 12, 12))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = net(torch.randn(3, 1, 12, 12)).sum()
+    loss.backward()
+    assert len(calls) == 17
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("why", ["surrogate", "float64", "steps", "folded", "states"])
+def test_what_it_does_not_know_is_left_to_the_plain_modules(monkeypatch, why):
+    calls = used(monkeypatch)
+    layer = make(LIF(surrogate=Sigmoid() if why == "surrogate" else Rectangle()), "none", 4)
+    y = torch.randn(17 if why == "steps" else 2, 2, 4, 3, 3)
+    if why == "float64":
+        layer, y = layer.double(), y.double()
+    elif why == "folded":
+        layer.norm = nn.Identity()
+    plain = deepcopy(layer)
+    plain.backend = "torch"
+    assert torch.equal(layer(y, states={} if why == "states" else None), plain(y)) and not calls
+
+
+@pytest.mark.parametrize("broken", ["absent", "failing"])
+def test_without_a_compiler_the_plain_modules_run_and_one_line_says_so(monkeypatch, caplog, tmp_path, broken):
+    caches = compiler.library, compiler._compiler, compiled._library
+    for cached in caches:
+        cached.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if broken == "absent":
+        monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setenv("CC", "false")
+    try:
+        layer, y = make(LIF(), "none", 4), torch.randn(2, 2, 4, 3, 3)
+        expected = deepcopy(layer)
+        expected.backend = "torch"
+        assert all(torch.equal(layer(y), expected(y)) for _ in range(2))
+    finally:
+        for cached in caches:
+            cached.cache_clear()
+    assert sum("slower" in record.message for record in caplog.records) == 1
