@@ -33,6 +33,9 @@ ROWS = [
     {"part": "agreement", "name": "grid / float32", "images": 500, "predictions_differ": 0.001, "counts_differ": 0.0,
      "accuracy_gap": -0.002} | COMMON,
     {"part": "train", "name": "ours, Lightning", "reason": "RuntimeError: no"} | COMMON,
+    {"part": "direct", "name": "ours, fused", "arithmetic": "float32", "images": 16, "batch": 16, "runs": 8,
+     "seconds": 0.8, "seconds_min": 0.64, "seconds_max": 1.6, "images_per_second": 20.0, "mib_per_image": 12.25,
+     "peak_mib": 800.0} | COMMON,
     {"part": "cost against images", "name": "ours", "images": 100, "seconds": 0.1} | COMMON,
     {"part": "cost against steps", "name": "ours", "images": 100, "seconds": 0.1} | COMMON,
 ]  # fmt: skip
@@ -55,6 +58,7 @@ def test_the_page_has_time_accuracy_range_floor_and_reasons():
         assert said in ours
     assert "| Norse | – not installed: norse |" in page
     assert "| ours, Lightning | – RuntimeError: no |" in page
+    assert "| ours, fused | 50.0 | 40.0 to 100.0 | 8 | 16 | float32 | 12.2 MiB | 800 MiB |" in page
     assert "-0.20" in page and "95.7 million" in page and "a processor, 2 threads" in page
     assert "Reduced" not in page
     assert "**Reduced, not to be quoted:** 100 of 10,000" in markdown([TIMED | {"reduced": "100 of 10,000"}], FACTS)

@@ -60,6 +60,19 @@ TRAININGS = [
     ),
     Training("plain PyTorch loop", "respike.bench.training.loop"),
 ]
+DIRECT = "respike.bench.direct"
+DIRECT_WORKS = {  # of the directly trained network: title -> arguments of every row
+    "ResNet-19, T = 2, 28x28": {"width_mult": 1.0, "batch": 16},
+    "ResNet-19 of a quarter of the width, T = 2, 28x28": {"width_mult": 0.25, "batch": 64},
+}
+DIRECT_TRAININGS = [
+    Training("ours, fused, bf16", f"{DIRECT}.ours", "bfloat16 products", {"backend": "auto", "bf16": True}),
+    Training("ours, fused", f"{DIRECT}.ours", options={"backend": "auto"}),
+    Training("ours, plain modules, bf16", f"{DIRECT}.ours", "bfloat16 products", {"backend": "torch", "bf16": True}),
+    Training("ours, plain modules", f"{DIRECT}.ours", options={"backend": "torch"}),
+    Training("SpikingJelly, multi step, bf16", f"{DIRECT}.spikingjelly", "bfloat16 products", {"bf16": True}),
+    Training("SpikingJelly, multi step", f"{DIRECT}.spikingjelly"),
+]
 
 
 def named(rows: list, words: list[str] | None) -> list:

@@ -19,7 +19,8 @@ class Plan:
     those of the exact mapping.
     floor_rows: images times steps of the floor's products; cost_images, cost_steps, cost_sample: the points of the cost
     plots, and the images of the second; train_batches, warm_up: batches of a training, and those not timed.
-    overrides: Hydra's, of every training; reduced: why the numbers are not to be quoted, empty where they are.
+    direct_steps: timed steps of the
+    directly trained network. overrides: Hydra's, of every training; reduced: why the numbers are not to be quoted, empty where they are.
     """
 
     out: Path = Path("outputs/bench")
@@ -39,12 +40,13 @@ class Plan:
     cost_sample: int = 1000
     train_batches: int = 300
     warm_up: int = 20
+    direct_steps: int = 8
     overrides: tuple[str, ...] = ()
     reduced: str = ""
 
 
 QUICK = {  # the reduced data of PRESET=quick, whose trainings are then shared
     "images": 200, "repeats": 1, "budget": 5.0, "search": 100, "floor_rows": 500, "cost_images": (100, 300, 1000),
-    "cost_steps": (10, 20, 40), "cost_sample": 100, "train_batches": 20, "warm_up": 5,
+    "cost_steps": (10, 20, 40), "cost_sample": 100, "train_batches": 20, "warm_up": 5, "direct_steps": 2,
     "overrides": ("data.train_size=4000", "data.test_size=1000"), "reduced": "--quick: few images, one pass",
 }  # fmt: skip

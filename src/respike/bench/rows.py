@@ -7,7 +7,7 @@ from typing import Any
 
 from respike.bench import exact
 from respike.bench.agreement import agreements
-from respike.bench.contenders import CONTENDERS, TRAININGS, Contender, named
+from respike.bench.contenders import CONTENDERS, DIRECT_TRAININGS, DIRECT_WORKS, TRAININGS, Contender, named
 from respike.bench.isolated import call
 from respike.bench.plan import Plan
 from respike.bench.prepare import make_work, work_config
@@ -21,7 +21,7 @@ def run(plan: Plan, tell: Callable[[str], None] = print) -> Iterator[Row]:
 
     Raises InputError where there is nothing to work on.
     """
-    for name in plan.works:
+    for name in plan.works if plan.only != ("direct",) else ():
         tell(f"{name}: the network (trained once, then kept under {plan.outputs / 'stages'})")
         work = make_work(work_config(name, plan.outputs, plan.overrides))
         path = work.save(plan.out / "work" / f"{name}.pt")
@@ -31,6 +31,9 @@ def run(plan: Plan, tell: Callable[[str], None] = print) -> Iterator[Row]:
             tell(f"{name}: {row['part']}, {row['name']}: {summary(row)}")
             yield row
     yield from _exact(plan, tell)
+    for row in _direct(plan) if not plan.only or "direct" in plan.only else []:
+        tell(f"{row['title']}: {row['name']}: {summary(row)}")
+        yield row
 
 
 def _exact(plan: Plan, tell: Callable[[str], None]) -> Iterator[Row]:
@@ -145,6 +148,16 @@ def _trained(plan: Plan, work: Work) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def _direct(plan: Plan) -> Iterator[Row]:
+    for title, arguments in DIRECT_WORKS.items():
+        for training in DIRECT_TRAININGS:
+            about = {"part": "direct", "work": "stbp_resnet19", "title": title, "steps": 2, "reduced": plan.reduced}
+            log = plan.out / "logs" / f"{_file('direct', str(arguments['batch']), training.name)}.log"
+            given = {"timed": plan.direct_steps, **arguments, **training.options}
+            answer = call(training.train, log, plan.limit, plan.threads, **given)
+            yield about | {"name": training.name, "arithmetic": training.arithmetic} | answer
+
+
 def _isolated(plan: Plan, network: str, row: str, function: str, **arguments: Any) -> Row:
     log = plan.out / "logs" / f"{_file(network, row, function)}.log"
     return call(f"respike.bench.{function}", log, plan.limit, plan.threads, **arguments)
@@ -158,6 +171,8 @@ def summary(row: Row) -> str:
     """A row in a few words, for the line of progress."""
     if row.get("reason"):
         return row["reason"]
+    if row["part"] == "direct":
+        return f"{1000 / row['images_per_second']:.1f} ms per image, {row['mib_per_image']:.1f} MiB"
     if row["part"] == "train":
         return f"{row['images_per_second']:,.0f} images per second, {100 * row['accuracy']:.2f} % after them"
     if "accuracy" in row:

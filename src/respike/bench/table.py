@@ -13,7 +13,8 @@ Row = dict[str, Any]
 COLUMNS = (
     "part", "work", "name", "arithmetic", "fires", "images", "steps", "batch", "runs", "seconds", "seconds_min",
     "seconds_max", "seconds_per_10000", "images_per_second", "accuracy", "peak_mib", "share_fp32", "share_bf16", "macs",
-    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "reason", "reduced",
+    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "mib_per_image", "reason",
+    "reduced",
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
@@ -110,6 +111,10 @@ def _passes(row: Row) -> str:
     return f"{row['runs']}: {row['seconds_min'] * scale:.3g} to {row['seconds_max'] * scale:.3g} s"
 
 
+def _per_image(row: Row, key: str) -> str:
+    return f"{1000 * row[key] / row['images']:.1f}"
+
+
 NAME = ("", lambda row: markdown_text(row["name"]))
 IMAGES = ("images", lambda row: f"{row['images']:,}")
 BATCH = ("batch", lambda row: str(row.get("batch") or "own"))
@@ -138,6 +143,12 @@ SECTIONS = (
     ("train", "Training", (
         NAME, ("images per second", lambda row: f"{row['images_per_second']:,.0f}"), IMAGES, BATCH,
         ("test accuracy after them", _percent("accuracy", 2)), ARITHMETIC, MEMORY,
+    )),
+    ("direct", "Training steps of one batch, Adam included", (
+        NAME, ("ms per image", lambda row: f"{1000 / row['images_per_second']:.1f}"),
+        ("least to most", lambda row: f"{_per_image(row, 'seconds_min')} to {_per_image(row, 'seconds_max')}"),
+        ("steps timed", lambda row: str(row["runs"])), BATCH, ARITHMETIC,
+        ("memory per image", lambda row: f"{row['mib_per_image']:.1f} MiB"), MEMORY,
     )),
     ("cost against images", "Ours against the number of images", (
         NAME, IMAGES, ("s", _seconds("seconds")),

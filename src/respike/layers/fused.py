@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from respike.layers.kernels.compiled import NormLIFKernel, built, channels_last, moments
 from respike.layers.tdbn import TdBN, sum_of_ranks
+from respike.memory import keep_freed_memory
 from respike.neurons.lif import LIF
 
 
@@ -38,6 +39,7 @@ def runnable(neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcu
 
 def norm_lif(neuron: LIF, steps: int, norms: list[TdBN], y: Tensor, shortcut: Tensor | None) -> Tensor:
     """Spikes (T, B, C, H, W) of y (T or 1, B, C, H, W): norms[0] is of y, norms[1], if there, of the shortcut."""
+    keep_freed_memory()
     parameters = [parameter for norm in norms for parameter in (norm.weight, norm.bias)]
     return _NormLIF.apply(neuron, steps, norms, y, shortcut, *parameters)
 
