@@ -4,76 +4,20 @@ from copy import deepcopy
 
 import pytest
 import torch
+from drawn import NEURONS, SHORTCUTS, assert_same_gradients, draw, make, results
 from torch import nn
 
 from respike import compiler
 from respike.layers import fused
 from respike.layers.kernels import compiled
-from respike.layers.norm_lif import NormLIF
 from respike.layers.tdbn import TdBN
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
+from respike.neurons.surrogate import Rectangle, Sigmoid
 
 needs_compiler = pytest.mark.skipif(
     compiled.built(LIF(), 2, torch.float32) is None, reason="no C compiler with OpenMP on this machine"
 )
-NEURONS = [
-    LIF(),
-    LIF(tau=0.5, surrogate=Rectangle(0.3, centre="zero")),
-    LIF(surrogate=Triangle(), reset="subtract"),
-    LIF(v_th=1.0, surrogate=ATan(), detach_reset=True),
-    LIF(tau=0.9, reset="subtract", detach_reset=True),
-]
-SHORTCUTS = ["none", "still", "spikes", "normed"]
-MARGIN = 2e-5  # of potentials in float64 from all jumps, so that float32 cannot be on the other side of one
-
-
-def make(neuron, shortcut, channels):
-    norms = [TdBN(channels, neuron.v_th, 0.7) for _ in range(1 + (shortcut == "normed"))]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 2), nn.init.normal_(norm.bias, 0, 0.2)
-    return NormLIF(neuron, *norms)
-
-
-def draw(neuron, shortcut, steps, channels, dtype=torch.float32, shape=(2, 4, 3)):
-    """A layer, its inputs and a gradient, of the first seed that keeps every potential away from where spike or h jump."""
-    for seed in range(100):
-        torch.manual_seed(seed)
-        layer, b, (h, w) = make(neuron, shortcut, channels), shape[0], shape[1:]
-        y = torch.randn(1 if shortcut == "still" else steps, b, channels, h, w) + 3 * torch.randn(channels, 1, 1)
-        other = torch.randn(steps, b, channels, h, w) - 1
-        other = {"spikes": (other > -0.5).float(), "normed": other}.get(shortcut)
-        inputs = [x.to(dtype) for x in (y, other) if x is not None]
-        if _margin(layer, inputs, steps) > MARGIN:
-            return layer, inputs, torch.randn(steps, b, channels, h, w).to(dtype)
-    raise AssertionError("no seed keeps the margin")
-
-
-@torch.no_grad()
-def _margin(layer, inputs, steps):
-    layer = deepcopy(layer).double()
-    neuron, a = layer.lif.neuron, getattr(layer.lif.neuron.surrogate, "a", 0)
-    centre = neuron.v_th if neuron.surrogate.centre == "threshold" else 0
-    currents = layer.current(*(x.double() for x in inputs), steps=steps if len(inputs[0]) == 1 else None)
-    state, margin = neuron.initial(currents[0]), 1.0
-    for x in currents:
-        state = neuron.step(x, state)
-        for edge in (neuron.v_th, centre - a, centre + a):
-            margin = min(margin, float((state.u - edge).abs().min()))
-    return margin
-
-
-def results(layer, inputs, gradient, backend):
-    """Spikes, the gradients of inputs and parameters, and the running statistics."""
-    layer, steps = deepcopy(layer), len(gradient)
-    layer.backend = backend
-    inputs = [x.clone().requires_grad_() for x in inputs]
-    spikes = layer(*inputs, steps=steps if len(inputs[0]) != steps else None)
-    spikes.backward(gradient)
-    parameters = {name: parameter.grad for name, parameter in layer.named_parameters()}
-    found = {f"input {i}": x.grad for i, x in enumerate(inputs)} | parameters | dict(layer.named_buffers())
-    return spikes.detach(), found
 
 
 def used(monkeypatch):
@@ -93,9 +37,7 @@ def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(monkeypa
         spikes, found = results(*given, "auto")
         expected, right = results(*given, "torch")
         assert torch.equal(spikes, expected)
-        assert found.keys() == right.keys()
-        for name, value in right.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=3e-6 * float(value.abs().max()), msg=name)
+        assert_same_gradients(found, right)
     assert len(calls) == 3
 
 
@@ -107,13 +49,7 @@ def test_bfloat16_differs_from_float32_by_the_rounding_of_what_is_written(shortc
     spikes, found = results(layer, inputs, gradient, "auto")
     expected, right = results(layer, [x.float() for x in inputs], gradient.float(), "torch")
     assert spikes.dtype == torch.bfloat16 and torch.equal(spikes.float(), expected)
-    for name, value in right.items():
-        size = 3e-6 * float(value.abs().max())
-        if name.startswith("input"):
-            assert found[name].dtype == torch.bfloat16
-            torch.testing.assert_close(found[name].float(), value, rtol=2**-8, atol=size, msg=name)
-        else:
-            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=size, msg=name)
+    assert_same_gradients(found, right)
 
 
 @needs_compiler

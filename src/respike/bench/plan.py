@@ -18,9 +18,9 @@ class Plan:
     only: words, one of which a row's name holds (all rows without); works: names of experiments; exact: of
     those of the exact mapping.
     floor_rows: images times steps of the floor's products; cost_images, cost_steps, cost_sample: the points of the cost
-    plots, and the images of the second; train_batches, warm_up: batches of a training, and those not timed.
-    direct_steps: timed steps of the
-    directly trained network. overrides: Hydra's, of every training; reduced: why the numbers are not to be quoted, empty where they are.
+    plots, and the images of the second; train_batches, warm_up: batches of a training, and those not timed;
+    direct_steps: timed steps of the directly trained network. overrides: Hydra's, of every training; reduced: why the
+    numbers are not to be quoted, empty where they are.
     """
 
     out: Path = Path("outputs/bench")

@@ -7,15 +7,16 @@ from respike.layers import fused
 from respike.layers.lif import LIFLayer, States
 from respike.neurons.lif import LIF
 
-BACKENDS = ("auto", "torch")
+BACKENDS = ("auto", "torch", "triton")
 
 
 class NormLIF(nn.Module):
     """spikes = LIF(tdBN(y)), or LIF(tdBN(y) + shortcut) at the end of a residual block.
 
     norm: of y, or Identity where it is folded into the convolution; shortcut_norm: of the shortcut, where that is a
-    convolution's output too; backend: "auto", in one fused operation where that can be done, or "torch", by the modules
-    `norm`, `shortcut_norm` and `lif` (on which hooks see currents). Same result.
+    convolution's output too; backend: "auto", in one fused operation where that can be done (on CPUs compiled, on GPUs in
+    Triton), or "torch", by the modules `norm`, `shortcut_norm` and `lif` (on which hooks see currents); "triton" is for
+    Triton's interpreter. Same result.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class NormLIF(nn.Module):
 
         steps: T, where y has one step and is constant over time; states: as in `LIFLayer`.
         """
-        norms, duration = [self.norm, *([self.shortcut_norm] if self.shortcut_norm else [])], steps or len(y)
-        if self.backend == "auto" and states is None and fused.runnable(self.lif.neuron, duration, norms, y, shortcut):
-            return fused.norm_lif(self.lif.neuron, duration, norms, y, shortcut)
+        norms = [self.norm, *([self.shortcut_norm] if self.shortcut_norm else [])]
+        given = self.lif.neuron, steps or len(y), norms, y, shortcut
+        kernels = fused.kernels(self.backend, *given) if states is None else None
+        if kernels is not None:
+            return fused.norm_lif(kernels, *given)
         return self.lif(self.current(y, shortcut, steps), states).to(y.dtype)
 
     def current(self, y: Tensor, shortcut: Tensor | None = None, steps: int | None = None) -> Tensor:

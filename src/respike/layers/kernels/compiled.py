@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from respike.compiler import library
+from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Triangle
 
@@ -41,20 +42,14 @@ def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     return _library(*flags)
 
 
+def knows(neuron: LIF, steps: int, y: Tensor) -> bool:
+    """Whether the functions do such neurons on such maps."""
+    return y.device.type == "cpu" and built(neuron, steps, y.dtype) is not None
+
+
 @cache
 def _library(*flags: str) -> ctypes.CDLL | None:
     return library(SOURCE, "-fopenmp", "-ffp-contract=off", *flags)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """x (T, B, C, H, W), copied if its memory is not (T, B, H, W, C)."""
-    return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-
-
-def empty_like(x: Tensor, steps: int) -> Tensor:
-    """An empty (steps, B, C, H, W) with channels last."""
-    _, b, c, h, w = x.shape
-    return torch.empty(steps, b, h, w, c, dtype=x.dtype).permute(0, 1, 4, 2, 3)
 
 
 def side_by_side(channels: int, places: int) -> int:
@@ -115,12 +110,14 @@ class NormLIFKernel:
         return to_y, to_shortcut
 
 
-def moments(functions: ctypes.CDLL, y: Tensor) -> tuple[Tensor, Tensor]:
+def moments(neuron: LIF, steps: int, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, float64 (C,), of y (T, B, C, H, W) with channels last."""
     channels, places = y.shape[2], y.numel() // y.shape[2]
     together = side_by_side(channels, places)
     sums, rows = torch.zeros(2, together, channels, dtype=torch.float64), places // together
-    functions.statistics(*map(c_int64, (rows, together * channels, torch.get_num_threads())), _at(y), _at(sums))
+    built(neuron, steps, y.dtype).statistics(
+        *map(c_int64, (rows, together * channels, torch.get_num_threads())), _at(y), _at(sums)
+    )
     pivots = y.permute(0, 1, 3, 4, 2).reshape(places, channels)[:together].double()
     means, squares = pivots + sums[0] / rows, sums[1] / rows - (sums[0] / rows) ** 2
     return means.mean(0), (squares.mean(0) + means.var(0, correction=0)).clamp_(min=0)

@@ -1,0 +1,193 @@
+"""The functions of norm_lif.c in Triton. A program owns ROWS places and COLUMNS channels for all T steps.
+
+y[t][place][channel], channels last, in bfloat16 or float32; sums leave as one float32 row per program and are added up in
+float64. Only gpu.py imports this file, for not every machine has Triton. Nothing of triton.language that is itself a kernel
+(tl.sum, tl.zeros) is used: PyTorch has imported Triton long before a test asks for its interpreter.
+"""
+
+import triton
+import triton.language as tl
+
+INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
+VALUES = ["places", "channels"]  # that would otherwise make one more kernel whenever they are 1 or divide by 16
+
+
+@triton.jit
+def add(x, y):
+    return x + y
+
+
+@triton.jit
+def surrogate(x, a, SHAPE: tl.constexpr):
+    """h at the distance x from its centre."""
+    if SHAPE == "rectangle":
+        return tl.where(tl.abs(x) < a, 0.5 / a, 0.0)
+    elif SHAPE == "triangle":
+        h = 1 - tl.abs(x) / a
+        return tl.where(h > 0, h / a, 0.0)
+    elif SHAPE == "sigmoid":
+        s = 1 / (1 + tl.exp(-a * x))
+        return a * s * (1 - s)
+    else:
+        z = 1.5707963267948966 * a * x
+        return a / 2 / (1 + z * z)
+
+
+@triton.jit
+def vector(values, channel, known):
+    """Of each channel a number of a norm, as a row."""
+    return tl.load(values + channel, known, other=0)[None, :]
+
+
+@triton.jit
+def integrate(
+    y, shortcut, at, here, stride, scale, shift, shortcut_scale, shortcut_shift, v_th, tau,
+    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+):  # fmt: skip
+    """Potentials of all steps: a tuple of (ROWS, COLUMNS)."""
+    potentials = ()
+    before = tl.where(here, 0.0, 0.0)
+    for t in tl.static_range(STEPS):
+        z = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32) * scale + shift
+        if KIND == "spikes":
+            z += tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
+        if KIND == "normed":
+            other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
+            z += other * shortcut_scale + shortcut_shift
+        u = tau * before + z
+        potentials = potentials + (u,)  # noqa: RUF005
+        before = tl.where(u > v_th, u - v_th if SOFT else 0.0, u)
+    return potentials
+
+
+@triton.jit
+def reverse(
+    gradient, at, here, stride, potentials, v_th, tau, centre, a,
+    STEPS: tl.constexpr, SHAPE: tl.constexpr, SOFT: tl.constexpr, DETACH: tl.constexpr,
+):  # fmt: skip
+    """dL/du of all steps, the last first: a tuple of (ROWS, COLUMNS)."""
+    found = ()
+    later = tl.where(here, 0.0, 0.0)
+    for i in tl.static_range(STEPS):
+        u = potentials[STEPS - 1 - i]
+        into = tl.load(gradient + at + (STEPS - 1 - i) * stride, here, other=0).to(tl.float32)
+        if not DETACH:
+            into -= tau * later * (v_th if SOFT else u)
+        through = tau * later if SOFT else tl.where(u > v_th, 0.0, tau * later)
+        later = tl.where(here, into * surrogate(u - centre, a, SHAPE) + through, 0.0)
+        found = found + (later,)  # noqa: RUF005
+    return found
+
+
+@triton.jit(do_not_specialize=VALUES)
+def moments(y, sums, places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """sums[program][0 or 1][channel] of y minus y's first row, and of its square."""
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known = channel < channels
+    here = (place < places)[:, None] & known[None, :]
+    pivot = tl.load(y + channel, known, other=0).to(tl.float32)[None, :]
+    x = tl.load(y + place.to(tl.int64)[:, None] * channels + channel[None, :], here, other=0).to(tl.float32)
+    x = tl.where(here, x - pivot, 0.0)
+    out = sums + tl.program_id(0) * 2 * channels + channel
+    tl.store(out, tl.reduce(x, 0, add), known)
+    tl.store(out + channels, tl.reduce(x * x, 0, add), known)
+
+
+@triton.jit(do_not_specialize=VALUES)
+def forward(
+    y, shortcut, scale, shift, shortcut_scale, shortcut_shift, spikes, places, channels, v_th, tau,
+    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """spikes[t][place][channel], 0 or 1."""
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known, stride = channel < channels, places.to(tl.int64) * channels
+    here = (place < places)[:, None] & known[None, :]
+    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    potentials = integrate(
+        y, shortcut, at, here, stride, vector(scale, channel, known), vector(shift, channel, known),
+        vector(shortcut_scale, channel, known), vector(shortcut_shift, channel, known), v_th, tau,
+        STEPS, KIND, STILL, SOFT,
+    )  # fmt: skip
+    for t in tl.static_range(STEPS):
+        fired = tl.where(potentials[t] > v_th, 1.0, 0.0)
+        tl.store(spikes + at + t * stride, fired.to(spikes.dtype.element_ty), here)
+
+
+@triton.jit(do_not_specialize=VALUES)
+def backward_sums(
+    y, shortcut, scale, shift, shortcut_scale, shortcut_shift, gradient, mean, shortcut_mean, to_shortcut, sums,
+    places, channels, v_th, tau, centre, a,
+    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """sums[program][0, 1, 2][channel] of d = dL/du, d (y - mean), d (shortcut - mean); d itself to a shortcut of spikes."""
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known, stride = channel < channels, places.to(tl.int64) * channels
+    here = (place < places)[:, None] & known[None, :]
+    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    potentials = integrate(
+        y, shortcut, at, here, stride, vector(scale, channel, known), vector(shift, channel, known),
+        vector(shortcut_scale, channel, known), vector(shortcut_shift, channel, known), v_th, tau,
+        STEPS, KIND, STILL, SOFT,
+    )  # fmt: skip
+    found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
+    total = tl.where(here, 0.0, 0.0)
+    with_y, with_shortcut = total, total
+    for t in tl.static_range(STEPS):
+        d = found[STEPS - 1 - t]
+        total += d
+        value = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32)
+        with_y += d * (value - vector(mean, channel, known))
+        if KIND == "normed":
+            other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
+            with_shortcut += d * (other - vector(shortcut_mean, channel, known))
+        if KIND == "spikes":
+            tl.store(to_shortcut + at + t * stride, d.to(to_shortcut.dtype.element_ty), here)
+    out = sums + tl.program_id(0) * 3 * channels + channel
+    tl.store(out, tl.reduce(total, 0, add), known)
+    tl.store(out + channels, tl.reduce(with_y, 0, add), known)
+    if KIND == "normed":
+        tl.store(out + 2 * channels, tl.reduce(with_shortcut, 0, add), known)
+
+
+@triton.jit(do_not_specialize=VALUES)
+def backward(
+    y, shortcut, scale, shift, shortcut_scale, shortcut_shift, gradient, mean, shortcut_mean, slope, shortcut_slope,
+    offset, shortcut_offset, to_y, to_shortcut, places, channels, v_th, tau, centre, a,
+    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """to_y = scale d - slope (y - mean) - offset, summed over time where y is still; to_shortcut likewise where normed."""
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known, stride = channel < channels, places.to(tl.int64) * channels
+    here = (place < places)[:, None] & known[None, :]
+    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    factor, other_factor = vector(scale, channel, known), vector(shortcut_scale, channel, known)
+    potentials = integrate(
+        y, shortcut, at, here, stride, factor, vector(shift, channel, known), other_factor,
+        vector(shortcut_shift, channel, known), v_th, tau, STEPS, KIND, STILL, SOFT,
+    )  # fmt: skip
+    found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
+    total = tl.where(here, 0.0, 0.0)
+    for t in tl.static_range(STEPS):
+        d = found[STEPS - 1 - t]
+        value = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32)
+        to = factor * d - vector(slope, channel, known) * (value - vector(mean, channel, known))
+        to -= vector(offset, channel, known)
+        total += to
+        if not STILL:
+            tl.store(to_y + at + t * stride, to.to(to_y.dtype.element_ty), here)
+        if KIND == "normed":
+            other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
+            to = other_factor * d - vector(shortcut_slope, channel, known) * (
+                other - vector(shortcut_mean, channel, known)
+            )
+            to -= vector(shortcut_offset, channel, known)
+            tl.store(to_shortcut + at + t * stride, to.to(to_shortcut.dtype.element_ty), here)
+    if STILL:
+        tl.store(to_y + at, total.to(to_y.dtype.element_ty), here)
