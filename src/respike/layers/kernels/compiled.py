@@ -92,12 +92,12 @@ class NormLIFKernel:
     def sums(self, gradient: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
         """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d itself for a shortcut of
         spikes. gradient: dL/do (T, B, C, H, W), with channels last; means: float32 (2, C)."""
-        sums = torch.zeros(3, self.together, self.y.shape[2], dtype=torch.float64)
+        sums = torch.zeros(self.layer.threads, 3, self.together, self.y.shape[2], dtype=torch.float64)
         means = means.repeat(1, self.together)
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "spikes" else None
         pointers = gradient, means, means[1], to_shortcut, sums
         self.functions.backward_sums(ctypes.byref(self.layer), *map(_at, pointers))
-        return sums.sum(1), to_shortcut
+        return sums.sum((0, 2)), to_shortcut
 
     def gradients(
         self, gradient: Tensor, means: Tensor, slopes: Tensor, offsets: Tensor
@@ -114,10 +114,11 @@ def moments(neuron: LIF, steps: int, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, float64 (C,), of y (T, B, C, H, W) with channels last."""
     channels, places = y.shape[2], y.numel() // y.shape[2]
     together = side_by_side(channels, places)
-    sums, rows = torch.zeros(2, together, channels, dtype=torch.float64), places // together
-    built(neuron, steps, y.dtype).statistics(
-        *map(c_int64, (rows, together * channels, torch.get_num_threads())), _at(y), _at(sums)
-    )
+    rows, threads = places // together, torch.get_num_threads()
+    parts = torch.zeros(threads, 2, together, channels, dtype=torch.float64)
+    sizes = map(c_int64, (rows, together * channels, threads))
+    built(neuron, steps, y.dtype).statistics(*sizes, _at(y), _at(parts))
+    sums = parts.sum(0)
     pivots = y.permute(0, 1, 3, 4, 2).reshape(places, channels)[:together].double()
     means, squares = pivots + sums[0] / rows, sums[1] / rows - (sums[0] / rows) ** 2
     return means.mean(0), (squares.mean(0) + means.var(0, correction=0)).clamp_(min=0)

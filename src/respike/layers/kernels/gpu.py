@@ -1,5 +1,6 @@
 """The Triton kernels (triton_norm_lif.py) on tensors, with the functions of compiled.py. T steps, B images, C channels."""
 
+import logging
 from functools import cache
 from types import ModuleType
 
@@ -16,15 +17,17 @@ SHAPES = {
     Rectangle: ("rectangle", "a"), Triangle: ("triangle", "a"), Sigmoid: ("sigmoid", "steepness"), ATan: ("atan", "steepness"),
 }  # fmt: skip
 TILE = 2048  # numbers of a step that a program holds
+log = logging.getLogger(__name__)
 NO_FUSION = {"enable_fp_fusion": False}  # forward and backward must see the same potentials
 
 
 @cache
 def triton_kernels() -> ModuleType | None:
-    """The kernels' module, or None where Triton cannot be imported."""
+    """The kernels' module, or None (said once) where Triton cannot be imported."""
     try:
         from respike.layers.kernels import triton_norm_lif
     except ImportError:
+        log.warning("Triton is not installed (pip install triton): plain PyTorch instead, same result, slower")
         return None
     return triton_norm_lif
 

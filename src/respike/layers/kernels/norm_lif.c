@@ -100,7 +100,7 @@ static inline __attribute__((always_inline)) void reverse(
     }
 }
 
-/* [first, last) of this thread's share of n. */
+/* [first, last) of this thread's share of n. Every thread has sums of its own, so that they are added in one order. */
 #define SHARE(n)                                                                                                           \
     const int64_t first = (n) * omp_get_thread_num() / omp_get_num_threads(),                                              \
                   last = (n) * (omp_get_thread_num() + 1) / omp_get_num_threads()
@@ -113,19 +113,14 @@ static inline void add_to(double *sums, float *part, int64_t n) {
     for (int64_t i = 0; i < n; i++) sums[i] += part[i], part[i] = 0;
 }
 
-static inline void add_shared(double *sums, const double *part, int64_t n) {
-#pragma omp critical
-    for (int64_t i = 0; i < n; i++) sums[i] += part[i];
-}
-
-/* sums[0][c] of y - pivot and sums[1][c] of its square, over rows of y; pivot (C,) is y's first row. */
+/* sums[thread][0][c] of y - pivot and [1][c] of its square, over rows of y; pivot (C,) is y's first row. */
 void statistics(int64_t rows, int64_t channels, int64_t threads, const REAL *y, double *sums) {
 #pragma omp parallel num_threads(threads)
     {
         SHARE(rows);
         float part[2 * channels], pivot[channels];
-        double own[2 * channels];
-        memset(part, 0, sizeof part), memset(own, 0, sizeof own);
+        double *own = sums + 2 * channels * omp_get_thread_num();
+        memset(part, 0, sizeof part);
         for (int64_t c = 0; c < channels; c++) pivot[c] = get(y[c]);
         for (int64_t r = first; r < last; r++) {
             const REAL *row = y + r * channels;
@@ -137,7 +132,6 @@ void statistics(int64_t rows, int64_t channels, int64_t threads, const REAL *y, 
             if ((r + 1 - first) % FLUSH == 0) add_to(own, part, 2 * channels);
         }
         add_to(own, part, 2 * channels);
-        add_shared(sums, own, 2 * channels);
     }
 }
 
@@ -169,7 +163,7 @@ void forward(const Layer *layer, REAL *spikes) {
     }
 }
 
-/* Per channel the sums of d = dL/du, of d (y - mean), and of d (shortcut - mean of it), (3, C), in float64.
+/* Per channel the sums of d = dL/du, of d (y - mean), and of d (shortcut - mean of it), (threads, 3, C), in float64.
  * to_shortcut, where not NULL, receives d: the gradient of a shortcut of spikes. */
 void backward_sums(const Layer *layer, const REAL *gradient, const float *mean, const float *shortcut_mean, REAL *to_shortcut,
                    double *sums) {
@@ -179,8 +173,8 @@ void backward_sums(const Layer *layer, const REAL *gradient, const float *mean, 
         LOCAL(layer);
         SHARE(l->places);
         float part[3 * C];
-        double own[3 * C];
-        memset(part, 0, sizeof part), memset(own, 0, sizeof own);
+        double *own = sums + 3 * C * omp_get_thread_num();
+        memset(part, 0, sizeof part);
 #define ROWS(KIND, STILL)                                                                                                  \
     for (int64_t p = first; p < last; p++) {                                                                               \
         _Pragma("GCC ivdep") for (int64_t c = 0; c < C; c++) {                                                              \
@@ -202,7 +196,6 @@ void backward_sums(const Layer *layer, const REAL *gradient, const float *mean, 
         EACH_KIND(ROWS)
 #undef ROWS
         add_to(own, part, 3 * C);
-        add_shared(sums, own, 3 * C);
     }
 }
 

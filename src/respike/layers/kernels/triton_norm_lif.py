@@ -14,6 +14,7 @@ VALUES = ["places", "channels"]  # that would otherwise make one more kernel whe
 
 @triton.jit
 def add(x, y):
+    """For reductions."""
     return x + y
 
 
