@@ -35,7 +35,13 @@ def test_every_row_classifies_as_the_relu_network_does(kept, precision, monkeypa
 
 def test_a_network_that_cannot_be_made_is_a_row_with_its_reason(tmp_path):
     plan = Plan(
-        out=tmp_path, outputs=tmp_path, works=(), exact=("exact_fc",), threads=1, overrides=("data.train_size=0",)
+        out=tmp_path,
+        outputs=tmp_path,
+        works=(),
+        exact=("exact_fc",),
+        only=("exact",),
+        threads=1,
+        overrides=("data.train_size=0",),
     )
     (row,) = rows.run(plan, tell=lambda line: None)
     assert row["part"] == "exact" and "data.train_size=0" in row["reason"]
