@@ -29,7 +29,7 @@ def _git(folder: Path, *command: str) -> str:
 def processor() -> str:
     """The processor's own name and the number of threads torch uses on it."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {_threads()}"
 
 
 def _cpuinfo() -> list[str]:
@@ -52,3 +52,8 @@ def provenance(data_name: str, data_sha256: str, seed: int, device: torch.device
         "processor": processor(),
         "started": started,
     }
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' * (count != 1)}"

@@ -35,7 +35,7 @@ KEPT = (
     "figures/*.png",
     "figures/*.gif",
 )
-SMALL = 1 << 20  # bytes: a network up to here is committed with its results
+SMALL = 200_000  # bytes: a network up to here is committed with its results
 
 
 def load_preset(name: str) -> DictConfig:
