@@ -14,7 +14,7 @@ from respike.data.image_set import ImageSet
 from respike.errors import InputError
 from respike.fit import check_fit, fit_key, fit_once, load_weights
 from respike.lit.losses import half_squared_error
-from respike.lit.relu import ReLUModule
+from respike.lit.classifier import Classifier
 from respike.networks.mlp import MLP
 from respike.stages import once, stage_hash
 
@@ -31,7 +31,7 @@ def parts(tmp_path, epochs=4, callbacks=()):
     torch.manual_seed(0)
     net = MLP([36, 20, 3], dropout=0.5, output_relu="unmasked")
     optimizer = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.5)
-    module = ReLUModule(net, half_squared_error, optimizer, seed=3)
+    module = Classifier(net, half_squared_error, optimizer, seed=3)
     data = ImageDataModule(image_set, root="", batch_size=7, seed=1)
     trainer = pl.Trainer(
         max_epochs=epochs,

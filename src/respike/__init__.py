@@ -17,7 +17,7 @@ from respike import torchvision_guard  # noqa: F401  before anything imports pyt
 # isort: split
 import warnings
 
-from respike import job_folder  # noqa: F401  for conf/config.yaml
+from respike import job_folder, precision  # noqa: F401  for conf
 
 # conf/hydra fills in the launchers' own settings of the same names, as is meant; Hydra 1.3 warns of its way to do so
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")

@@ -14,11 +14,14 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.callbacks.history import EpochHistory
+from respike.callbacks.layer_activity import LayerActivity
+from respike.ending import Ending
 from respike.errors import InputError
 from respike.ranks import rank
 from respike.stages import Stage, module_source, once, source_hash
 
 SOURCES = ("lit", "networks", "data")  # rooms whose code decides what a training gives
+SPIKING = ("neurons", "layers")  # and these, of a network that spikes while it is trained
 UNTRAINED = {  # settings that do not touch the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
@@ -42,17 +45,21 @@ def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) ->
     return blocks | {
         "images": data.images.sha256,
         "net": [repr(net), module_source(net)],
+        "ending": Ending.of(cfg),
         "seed": chosen["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": source_hash(*SOURCES),
+        "source": source_hash(*SOURCES, *(SPIKING if hasattr(net, "spiking_layers") else ())),
     }
 
 
 def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:
     """Train the module, or load the weights of an equal earlier training, under paths.stages."""
 
+    ending = Ending.of(cfg)
+    ending.check(data)
+
     def make(folder: Path) -> float:
-        return _fit(trainer, module, data, folder)
+        return _fit(trainer, module, data, folder, ending)
 
     stage = once(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
     load_weights(module, stage.folder / "model.ckpt")
@@ -75,22 +82,27 @@ def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
         )
 
 
-def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path) -> float:
+def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path, ending: Ending) -> float:
     """Train, from the last finished epoch in `folder` if there is one. Returns seconds, earlier parts included."""
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    watching = [LayerActivity()] if hasattr(module.net, "spiking_layers") else []
+    own = [*watching, history, *ending.callbacks(folder), last]  # the last one keeps what those before it know
     resumed = folder / "last.ckpt"
     if not resumed.is_file() and rank() == 0:
         history.path.unlink(missing_ok=True)
-    trainer.callbacks.extend([history, last])
+    trainer.callbacks.extend(own)
     start, earlier = time.perf_counter(), history.seconds()
     with interruptible(trainer):
         trainer.fit(module, data, ckpt_path=str(resumed) if resumed.is_file() else None)
-    trainer.callbacks.remove(history)
-    trainer.callbacks.remove(last)
+    for callback in own:
+        trainer.callbacks.remove(callback)
+    if ending.keep == "best":
+        load_weights(module, folder / "best.ckpt")
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
     if rank() == 0:
-        (folder / "last.ckpt").unlink(missing_ok=True)
+        for file in ("last.ckpt", "best.ckpt"):
+            (folder / file).unlink(missing_ok=True)
     return earlier + time.perf_counter() - start
 
 

@@ -99,6 +99,8 @@ def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
     if cfg.train and cfg.recipe.get("reduced"):
         reasons.append(cfg.recipe.reduced)
+    if cfg.model.get("width_mult", 1) < 1:
+        reasons.append(f"narrow: {cfg.model.width_mult:g} of the width")
     reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]
     return reasons
 

@@ -22,6 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, labels, log_metrics
+from respike.ending import Ending
 from respike.errors import InputError, explain
 from respike.fit import check_fit, fit_once, interruptible, load_weights
 from respike.processes import meet, set_threads
@@ -108,7 +109,8 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
 def _weights(
     cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder
 ) -> dict[str, float]:
-    """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training."""
+    """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training,
+    and the validation accuracy of the weights that are kept."""
     comes_trained = cfg.recipe.epochs == 0
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)
@@ -122,7 +124,9 @@ def _weights(
         raise InputError("this network comes trained and has no recipe: type train=false")
     stage = fit_once(cfg, trainer, module, data)
     folder.keep_history(stage.folder / "history.csv")
-    return {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
+    times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
+    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
+    return times | ({f"{getattr(module, 'kind', 'ann')}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from respike.callbacks.layer_activity import ACTIVITY
+
 log = logging.getLogger(__name__)
 
 
@@ -50,5 +52,5 @@ class EpochHistory(Callback):
                 "epoch %d of %d: %s",
                 row["epoch"],
                 trainer.max_epochs,
-                ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"),
+                ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch" and not k.startswith(ACTIVITY)),
             )

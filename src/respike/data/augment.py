@@ -7,6 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def crop_and_flip(images: Tensor, padding: int, flip: bool) -> Tensor:
+    """`random_crop`, and every other image or none mirrored, left for right. (B, C, H, W), kept."""
+    cropped = random_crop(images, padding)
+    mirrored = flip & (torch.rand(len(images)) < 0.5)
+    return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+
+
 def random_crop(images: Tensor, padding: int) -> Tensor:
     """Pad with zeros by `padding` on every side and cut the old size out at a random place. (B, C, H, W), kept."""
     batch, channels, height, width = images.shape

@@ -1,5 +1,7 @@
 """How much a spiking network spikes. Input spikes are reported as a layer of their own and left out of the totals."""
 
+import math
+
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
@@ -20,14 +22,33 @@ def firing_rates(record: SpikeRecord) -> dict[str, float]:
     }
 
 
+def activities(record: SpikeRecord) -> dict[str, float]:
+    """Mean spikes per neuron and step of each layer."""
+    return {
+        name: int(values.sum()) / (record.images * record.neurons[name] * record.steps)
+        for name, values in record.spikes.items()
+    }
+
+
+def activities_over_steps(record: SpikeRecord) -> dict[str, list[float]]:
+    """Mean spikes per neuron of each layer at each of the T steps."""
+    return {
+        name: (values.double() / (record.images * record.neurons[name])).tolist()
+        for name, values in record.spikes.items()
+    }
+
+
 def activity_metrics(record: SpikeRecord) -> dict[str, float]:
-    """snn/spikes_per_image, snn/spikes_per_neuron, snn/synops_per_image, snn/rate/<layer> in Hz."""
+    """snn/spikes_per_image, snn/spikes_per_neuron, snn/synops_per_image, and snn/rate/<layer> in Hz, or, where steps have no
+    length in seconds, snn/activity/<layer> in spikes per neuron and step."""
     spikes = float(spikes_per_image(record)[-1])
     neurons = sum(count for name, count in record.neurons.items() if name != "input")
     synops = sum(int(values.sum()) for values in record.synops.values())
+    family, values = ("activity", activities(record)) if math.isnan(record.dt) else ("rate", firing_rates(record))
+    layers = {f"snn/{family}/{name}": value for name, value in values.items()}
     return {
         "snn/spikes_per_image": spikes,
         "snn/spikes_per_neuron": spikes / neurons,
         "snn/synops_per_image": synops / record.images,
-        **{f"snn/rate/{name}": rate for name, rate in firing_rates(record).items()},
+        **layers,
     }

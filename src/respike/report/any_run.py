@@ -45,12 +45,17 @@ def figures_of_any(trainer: Trainer) -> dict[str, Figure]:
 
 def _of_training(history: Path) -> dict[str, Figure]:
     """Nothing for a run that trained nothing."""
+    columns = read_history(history)
+    return {"training": training_progress(columns)} if columns else {}
+
+
+def read_history(history: Path) -> dict[str, list[float]]:
+    """The columns of a training.csv; {} where nothing was trained."""
     if not history.is_file():
         return {}
     with history.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
-    return {"training": training_progress(columns)} if rows else {}
+    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
 
 
 def keep_figures(trainer: Trainer, figures: Mapping[str, Figure]) -> Path:

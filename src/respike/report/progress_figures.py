@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -48,10 +49,11 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str)
     return figure
 
 
-def training_progress(history: Mapping[str, Sequence[float]]) -> Figure:
+def training_progress(history: Mapping[str, Sequence[float]], published: Sequence[float] | None = None) -> Figure:
     """Accuracy (left) and loss (right) after each epoch.
 
-    history: columns of a training.csv, epoch and any of train_acc, val_acc (fractions), train_loss, val_loss.
+    history: columns of a training.csv, epoch and any of train_acc, val_acc (fractions), train_loss, val_loss. published:
+    validation accuracies of epoch 1, 2, ... as fractions, drawn as open markers.
     Raises ValueError without an epoch.
     """
     if not history.get("epoch"):
@@ -66,6 +68,8 @@ def training_progress(history: Mapping[str, Sequence[float]]) -> Figure:
             if values and not all(map(math.isnan, values)):
                 last = f"{values[-1]:.2f} %" if kind == "acc" else f"{values[-1]:.3g}"
                 axes.plot(history["epoch"], values, ".-", color=colour, linewidth=2, label=f"{words}: {last}")
+        if published and kind == "acc":
+            _published_epochs(axes, published)
         plain_axes(axes, grid="both")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch", color=INK)
@@ -76,3 +80,11 @@ def training_progress(history: Mapping[str, Sequence[float]]) -> Figure:
     if losses and max(losses) > 20 * min(losses):
         figure.axes[1].set_yscale("log")
     return figure
+
+
+def _published_epochs(axes: Axes, accuracies: Sequence[float]) -> None:
+    values = [100 * accuracy for accuracy in accuracies]
+    axes.plot(
+        range(1, len(values) + 1), values, "o", markersize=5, color=INK, markerfacecolor="white", markeredgewidth=1.2,
+        label=f"published validation, full width: {values[-1]:.2f} %", zorder=4,
+    )  # fmt: skip

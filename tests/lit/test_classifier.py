@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from respike.lit.losses import half_squared_error
-from respike.lit.relu import ReLUModule
+from respike.lit.classifier import Classifier
 from respike.networks.mlp import MLP
 
 
@@ -35,7 +35,7 @@ def test_the_fc_recipe_takes_the_authors_steps():
     start = [layer.weight.data.clone() for layer in net if isinstance(layer, nn.Linear)]
     labels = [torch.randint(0, 3, (8,)) for _ in range(6)]
     inputs = [torch.rand(8, 6, dtype=torch.float64) for _ in labels]
-    module = ReLUModule(net, half_squared_error, functools.partial(torch.optim.SGD, lr=0.5, momentum=0.5)).train()
+    module = Classifier(net, half_squared_error, functools.partial(torch.optim.SGD, lr=0.5, momentum=0.5)).train()
     optimizer = module.make_optimizer(net.parameters())
     for x, y in zip(inputs, labels, strict=True):
         optimizer.zero_grad()
@@ -49,7 +49,7 @@ def test_the_fc_recipe_takes_the_authors_steps():
 
 def test_start_weights_are_drawn_at_construction_only():
     net = nn.Linear(2, 2)
-    ReLUModule(net, half_squared_error, torch.optim.SGD, init=lambda n: nn.init.constant_(n.weight, 0.25))
+    Classifier(net, half_squared_error, torch.optim.SGD, init=lambda n: nn.init.constant_(n.weight, 0.25))
     assert (net.weight == 0.25).all()
 
 
@@ -57,7 +57,7 @@ def test_the_activity_penalty_is_keras_l1_of_every_relu_over_the_batch():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
     x, y = torch.rand(7, 4), torch.randint(0, 3, (7,))
-    plain, penalized = (ReLUModule(net, half_squared_error, torch.optim.SGD, activity_penalty=l1) for l1 in (0, 0.25))
+    plain, penalized = (Classifier(net, half_squared_error, torch.optim.SGD, activity_penalty=l1) for l1 in (0, 0.25))
     for module in (plain, penalized):
         module.log_dict = lambda *args, **kwargs: None
         module.train()

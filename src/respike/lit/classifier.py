@@ -1,6 +1,7 @@
-"""Training and testing of a ReLU network."""
+"""Training and testing of a network that names classes: a ReLU network, or a spiking one whose outputs are rates."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from pytorch_lightning import LightningModule
@@ -10,14 +11,14 @@ from torch.utils.hooks import RemovableHandle
 from respike.errors import InputError
 
 
-class ReLUModule(LightningModule):
+class Classifier(LightningModule):
     """A classifier `net` (images (B, C, H, W) -> (B, classes)) with its loss, optimizer, schedule and start weights.
 
     loss: (outputs, labels) -> scalar; optimizer: parameters -> Optimizer; scheduler: (optimizer, total_steps) ->
     scheduler stepped per batch, or None; init: changes the net's weights in place before training, or None;
     activity_penalty: of each ReLU's activations, summed over neurons and averaged over images (Keras' l1 activity
     regularizer), which the training loss adds; seed: with the epoch, of every random draw in training, so that a resumed
-    training repeats the uninterrupted one.
+    training repeats the uninterrupted one; kind: whose test is logged, "ann", or "snn" of a net that spikes.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class ReLUModule(LightningModule):
         init: Callable[[nn.Module], None] | None = None,
         seed: int = 0,
         activity_penalty: float = 0.0,
+        kind: Literal["ann", "snn"] = "ann",
     ):
         super().__init__()
         if activity_penalty < 0:
@@ -40,6 +42,7 @@ class ReLUModule(LightningModule):
         self.activity_penalty = activity_penalty
         self.activity: list[Tensor] = []  # of the batch in training, a number per ReLU
         self.hooks: list[RemovableHandle] = []
+        self.kind = kind
         if init is not None:
             init(net)
 
@@ -95,5 +98,5 @@ class ReLUModule(LightningModule):
         self._evaluate(batch, "fit/val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Logs ann/test_loss and ann/test_acc."""
-        self._evaluate(batch, "ann/test")
+        """Logs <kind>/test_loss and <kind>/test_acc."""
+        self._evaluate(batch, f"{self.kind}/test")
