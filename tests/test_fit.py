@@ -13,8 +13,8 @@ from respike.data.datamodule import ImageDataModule
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
 from respike.fit import check_fit, fit_key, fit_once, load_weights
-from respike.lit.losses import half_squared_error
 from respike.lit.classifier import Classifier
+from respike.lit.losses import half_squared_error
 from respike.networks.mlp import MLP
 from respike.stages import once, stage_hash
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -49,8 +50,12 @@ def load_preset(name: str) -> DictConfig:
 
 
 def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
-    """The composed config of one row: the preset's common overrides, the row's, then those typed on the command line."""
-    overrides = [*preset.common, *row.overrides, *extra, f"paths.run={folder}", f"name={row.name}"]
+    """The composed config of one row: the preset's common overrides, the row's, then those typed on the command line.
+
+    A row's on_gpu are its overrides where there is a GPU.
+    """
+    chosen = row.on_gpu if row.get("on_gpu") and torch.cuda.is_available() else row.overrides
+    overrides = [*preset.common, *chosen, *extra, f"paths.run={folder}", f"name={row.name}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=overrides)
     OmegaConf.set_struct(cfg, False)

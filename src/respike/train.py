@@ -126,7 +126,7 @@ def _weights(
     folder.keep_history(stage.folder / "history.csv")
     times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
     kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
-    return times | ({f"{getattr(module, 'kind', 'ann')}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
+    return times | ({f"{module.kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -5,8 +5,8 @@ import functools
 import torch
 from torch import nn
 
-from respike.lit.losses import half_squared_error
 from respike.lit.classifier import Classifier
+from respike.lit.losses import half_squared_error
 from respike.networks.mlp import MLP
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -41,8 +40,8 @@ class DirectRunFigures(Callback):
         self.image, self.potentials_of = image, potentials_of
         self.published_rates, self.published_epochs = published_rates, published_epochs
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse an image that is not there."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any training, an image that is not there."""
         check_image(trainer, self.image)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

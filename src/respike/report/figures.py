@@ -15,6 +15,7 @@ DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "D", "^", "v")
 INK, FAINT = "#333333", "#8a8a8a"
 DPI = 100
+FEW = 12  # points of a curve up to here are marked
 
 Curve = Mapping[str, Sequence[float]]
 Points = Sequence[tuple[float, float]]
@@ -95,6 +96,8 @@ def _two_panels(
         plain_axes(axes, grid="both")
         axes.set_xlim(0, 1.02 * max(max(times) for times, _ in lines.values()))
         axes.set_xlabel("simulated time (ms)" if in_ms else "simulated steps", color=INK)
+        if not in_ms:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
     whole.set_ylim(0, 102)
     whole.set_ylabel(y_label, color=INK)
     low, high = _top_range([values[-1] for _, values in lines.values()], list(levels.values()))
@@ -119,7 +122,10 @@ def _draw(
         dash = DASHES[i // len(PALETTE) % len(DASHES)]
         own = f" (dashed: ReLU network {levels[label]:.2f} %)" if label in levels else ""
         name = f"{label}: {values[-1]:.2f} %{own}"
-        axes.plot(times, values, color=colours[label], linestyle=dash, linewidth=2, label=name)
+        dots = "o" if len(times) <= FEW else None
+        axes.plot(
+            times, values, color=colours[label], linestyle=dash, linewidth=2, label=name, marker=dots, markersize=5
+        )
     for label, level in levels.items():
         # A curve's own network shares its colour and its line of the legend ("_" keeps the second entry out).
         name = "_own" if label in lines else f"{label}: {level:.2f} %"

@@ -31,8 +31,8 @@ class SpikeRecord:
     index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
     counts: final output spikes int32 (B, C); times_ms: simulated time of each step (T,); spikes and synops: per layer
     int64 (T,), summed over images, the input included where it spikes (synops are booked on the layer that receives
-    them); neurons: per layer; dt: seconds per step (with times_ms NaN where steps have no length); ann_macs: multiply-accumulates
-    of the network as a ReLU network, per image; analog_macs: those per image and step that an analog input costs, 0 for
+    them); neurons: per layer; dt: seconds per step (with times_ms NaN where steps have no length); ann_macs: products
+    (multiply-accumulates) of the ReLU network per image; analog_macs: those per image and step of an analog input, 0 for
     spikes; traces: by image number.
     """
 

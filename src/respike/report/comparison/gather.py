@@ -76,7 +76,11 @@ def compare(runs: Sequence[Run], failures: Sequence[Failure] = (), latency_by: s
     if len(runs) < 2:
         raise InputError(_too_few(runs, failures))
     if latency_by == "within" and all(timed.of(run) is None for run in runs):
-        timed = metric("ttfs/latency")  # spike times are read once
+        keys = (
+            "ttfs/latency",
+            "snn/steps_to_1pct",
+        )  # spike times are read once; steps of directly trained nets have no ms
+        timed = next((metric(key) for key in keys if any(run.number(key) is not None for run in runs)), timed)
     flats = [flat_settings(run.config, str(run.metrics["data"])) for run in runs]
     found = varied_settings(flats, {key for run in runs for key in typed_keys(str(run.metrics.get("changed") or ""))})
     points, repeats = pool(runs, flats, found)

@@ -22,6 +22,7 @@ LABELS = {
     "simulate.dt": "time step (s)", "simulate.t_ref": "refractory time (s)", "simulate.reset": "reset",
     "convert.zeta": "zeta", "simulate.time_noise": "noise of spike times", "simulate.alpha_noise": "noise of alpha",
     "simulate.weight_noise": "noise of weights", "simulate.levels": "levels of time", "simulate.trial": "trial",
+    "model.v_th": "V_th", "model.surrogate.a": "half-width a", "model.steps": "steps T", "model.width_mult": "width",
     "data.test_size": "test images", "data.train_size": "training images", "ckpt_path": "weights",
 }  # fmt: skip
 SHORT = {"no_norm": "none", "percentile_norm": "percentile"}
