@@ -86,7 +86,10 @@ def test_an_unknown_preset_names_those_there_are():
 def test_any_conversion_and_any_input_coding_fit_any_experiment(tmp_path, convert, encode):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False), torch.nn.ReLU())
     torch.nn.init.constant_(net[1].weight, 0.5)
-    for name in [name for name in EXPERIMENTS if "exact" not in name] + ["exact_fc", "exact_fc_data_norm"]:
+    for name in [name for name in EXPERIMENTS if not name.startswith(("exact", "stbp"))] + [
+        "exact_fc",
+        "exact_fc_data_norm",
+    ]:
         rates = ["simulate=default", "callbacks=default"]
         cfg = composed(tmp_path, f"experiment={name}", f"convert={convert}", f"encode={encode}", *rates)
         snn = instantiate(cfg.convert)(net, torch.rand(3, 1, 2, 2))
@@ -165,3 +168,57 @@ def test_a_short_training_of_a_long_protocol_is_a_reduced_one(tmp_path):
     data = SimpleNamespace(reductions=list)
     assert reductions(cfg, data) == ["2 epochs instead of 100"]
     assert reductions(composed(tmp_path, "experiment=exact_vgg_mnist", "recipe=authors"), data) == []
+
+
+def test_the_direct_protocol_is_pinned(tmp_path):
+    cfg = composed(tmp_path, "experiment=stbp_resnet19_repository")
+    model, recipe = cfg.model, cfg.recipe
+    assert (model.steps, model.v_th, model.tau, model.stem, model.alpha) == (2, 0.4, 0.25, 64, 1)
+    assert model.residual_alpha == pytest.approx(2**-0.5)
+    assert (model.surrogate.a, model.surrogate.centre, model.mean, model.std) == (0.5, "zero", [0.0], [1.0])
+    assert (cfg.data.batch_size, cfg.data.val_size, cfg.data.train_transform) == (64, 6000, None)
+    assert (cfg.trainer.max_epochs, cfg.trainer.precision, recipe.patience, recipe.keep) == (11, "32-true", 7, "last")
+    optimizer = recipe.optimizer
+    assert (optimizer._target_, optimizer.lr, optimizer.betas, optimizer.eps) == (
+        "torch.optim.Adam",
+        1e-3,
+        [0.9, 0.999],
+        1e-8,
+    )
+    assert (recipe.scheduler.factor, recipe.scheduler.every) == (0.1, 10)
+    assert len(cfg.paper.rates) == 19 and len(cfg.paper.epochs) == 11
+
+
+def test_ours_differs_from_the_repository_in_what_it_says(tmp_path):
+    ours, theirs = (composed(tmp_path, f"experiment={name}") for name in ("stbp_resnet19", "stbp_resnet19_repository"))
+    assert (ours.model.surrogate.centre, ours.recipe.keep, ours.data.train_transform.padding) == (
+        "threshold",
+        "best",
+        4,
+    )
+    assert (ours.model.mean, ours.model.std, ours.data.train_transform.flip) == ([0.1307], [0.3082], False)
+    for key in ("epochs", "batch_size", "patience", "optimizer", "scheduler", "loss"):
+        assert ours.recipe[key] == theirs.recipe[key]
+
+
+@pytest.mark.parametrize("surrogate", ["rectangle", "triangle", "sigmoid", "atan"])
+def test_every_surrogate_fits_the_direct_network(tmp_path, surrogate):
+    cfg = composed(
+        tmp_path, "experiment=stbp_resnet19_narrow", f"model/surrogate={surrogate}", "model.width_mult=0.0625"
+    )
+    net = instantiate(cfg.model)
+    assert type(net.fire.lif.neuron.surrogate).__name__.lower() == surrogate
+
+
+def test_the_direct_row_is_whole_on_a_gpu_and_narrow_and_reduced_without(tmp_path, monkeypatch):
+    preset = load_preset("paper")
+    row = next(row for row in preset.rows if row.name == "stbp_resnet19")
+    for gpu, width, accelerator, reasons in (
+        (True, 1.0, "gpu", []),
+        (False, 0.25, "cpu", ["narrow: 0.25 of the width"]),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+        cfg = row_config(preset, row, [], tmp_path)
+        assert (cfg.model.width_mult, cfg.trainer.accelerator, cfg.name) == (width, accelerator, "stbp_resnet19")
+        assert reductions(cfg, SimpleNamespace(reductions=list)) == reasons

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from respike.data.augment import random_crop, shift_rotate_flip
+from respike.data.augment import crop_and_flip, random_crop, shift_rotate_flip
 
 
 def test_every_image_is_its_own_shift_of_itself():
@@ -42,3 +42,12 @@ def test_a_shift_moves_by_up_to_its_share_of_the_side_and_a_turn_keeps_the_middl
     slopes = turned[:, 0, 17, 16] - turned[:, 0, 15, 16]  # of the ramp along the other axis: sin of the angle
     assert float(slopes.abs().max()) <= float(x[2] - x[0]) * math.sin(math.radians(15)) + 1e-5
     assert len(set(slopes.tolist())) == 50
+
+
+def test_crops_are_mirrored_every_other_time_or_never():
+    torch.manual_seed(0)
+    images = torch.rand(200, 1, 5, 5)
+    changed = crop_and_flip(images, padding=0, flip=True)
+    mirrored = (changed == images.flip(3)).flatten(1).all(1)
+    assert 60 < mirrored.sum() < 140 and torch.equal(changed[~mirrored], images[~mirrored])
+    assert torch.equal(crop_and_flip(images, padding=0, flip=False), images)

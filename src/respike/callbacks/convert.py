@@ -52,8 +52,8 @@ class Convert(Callback):
         """Refuse, before any training, a network or settings that cannot be converted."""
         if hasattr(pl_module.net, "spiking_layers"):
             raise InputError(
-                "the network spikes by itself, there is nothing to convert: type callbacks=direct simulate=direct convert=direct "
-                "encode=direct"
+                "the network spikes by itself, there is nothing to convert: type callbacks=direct simulate=direct "
+                "convert=direct encode=direct"
             )
         with contextlib.suppress(SilentLayer):  # an untrained network may well be silent on noise
             self.makes = type(self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape)))

@@ -134,7 +134,7 @@ def _named(axes: Axes, points: list[Point], comparison: Comparison) -> None:
     for i, point in enumerate(best, start=1):
         at = point.mean(late), error(point, accuracy)
         axes.annotate(str(i), at, xytext=(6, 6), textcoords="offset points", fontsize=9, color="black", zorder=5)
-        numbers = f"{accuracy.text(point.mean(accuracy))} %, {late.text(point.mean(late))} {late.unit}"
+        numbers = f"{accuracy.text(point.mean(accuracy))} %, {late.text(point.mean(late))} {late.unit or 'steps'}"
         numbers += f", {spent.text(point.mean(spent))} {spent.unit or 'spikes'}"
         name = textwrap.fill(comparison.name(point, [DATA]), 46, subsequent_indent="    ")
         lines.append(f"{i}  {name}\n    {numbers}")
