@@ -125,7 +125,7 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"ckpt_path={path}: no such file; a run keeps its weights in its folder, as checkpoints/ann.pt"
+            f"ckpt_path={path}: no such file; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

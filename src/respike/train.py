@@ -116,7 +116,7 @@ def _weights(
         load_weights(module, cfg.ckpt_path)
     elif not cfg.train and not comes_trained and cfg.model._target_.startswith("respike."):
         raise InputError(
-            "train=false without weights: give them as ckpt_path=FILE, a run keeps its own as checkpoints/ann.pt"
+            "train=false without weights: give them as ckpt_path=FILE, a run keeps its own as checkpoints/ann.pt or weights.pt"
         )
     if not cfg.train:
         return {}
