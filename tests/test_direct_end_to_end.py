@@ -69,6 +69,8 @@ def test_its_files_agree(finished):
         mean = sum(float(row[name]) for row in layers) / 3
         assert metrics[f"snn/activity/{name}"] == pytest.approx(mean)
         assert all(0 <= float(row[f"activity/{name}"]) <= 1 for row in epochs)
+    image = table(folder / "first" / "image_rates.csv")
+    assert [row["layer"] for row in image] == names and all(0 <= float(row["spikes_per_neuron"]) <= 3 for row in image)
     best = min(epochs, key=lambda row: float(row["val_loss"]))
     assert metrics["snn/val_acc"] == float(best["val_acc"])
 

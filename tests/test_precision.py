@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from respike.precision import fastest_precision
+from respike.precision import fastest_precision, whole_float32
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,11 @@ def test_bfloat16_is_used_where_the_processor_multiplies_it(monkeypatch, known, 
 def test_without_a_gpu_a_gpu_run_asks_for_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert fastest_precision("gpu") == "32-true"
+
+
+def test_float32_is_whole_for_a_while(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(RuntimeError), whole_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        raise RuntimeError
+    assert torch.backends.cudnn.allow_tf32

@@ -30,6 +30,8 @@ KEPT = (
     "config.yaml",
     "metrics.json",
     "curves.csv",
+    "activity.csv",
+    "image_rates.csv",
     "training.csv",
     "disagreements.csv",
     "provenance.json",

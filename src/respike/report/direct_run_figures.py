@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from respike.callbacks.inference import Inference
 from respike.callbacks.layer_activity import ACTIVITY
 from respike.callbacks.log import log_confusion
+from respike.callbacks.simulate import write_csv
 from respike.metrics.activity import activities, activities_over_steps
 from respike.metrics.confusion import confusion, row_shares
 from respike.ranks import rank
@@ -24,7 +25,7 @@ BELOW, ABOVE = -2.0, 3.0  # potentials drawn, in thresholds
 
 
 class DirectRunFigures(Callback):
-    """At the end of the test, after `Inference`: pictures of the run in figures/, also to the logger.
+    """At the end of the test, after `Inference`: pictures of the run in figures/, also to the logger; image_rates.csv.
 
     image: number of the test image whose firing rates are shown, from 0; potentials_of: test images whose potentials are
     drawn; published_rates: spikes per neuron of each layer for one image; published_epochs: validation accuracies.
@@ -68,8 +69,12 @@ class DirectRunFigures(Callback):
         image = trainer.datamodule.images.test_images[[self.image]].to(trainer.strategy.root_device)
         record = done.simulate(done.snn, image)
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
+        published = self.published_rates if record.steps == done.snn.steps else None
+        beside = published if published and len(published) == len(rates) else [""] * len(rates)
+        lines = zip(rates, rates.values(), beside, strict=True)
+        write_csv(Path(trainer.default_root_dir, "image_rates.csv"), ["layer", "spikes_per_neuron", "published"], lines)
         named = f"test image {self.image}, summed over {record.steps} steps"
-        return layer_rates(rates, named, self.published_rates if record.steps == done.snn.steps else None)
+        return layer_rates(rates, named, published)
 
     def _potentials(self, trainer: Trainer, done: Inference, v_th: float) -> Figure:
         images = trainer.datamodule.images.test_images[trainer.datamodule.index["test"][: self.potentials_of]]

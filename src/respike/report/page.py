@@ -20,7 +20,7 @@ from respike.report.table import Row, rows
 
 # Figures of the report carry this prefix, so that those of an earlier one can be told from a person's own pictures.
 FIGURE_PREFIX = "fig-"
-RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "disagreements.csv", "provenance.json")
+RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "activity.csv", "disagreements.csv", "provenance.json")
 
 
 @dataclass(frozen=True)

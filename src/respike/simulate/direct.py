@@ -18,6 +18,7 @@ from respike.data.batches import unit_pixels
 from respike.errors import InputError
 from respike.neurons.encode import Current
 from respike.neurons.integrate_fire import IntegrateFire
+from respike.precision import whole_float32
 from respike.simulate.connections import connections
 from respike.simulate.program import Program, ProgramLayer
 from respike.simulate.record import SpikeRecord, Tally
@@ -49,6 +50,7 @@ def simulate_direct(
     parts = []
     with (
         torch.inference_mode(),
+        whole_float32(),
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for first in range(0, len(images), chunk):
