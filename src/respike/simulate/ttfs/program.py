@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from respike.convert.ttfs_net import TTFSLayer
 from respike.neurons.ttfs import surplus
+from respike.precision import fastest_precision
 from respike.simulate.ttfs.settings import TTFSSettings
 
 SUM = 2.0**-23  # twice the rounding of a float32 operation: of each addition in a product
@@ -63,7 +64,7 @@ def _fastest(leads: Tensor) -> torch.dtype:
     """The precision in which a product of these leads costs least; sums are float32's in any."""
     if leads.is_cuda:
         return leads.dtype
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32
 
 
 def _below(values: Tensor, dtype: torch.dtype) -> Tensor:
