@@ -116,5 +116,5 @@ def test_what_looks_at_validation_needs_validation_images():
     data = ImageDataModule(noise, root="", batch_size=10)
     Ending().check(data)
     for ending in (Ending(patience=7), Ending(keep="best")):
-        with pytest.raises(InputError, match="data.val_size=6000"):
+        with pytest.raises(InputError, match=r"data\.val_size=6000"):
             ending.check(data)
