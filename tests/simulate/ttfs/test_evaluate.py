@@ -13,6 +13,7 @@ from respike.convert.exact_map import exact_map
 from respike.convert.ttfs_net import TTFSLayer
 from respike.errors import InputError, SilentLayer
 from respike.simulate.ttfs import TTFSRecord, search, simulate_ttfs
+from respike.simulate.ttfs import program as layer_program
 from respike.simulate.ttfs.program import compile_layer
 from respike.simulate.ttfs.settings import TTFSSettings
 
@@ -246,3 +247,21 @@ def test_the_bound_in_low_precision_proves_nothing_that_is_not_so(shape, linear)
     for share, open_ in ((1 - 1e-9, True), (1.05, False)):
         at = replace(program, theta=reach * share)
         assert bool((at.uncertain(leads) == open_).all())
+
+
+def test_the_bound_between_marks_proves_what_is_so_and_nothing_else(monkeypatch):
+    """Thresholds around the largest potential of the whole course, with inhibition that comes with the excitation."""
+    generator = torch.Generator().manual_seed(1)
+    leads = -torch.rand(1, 300, dtype=torch.float64, generator=generator).log() / 3  # most are far below the largest
+    module = nn.Linear(300, 200).double()
+    weight = torch.randn(200, 300, dtype=torch.float64, generator=generator)
+    module.weight.data = weight - weight.mean(1, keepdim=True)  # sums of 0, so that J = W
+    length = torch.tensor(6.0, dtype=torch.float64)
+    program = compile_layer("layer", TTFSLayer([], module, 0 * length, length, 2.0), TTFSSettings())
+    times = torch.cat([leads[0], torch.zeros(1, dtype=torch.float64)])  # V is a straight line between arrivals
+    course = program.alpha * (6 - times[:, None]) + (leads[0] - times[:, None]).clamp(min=0) @ program.weight.T
+    largest, reached = course.amax(0), lambda share: replace(program, theta=share * largest).uncertain(leads)
+    assert bool((largest > 0).all()) and bool(reached(1 - 1e-9).all())
+    closer = reached(3).double().mean()
+    monkeypatch.setattr(layer_program, "CROWDED", 1.0)
+    assert 2 * closer < reached(3).double().mean()

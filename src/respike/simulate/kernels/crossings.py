@@ -34,6 +34,7 @@ def open_pairs(
     each pair (P,); alpha (N,); theta (P,).
     """
     found = torch.empty(len(keys), dtype=torch.bool)
+    leads, weights = leads.double(), weights.double()  # sums of doubles: float32 numbers would be widened one by one
     function = _function("open", weights, 11)
     _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
     return found

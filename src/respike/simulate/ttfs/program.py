@@ -1,6 +1,7 @@
 """One hidden layer as a trial runs it: weights in the precision asked for, noise drawn. B images, N neurons, F inputs."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from respike.precision import fastest_precision
 from respike.simulate.ttfs.settings import TTFSSettings
 
 SUM = 2.0**-23  # twice the rounding of a float32 operation: of each addition in a product
+CROWDED = 0.005  # share of open pairs above which an image is looked at more closely
+MARKS = (0.01, 0.04, 0.12)  # of the source's interval: most activations are far below the largest
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,51 @@ class LayerProgram:
         return self.connect(leads, self.weight)
 
     def uncertain(self, leads: Tensor) -> Tensor:
-        """Where the bound leaves open whether V stays below theta until the last input has come: bool (B, ...N).
+        """Where no bound shows that V stays below theta until the last input has come: bool (B, ...N).
 
-        V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later. The
-        product is taken in the fastest precision there is, and theta lowered by as much as its roundings may amount to.
+        First V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later;
+        then, of images with many open pairs, `_between_marks`. Products are taken in the fastest precision there is, and
+        theta lowered by as much as their roundings may amount to.
         """
         fast = _fastest(leads)
-        positive, alpha = self.weight.clamp(min=0), self.alpha.clamp(min=0)
+        positive, alpha = self.weight.clamp(min=0).to(fast), self.alpha.clamp(min=0)
         room = self.theta - alpha * self.source_length
         late = (-leads.flatten(1).amin(1)).clamp(min=0)  # T - t_min, (B,)
-        if bool(late.any()):
+        if anything_late := bool(late.any()):
             leads = leads.clamp(min=0)
-            total = alpha + positive.double().flatten(1).sum(1).view(alpha.shape)
+            total = alpha + self.weight.clamp(min=0).double().flatten(1).sum(1).view(alpha.shape)
             room = room - late.double().view(-1, *[1] * total.ndim) * total
-        # roundings to `fast` of both factors and of the result, and float32's of each addition
-        margin = (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
-        excitation = self.connect(leads.to(fast), positive.to(fast))
-        return (excitation >= _below(room / margin - 1e-30, fast)).logical_or_(self.slope <= 0)
+        excitation = self.connect(leads.to(fast), positive)
+        found = excitation >= _below(room / self._margin(fast) - 1e-30, fast)
+        crowded = (found.flatten(1).float().mean(1) > CROWDED).nonzero().flatten()
+        if len(crowded) and not anything_late:
+            found[crowded] &= self._between_marks(leads[crowded], excitation[crowded], positive, alpha, room)
+        return found.logical_or_(self.slope <= 0)
+
+    def _between_marks(
+        self, leads: Tensor, excitation: Tensor, positive: Tensor, alpha: Tensor, room: Tensor
+    ) -> Tensor:
+        """Where V may reach theta, looked at between MARKS: bool (B, ...N). For inputs none of which is late.
+
+        At a lead s = t_min - t the excitation is P(s) = sum J+ (lead_j - s)+, the inhibition N(s) alike; both fall with s. So
+        between two marks a < b, V <= alpha (t_min - a - t_min_prev) + P(a) - N(b), and behind the last without N.
+        """
+        fast, margin = positive.dtype, self._margin(positive.dtype)
+        negative, found = (-self.weight).clamp(min=0).to(fast), None
+        marks = [0.0, *(float(torch.tensor(m * self.source_length, dtype=torch.float32)) for m in MARKS)]
+        for mark, following in pairwise([*marks, None]):
+            if mark:
+                excitation = self.connect((leads - mark).clamp_(min=0).to(fast), positive)
+            top = excitation.float() * margin
+            if following is not None:
+                top = top.sub_(self.connect((leads - following).clamp_(min=0).to(fast), negative).float() / margin)
+            reached = top >= _below(room + alpha * mark - 1e-30, torch.float32)
+            found = reached if found is None else found.logical_or_(reached)
+        return found
+
+    def _margin(self, fast: torch.dtype) -> float:
+        """How much a product may fall short: twice the roundings of both factors and of the result, and of each addition."""
+        return (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
 
 
 def _fastest(leads: Tensor) -> torch.dtype:
