@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument("--budget", type=float, help="seconds of timed passes per row (15)")
     parser.add_argument("--threads", type=_positive, help="of everybody (what torch would take)")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="rows with this in their names, training, cost, direct"
+        "--only", nargs="+", metavar="NAME", help="rows with this in their names, training, cost, exact, direct"
     )
     parser.add_argument("--works", nargs="+", choices=WORKS, help="networks (all)")
     parser.add_argument("--out", type=Path, help="folder of the results (outputs/bench)")

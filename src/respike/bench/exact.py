@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict[str, Any]:
-    """Train (once, as respike.train does), map, and leave both networks and the test images in the file `keep`."""
+    """Train (once, as respike.train does), map, and leave both networks and the test images in the file `keep`. Titles say what is reduced."""
     cfg = work_config(experiment, Path(outputs), (*OVERRIDES.get(experiment, ()), *overrides))
     module, data = start_training(cfg)
     fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
@@ -41,11 +41,11 @@ def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict
     chosen = data.index["test"]
     kept = {"net": module.net, "snn": snn, "images": data.images.test_images[chosen], "labels": data.labels("test")}
     torch.save(kept, keep)
-    return {"reduced": "; ".join(data.reductions())}
+    return {}
 
 
 def measure(work: str, precision: str, images: int, repeats: int, budget: float, **options: Any) -> dict[str, Any]:
-    """Time whole passes of one row over test images: seconds, accuracy, share certified, share of sure agreements.
+    """Time whole passes of one row over test images: seconds, accuracy, share certified.
 
     work: file of `make`; options: of ROWS. Too slow a row is timed on fewer images.
     """

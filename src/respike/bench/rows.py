@@ -21,7 +21,8 @@ def run(plan: Plan, tell: Callable[[str], None] = print) -> Iterator[Row]:
 
     Raises InputError where there is nothing to work on.
     """
-    for name in plan.works if plan.only != ("direct",) else ():
+    rates = not plan.only or not set(plan.only) <= {"exact", "direct"}  # else no rate-coded network is wanted
+    for name in plan.works if rates else ():
         tell(f"{name}: the network (trained once, then kept under {plan.outputs / 'stages'})")
         work = make_work(work_config(name, plan.outputs, plan.overrides))
         path = work.save(plan.out / "work" / f"{name}.pt")
