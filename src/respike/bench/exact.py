@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict[str, Any]:
-    """Train (once, as respike.train does), map, and leave both networks and the test images in the file `keep`. Titles say what is reduced."""
+    """Train (once, as respike.train does), map, leave networks and test images in the file `keep`. TITLES tell reductions."""
     cfg = work_config(experiment, Path(outputs), (*OVERRIDES.get(experiment, ()), *overrides))
     module, data = start_training(cfg)
     fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
