@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from respike.bench import rows as bench_rows
+from respike.bench import rate_rows
 from respike.bench.__main__ import main, parse
 from respike.bench.agreement import agreement
 from respike.bench.contenders import CONTENDERS, Contender, named
@@ -94,10 +94,10 @@ def test_agreement_counts_what_differs_on_the_images_both_have():
 
 
 def test_a_run_goes_on_past_a_peer_that_is_missing(draw_work, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_rows, "work_config", lambda *given: None)
-    monkeypatch.setattr(bench_rows, "make_work", lambda cfg: draw_work())
+    monkeypatch.setattr(rate_rows, "work_config", lambda *given: None)
+    monkeypatch.setattr(rate_rows, "make_work", lambda cfg: draw_work())
     absent = Contender("absent", "respike.bench.peers.nobody.loop")
-    monkeypatch.setattr(bench_rows, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
+    monkeypatch.setattr(rate_rows, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
     plan = Plan(out=tmp_path, images=20, repeats=1, threads=1, works=("fc",), floor_rows=100, only=("absent", "ours"))
     found = {row["name"]: row for row in run(plan, tell=lambda line: None)}
     assert found["absent"]["reason"].startswith("not installed: respike.bench.peers.nobody")

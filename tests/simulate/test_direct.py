@@ -10,7 +10,7 @@ from torch import nn
 from respike.errors import InputError
 from respike.metrics.activity import activities, activities_over_steps, activity_metrics
 from respike.metrics.energy import energy_metrics
-from respike.networks.standardized_resnet19 import StandardizedResNet19
+from respike.networks.resnet19 import SpikingResNet19
 from respike.simulate.direct import potential_histograms, simulate_direct, watched, wiring
 
 
@@ -18,7 +18,7 @@ from respike.simulate.direct import potential_histograms, simulate_direct, watch
 def net():
     """A trained-looking narrow network all of whose layers fire, folded."""
     torch.manual_seed(0)
-    net = StandardizedResNet19([0.3], [0.2], width_mult=1 / 16, blocks=[1, 2], hidden=12, input_shape=(1, 9, 9))
+    net = SpikingResNet19(mean=[0.3], std=[0.2], width_mult=1 / 16, blocks=[1, 2], hidden=12, input_shape=(1, 9, 9))
     for name, parameter in net.named_parameters():
         if name.startswith("fc"):
             parameter.data *= 8

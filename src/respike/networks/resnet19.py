@@ -13,8 +13,11 @@ from respike.layers.lif import LIFLayer, States
 from respike.layers.norm_lif import NormLIF
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
+from respike.networks.standardize import Standardize
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import Rectangle, Surrogate
+
+Path = list[nn.Module]
 
 WIDTH = 128  # channels of the first stage; every later one has twice as many and half the sides
 
@@ -45,7 +48,8 @@ class SpikingResNet19(nn.Module):
     """Images (B, C, H, W), a constant current at each of T steps -> logits (B, classes): mean output spikes per step.
 
     steps: T; stem: channels of the first convolution (128 in the paper, 64 in the MNIST repository); width_mult: times all
-    channels; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); v_th, tau, surrogate (a
+    channels; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); mean, std: of the pixels, one
+    per channel, which are brought to 0 and 1 first (None: they stay as they are); v_th, tau, surrogate (a
     rectangle of a = 0.5 by default), reset, detach_reset: of every neuron, as in `LIF`; alpha, residual_alpha: of the tdBNs,
     the second on each block's second norm and its shortcut's; backend: of every `NormLIF`. 12,629,706 parameters by default.
     """
@@ -67,11 +71,14 @@ class SpikingResNet19(nn.Module):
         alpha: float = 1.0,
         residual_alpha: float = 1 / math.sqrt(2),
         backend: str = "auto",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ):
         super().__init__()
         _check(steps, stem, width_mult, blocks, hidden, classes, input_shape, alpha, residual_alpha)
         neuron = LIF(v_th, tau, surrogate or Rectangle(), reset, detach_reset)
         self.steps = steps
+        self.standardize = Standardize(mean or (), std or ()) if mean or std else nn.Identity()
         channels = [round(stem * width_mult), *(round(WIDTH * 2**stage * width_mult) for stage in range(len(blocks)))]
         self.stem = _conv(input_shape[0], channels[0], 3)
         self.fire = NormLIF(neuron, TdBN(channels[0], v_th, alpha), backend=backend)
@@ -99,7 +106,7 @@ class SpikingResNet19(nn.Module):
         steps: other than the network's; states: a dict, empty before the first step, through which calls for some steps
         each are as one call for all (in eval mode: in training tdBN looks at all steps of a call).
         """
-        x = self.fire(self.stem(images)[None], steps=steps or self.steps, states=states)
+        x = self.fire(self.stem(self.standardize(images))[None], steps=steps or self.steps, states=states)
         for block in self.blocks:
             x = block(x, states)
         x = x.mean((-2, -1), dtype=self.fc1.weight.dtype)  # (T, B, C)
@@ -111,6 +118,21 @@ class SpikingResNet19(nn.Module):
         for i, block in enumerate(self.blocks):
             layers |= {f"block{i + 1}.1": block.fire1, f"block{i + 1}.2": block.fire2}
         return layers | {"fc1": self.fire1, "fc2": self.fire2}
+
+    def synapses(self) -> dict[str, list[tuple[str, Path]]]:
+        """By spiking layer, first to last: (source, modules from its spikes to the currents) of all that drives it.
+
+        The source "input" is the image. An empty path is a shortcut that hands spikes on as they are.
+        """
+        found: dict[str, list[tuple[str, Path]]] = {"stem": [("input", [self.stem])]}
+        before = "stem"
+        for i, block in enumerate(self.blocks):
+            first, last = f"block{i + 1}.1", f"block{i + 1}.2"
+            shortcut = [] if block.shortcut is None else [block.shortcut]
+            found |= {first: [(before, [block.conv1])], last: [(first, [block.conv2]), (before, shortcut)]}
+            before = last
+        found["fc1"] = [(before, [nn.AdaptiveAvgPool2d(1), nn.Flatten(), self.fc1])]
+        return found | {"fc2": [("fc1", [self.fc2])]}
 
     def folded(self) -> "SpikingResNet19":
         """A copy for inference, in eval mode, with every tdBN folded into its convolution."""
