@@ -10,6 +10,7 @@ from torch import nn
 from respike import compiler
 from respike.layers import fused
 from respike.layers.kernels import compiled
+from respike.layers.norm_lif import NormLIF
 from respike.layers.tdbn import TdBN
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.lif import LIF
@@ -84,6 +85,21 @@ def test_in_eval_mode_it_uses_the_running_statistics(monkeypatch):
         layer.backend = "torch"
         assert (spikes != layer(*inputs)).float().mean() < 1e-3
     assert len(calls) == 1 and all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@needs_compiler
+def test_a_folded_network_fires_as_its_plain_modules_do(monkeypatch):
+    calls = used(monkeypatch)
+    net = SpikingResNet19(width_mult=1 / 8, input_shape=(1, 12, 12))
+    net(torch.randn(8, 1, 12, 12))  # statistics to fold
+    net, images, calls[:] = net.folded(), torch.randn(5, 1, 12, 12), []
+    with torch.inference_mode():
+        spikes = net.spikes(images)
+        assert len(calls) == 17
+        for layer in net.modules():
+            if isinstance(layer, NormLIF):
+                layer.backend = "torch"
+        assert torch.equal(spikes, net.spikes(images)) and len(calls) == 17
 
 
 @needs_compiler

@@ -30,23 +30,33 @@ class Statistics:
 def kernels(
     backend: str, neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
 ) -> ModuleType | None:
-    """The kernels that can do it: on maps of one dtype that they know, with tdBNs in front of the neurons. None: nobody's."""
+    """The kernels that can do it: on maps of one dtype that they know, with tdBNs in front of the neurons, or one Identity and
+    no gradients. None: nobody's."""
     same = shortcut is None or (shortcut.dtype == y.dtype and shortcut.shape == (steps, *y.shape[1:]))
     still = len(y) == 1 != steps and shortcut is None
     if backend == "torch" or y.dim() != 5 or not same or not (len(y) == steps or still):
         return None
-    learns = torch.is_grad_enabled() and not norms[0].training  # rare, and left to autograd
-    if learns or not all(isinstance(norm, TdBN) and norm.weight.dtype == torch.float32 for norm in norms):
+    if torch.is_grad_enabled() and not norms[0].training:  # rare, and left to autograd
+        return None
+    if not _folded(norms) and not all(isinstance(norm, TdBN) and norm.weight.dtype == torch.float32 for norm in norms):
         return None
     chosen = gpu if backend == "triton" or y.device.type == "cuda" else compiled
     return chosen if chosen.knows(neuron, steps, y) else None
 
 
+def _folded(norms: list[nn.Module]) -> bool:
+    return len(norms) == 1 and isinstance(norms[0], nn.Identity) and not torch.is_grad_enabled()
+
+
 def norm_lif(
-    chosen: ModuleType, neuron: LIF, steps: int, norms: list[TdBN], y: Tensor, shortcut: Tensor | None
+    chosen: ModuleType, neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
 ) -> Tensor:
     """Spikes (T, B, C, H, W) of y (T or 1, B, C, H, W): norms[0] is of y, norms[1], if there, of the shortcut."""
     keep_freed_memory()
+    if _folded(norms):
+        as_it_is = y.new_ones(y.shape[2], dtype=torch.float32), y.new_zeros(y.shape[2], dtype=torch.float32)
+        shortcut = None if shortcut is None else channels_last(shortcut)
+        return chosen.NormLIFKernel(neuron, steps, channels_last(y), shortcut, [as_it_is]).spikes()
     parameters = [parameter for norm in norms for parameter in (norm.weight, norm.bias)]
     return _NormLIF.apply(chosen, neuron, steps, norms, y, shortcut, *parameters)
 
