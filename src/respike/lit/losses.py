@@ -5,6 +5,9 @@ from torch import Tensor
 
 
 def half_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """1/2 sum over classes of (output - one-hot target)^2, mean over the batch (Diehl et al.). (B, C), (B,) -> ()."""
+    """1/2 sum over classes of (output - one-hot target)^2, mean over the batch (Diehl et al.; of rates, Wu et al. 2018).
+
+    (B, C), (B,) -> ().
+    """
     targets = F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
     return 0.5 * (outputs - targets).square().sum(1).mean()
