@@ -3,24 +3,17 @@
 On a CUDA device where there is one; else in Triton's interpreter, which runs the same source on numpy, slowly.
 """
 
-import importlib.util
-
 import pytest
 import torch
 from drawn import NEURONS, SHORTCUTS, assert_same_gradients, draw, results
+from interpreted import DEVICE, kernels_of, needs
 
 from respike.layers.kernels import gpu
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import Sigmoid
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-with pytest.MonkeyPatch.context() as patch:
-    if importlib.util.find_spec("triton") and DEVICE.type == "cpu":
-        importlib.import_module("triton")  # as ever; the interpreter is for our kernels alone
-        patch.setenv("TRITON_INTERPRET", "1")  # read when they are defined
-    kernels = gpu.triton_kernels()
-
-needs_triton = pytest.mark.skipif(kernels is None, reason="Triton is not installed (it comes with PyTorch for CUDA)")
+kernels = kernels_of(gpu)
+needs_triton = needs(kernels)
 
 
 def on_device(layer, inputs, gradient):

@@ -3,7 +3,6 @@
 On a CUDA device where there is one; else in Triton's interpreter, which runs the same source on numpy, slowly.
 """
 
-import importlib.util
 import sys
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import torch
 from hypothesis import Phase, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from interpreted import DEVICE, kernels_of, needs
 from torch import nn
 
 from respike.convert import no_norm
@@ -23,14 +23,8 @@ from respike.simulate.kernels import gpu
 from respike.simulate.kernels.gpu_layers import digits, wide
 from respike.simulate.settings import Settings
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-with pytest.MonkeyPatch.context() as patch:
-    if importlib.util.find_spec("triton") and DEVICE.type == "cpu":
-        importlib.import_module("triton")  # as ever; the interpreter is for our kernels alone
-        patch.setenv("TRITON_INTERPRET", "1")  # read when they are defined
-    kernels = gpu.triton_kernels()
-
-needs_triton = pytest.mark.skipif(kernels is None, reason="Triton is not installed (it comes with PyTorch for CUDA)")
+kernels = kernels_of(gpu)
+needs_triton = needs(kernels)
 few = hypothesis_settings(max_examples=5, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
 
 

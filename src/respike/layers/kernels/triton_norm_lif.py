@@ -35,6 +35,17 @@ def surrogate(x, a, SHAPE: tl.constexpr):
 
 
 @triton.jit
+def tile(places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """What this program owns: channels, which of them exist, which numbers do, where they lie, and how far on the next step."""
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known = channel < channels
+    here = (place < places)[:, None] & known[None, :]
+    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    return channel, known, here, at, places.to(tl.int64) * channels
+
+
+@triton.jit
 def vector(values, channel, known):
     """Of each channel a number of a norm, as a row."""
     return tl.load(values + channel, known, other=0)[None, :]
@@ -42,19 +53,21 @@ def vector(values, channel, known):
 
 @triton.jit
 def integrate(
-    y, shortcut, at, here, stride, scale, shift, shortcut_scale, shortcut_shift, v_th, tau,
+    y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
     STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
 ):  # fmt: skip
     """Potentials of all steps: a tuple of (ROWS, COLUMNS)."""
+    factor, summand = vector(scale, channel, known), vector(shift, channel, known)
+    other_factor, other_summand = vector(shortcut_scale, channel, known), vector(shortcut_shift, channel, known)
     potentials = ()
     before = tl.where(here, 0.0, 0.0)
     for t in tl.static_range(STEPS):
-        z = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32) * scale + shift
+        z = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32) * factor + summand
         if KIND == "spikes":
             z += tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
         if KIND == "normed":
             other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
-            z += other * shortcut_scale + shortcut_shift
+            z += other * other_factor + other_summand
         u = tau * before + z
         potentials = potentials + (u,)  # noqa: RUF005
         before = tl.where(u > v_th, u - v_th if SOFT else 0.0, u)
@@ -83,12 +96,9 @@ def reverse(
 @triton.jit(do_not_specialize=VALUES)
 def moments(y, sums, places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """sums[program][0 or 1][channel] of y minus y's first row, and of its square."""
-    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known = channel < channels
-    here = (place < places)[:, None] & known[None, :]
+    channel, known, here, at, _ = tile(places, channels, ROWS, COLUMNS)
     pivot = tl.load(y + channel, known, other=0).to(tl.float32)[None, :]
-    x = tl.load(y + place.to(tl.int64)[:, None] * channels + channel[None, :], here, other=0).to(tl.float32)
+    x = tl.load(y + at, here, other=0).to(tl.float32)
     x = tl.where(here, x - pivot, 0.0)
     out = sums + tl.program_id(0) * 2 * channels + channel
     tl.store(out, tl.reduce(x, 0, add), known)
@@ -102,14 +112,9 @@ def forward(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """spikes[t][place][channel], 0 or 1."""
-    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known, stride = channel < channels, places.to(tl.int64) * channels
-    here = (place < places)[:, None] & known[None, :]
-    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
-        y, shortcut, at, here, stride, vector(scale, channel, known), vector(shift, channel, known),
-        vector(shortcut_scale, channel, known), vector(shortcut_shift, channel, known), v_th, tau,
+        y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
         STEPS, KIND, STILL, SOFT,
     )  # fmt: skip
     for t in tl.static_range(STEPS):
@@ -125,14 +130,9 @@ def backward_sums(
     SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """sums[program][0, 1, 2][channel] of d = dL/du, d (y - mean), d (shortcut - mean); d itself to a shortcut of spikes."""
-    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known, stride = channel < channels, places.to(tl.int64) * channels
-    here = (place < places)[:, None] & known[None, :]
-    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
+    channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
-        y, shortcut, at, here, stride, vector(scale, channel, known), vector(shift, channel, known),
-        vector(shortcut_scale, channel, known), vector(shortcut_shift, channel, known), v_th, tau,
+        y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
         STEPS, KIND, STILL, SOFT,
     )  # fmt: skip
     found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
@@ -163,31 +163,25 @@ def backward(
     SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """to_y = scale d - slope (y - mean) - offset, summed over time where y is still; to_shortcut likewise where normed."""
-    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known, stride = channel < channels, places.to(tl.int64) * channels
-    here = (place < places)[:, None] & known[None, :]
-    at = place.to(tl.int64)[:, None] * channels + channel[None, :]
-    factor, other_factor = vector(scale, channel, known), vector(shortcut_scale, channel, known)
+    channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
-        y, shortcut, at, here, stride, factor, vector(shift, channel, known), other_factor,
-        vector(shortcut_shift, channel, known), v_th, tau, STEPS, KIND, STILL, SOFT,
+        y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
+        STEPS, KIND, STILL, SOFT,
     )  # fmt: skip
     found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
     total = tl.where(here, 0.0, 0.0)
     for t in tl.static_range(STEPS):
         d = found[STEPS - 1 - t]
         value = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32)
-        to = factor * d - vector(slope, channel, known) * (value - vector(mean, channel, known))
+        to = vector(scale, channel, known) * d - vector(slope, channel, known) * (value - vector(mean, channel, known))
         to -= vector(offset, channel, known)
         total += to
         if not STILL:
             tl.store(to_y + at + t * stride, to.to(to_y.dtype.element_ty), here)
         if KIND == "normed":
             other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
-            to = other_factor * d - vector(shortcut_slope, channel, known) * (
-                other - vector(shortcut_mean, channel, known)
-            )
+            to = vector(shortcut_scale, channel, known) * d
+            to -= vector(shortcut_slope, channel, known) * (other - vector(shortcut_mean, channel, known))
             to -= vector(shortcut_offset, channel, known)
             tl.store(to_shortcut + at + t * stride, to.to(to_shortcut.dtype.element_ty), here)
     if STILL:
