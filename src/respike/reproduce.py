@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from respike.errors import InputError, explain
 from respike.report import load_run, rows, to_text, write_report
 from respike.report.collect import Run
+from respike.report.pictures import compact
 from respike.run_files import finished
 from respike.train import CONF, train
 
@@ -129,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_report(runs, skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
             write_report(publish(runs, given.publish), skipped, given.publish, preset.title, groups)
+            compact(given.publish)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2

@@ -5,13 +5,14 @@ import subprocess
 from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from PIL import Image
 
 from respike.report import load_run, write_report
-from respike.report.pictures import CAPTIONS, run_pictures
+from respike.report.pictures import CAPTIONS, compact, run_pictures
 
 GROUPS = [{"title": "Alone", "runs": ["digits"]}, {"title": "Together", "runs": ["one", "two"]}]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -78,3 +79,17 @@ def test_a_browser_shows_the_pictures(report, tmp_path):
     for colour in (GREEN, RED):
         shown = (np.abs(seen - colour).max(2) < 8).sum()
         assert shown > 20_000  # once each, as wide as half the page
+
+
+def test_a_compact_picture_has_its_colours_and_fewer_bytes(tmp_path):
+    figure, axes = plt.subplots()
+    axes.plot([0, 3, 1], color="#0072b2")
+    figure.savefig(tmp_path / "chart.png")
+    plt.close(figure)
+    before, size = imread(tmp_path / "chart.png"), (tmp_path / "chart.png").stat().st_size
+    compact(tmp_path)
+    after, smaller = imread(tmp_path / "chart.png"), (tmp_path / "chart.png").stat().st_size
+    assert np.abs(after[..., :3] - before[..., :3]).max() < 0.05
+    assert smaller < 0.6 * size
+    compact(tmp_path)
+    assert (tmp_path / "chart.png").stat().st_size == smaller
