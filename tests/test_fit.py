@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
+from respike.callbacks import history
 from respike.data.datamodule import ImageDataModule
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
@@ -55,6 +56,16 @@ def parts(tmp_path, epochs=4, callbacks=()):
         }
     )
     return cfg, trainer, module, data
+
+
+def test_a_long_epoch_says_how_far_it_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(history, "EVERY", 0.0)
+    cfg, trainer, module, data = parts(tmp_path, epochs=1)
+    with caplog.at_level("INFO", history.__name__):
+        fit_once(cfg, trainer, module, data)
+    told = [line for line in caplog.messages if "min left" in line]
+    assert len(told) == trainer.num_training_batches == 9
+    assert told[2].startswith("epoch 1: 33 %") and told[-1].startswith("epoch 1: 100 %, 0 min")
 
 
 class Stop(pl.Callback):

@@ -4,12 +4,14 @@ import csv
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.layer_activity import ACTIVITY
 
 log = logging.getLogger(__name__)
+EVERY = 120.0  # seconds between two lines of an epoch that takes long, where there is no progress bar
 
 
 class EpochHistory(Callback):
@@ -17,7 +19,7 @@ class EpochHistory(Callback):
 
     def __init__(self, path: Path):
         self.path = path
-        self.start = 0.0
+        self.start = self.told = 0.0
 
     def seconds(self) -> float:
         """Seconds of the epochs already in the file."""
@@ -28,7 +30,18 @@ class EpochHistory(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
-        self.start = time.perf_counter()
+        self.start = self.told = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say how far a long epoch is."""
+        now = time.perf_counter()
+        if now - self.told < EVERY or trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        self.told, share = now, (batch_idx + 1) / trainer.num_training_batches
+        left = (now - self.start) * (1 / share - 1) / 60
+        log.info("epoch %d: %.0f %%, %.0f min left", trainer.current_epoch + 1, 100 * share, left)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line. Validation, where there is one, has run before."""
