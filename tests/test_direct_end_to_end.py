@@ -14,10 +14,10 @@ from respike.train import CONF, main, train
 
 TINY = (
     "model.width_mult=0.125",
-    "recipe.batch_size=16",
-    "recipe.scheduler.max_lr=0.01",
+    "recipe.batch_size=10",
+    "recipe.scheduler.max_lr=0.005",
     "model.blocks=[1,1]",
-    "model.hidden=24",
+    "model.hidden=64",
     "data=digits",
     "data.dataset.train_count=1300",
     "data.dataset.test_count=100",
@@ -118,7 +118,7 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
         (["model.steps=0"], "model.steps=0"),
         (["model.v_th=0"], "model.v_th=0"),
         (["model.v_th=-1"], "model.v_th=-1"),
-        (["model.surrogate.a=0"], "model.surrogate.a=0"),
+        (["model/surrogate=rectangle", "model.surrogate.a=0"], "model.surrogate.a=0"),
         (["model.surrogate.centre=left"], "model.surrogate.centre=left"),
         (["simulate.steps=0"], "simulate.steps=0"),
         (["simulate.chunk=0"], "simulate.chunk=0"),
