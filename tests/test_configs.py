@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from respike import reproduce
 from respike.errors import InputError
 from respike.reproduce import load_preset, row_config
 from respike.run_files import reductions
@@ -201,6 +202,17 @@ def test_ours_differs_from_the_repository_in_what_it_says(tmp_path):
         assert ours.recipe[key] == theirs.recipe[key]
 
 
+@pytest.mark.parametrize("schedule", ["staircase", "cosine", "one_cycle"])
+@pytest.mark.parametrize("experiment", ["stbp_resnet19", "stbp_resnet19_narrow", "stbp_resnet19_cifar10"])
+def test_every_schedule_fits_every_direct_training(tmp_path, schedule, experiment):
+    cfg = composed(tmp_path, f"experiment={experiment}", f"schedule@recipe.scheduler={schedule}")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    scheduler = instantiate(cfg.recipe.scheduler)(optimizer, 100)
+    assert type(scheduler).__name__ == {"staircase": "StepLR", "cosine": "CosineAnnealingLR"}.get(
+        schedule, "OneCycleLR"
+    )
+
+
 @pytest.mark.parametrize("surrogate", ["rectangle", "triangle", "sigmoid", "atan"])
 def test_every_surrogate_fits_the_direct_network(tmp_path, surrogate):
     cfg = composed(
@@ -210,12 +222,24 @@ def test_every_surrogate_fits_the_direct_network(tmp_path, surrogate):
     assert type(net.fire.lif.neuron.surrogate).__name__.lower() == surrogate
 
 
+def test_a_long_row_is_left_out_unless_it_is_asked_for(tmp_path, monkeypatch):
+    preset = load_preset("paper")
+    preset.rows = [row for row in preset.rows if row.get("long")]
+    (name,) = [row.name for row in preset.rows]
+    trained = []
+    monkeypatch.setattr(reproduce, "train", lambda cfg, extra: trained.append(cfg.name))
+    runs, skipped, broken = reproduce.run_rows(preset, tmp_path, [])
+    assert not runs and not broken and "75 minutes" in skipped[name] and "--long" in skipped[name] and not trained
+    reproduce.run_rows(preset, tmp_path, [], long=True)
+    assert trained == [name]
+
+
 def test_the_direct_row_is_whole_on_a_gpu_and_narrow_and_reduced_without(tmp_path, monkeypatch):
     preset = load_preset("paper")
     row = next(row for row in preset.rows if row.name == "stbp_resnet19")
     for gpu, width, accelerator, reasons in (
         (True, 1.0, "gpu", []),
-        (False, 0.25, "cpu", ["narrow: 0.25 of the width"]),
+        (False, 0.25, "cpu", ["8 epochs instead of 11", "narrow: 0.25 of the width"]),
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)

@@ -69,8 +69,13 @@ def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder
     return cfg
 
 
-def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[list[Run], dict[str, str], bool]:
-    """Run what is not finished. Returns the finished runs, why others are missing, and whether any broke unexpectedly."""
+def run_rows(
+    preset: DictConfig, folder: Path, extra: Sequence[str], long: bool = False
+) -> tuple[list[Run], dict[str, str], bool]:
+    """Run what is not finished; rows marked `long` only where that is asked for.
+
+    Returns the finished runs, why others are missing, and whether any broke unexpectedly.
+    """
     runs, skipped, broken = [], {}, False
     for number, row in enumerate(preset.rows, 1):
         place = folder / row.name
@@ -84,6 +89,10 @@ def run_rows(preset: DictConfig, folder: Path, extra: Sequence[str]) -> tuple[li
         try:
             cfg = row_config(preset, row, extra, place)
             done = finished(cfg, place)
+            if not done and row.get("long") and not long:
+                skipped[row.name] = f"takes {cfg.budget_min} minutes, add ARGS=--long"
+                print(f"{head}: skipped, {skipped[row.name]}", flush=True)
+                continue
             print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
             if not done:
                 train(cfg, extra)
@@ -117,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
     parser.add_argument("--fresh", action="store_true", help="run rows again that are finished")
+    parser.add_argument("--long", action="store_true", help="also rows of an hour or more")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -125,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(preset.paths.outputs, given.preset)
         if given.fresh:
             shutil.rmtree(folder, ignore_errors=True)
-        runs, skipped, broken = run_rows(preset, folder, given.overrides)
+        runs, skipped, broken = run_rows(preset, folder, given.overrides, given.long)
         groups = OmegaConf.to_container(preset.groups)
         write_report(runs, skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:

@@ -16,7 +16,6 @@ LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_
 # what may be typed beside an experiment without making it another one
 NEUTRAL = (
     "experiment",
-    "recipe",
     "name",
     "seed",
     "train",
@@ -82,6 +81,7 @@ def changes(overrides: Sequence[str], published_on: str = "mnist") -> list[str]:
         for override in typed
         if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL
         and not override.startswith(NEUTRAL_KEYS)
+        and not override.startswith("recipe=")
         and override != f"data={published_on}"
     ]
 

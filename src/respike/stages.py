@@ -69,7 +69,9 @@ def once(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stag
 
 def source_hash(*rooms: str) -> str:
     """Of the code of some rooms, which decides what a stage gives."""
-    files = sorted(file for room in rooms for file in (Path(__file__).parent / room).glob("*.py"))
+    files = sorted(
+        file for room in rooms for end in ("py", "c", "h") for file in (Path(__file__).parent / room).rglob(f"*.{end}")
+    )
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

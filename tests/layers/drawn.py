@@ -8,13 +8,14 @@ from torch import nn
 from respike.layers.norm_lif import NormLIF
 from respike.layers.tdbn import TdBN
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import ATan, Rectangle, Triangle
+from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
 
 NEURONS = [
     LIF(),
     LIF(tau=0.5, surrogate=Rectangle(0.3, centre="zero")),
     LIF(surrogate=Triangle(), reset="subtract"),
     LIF(v_th=1.0, surrogate=ATan(), detach_reset=True),
+    LIF(surrogate=Sigmoid()),
     LIF(tau=0.9, reset="subtract", detach_reset=True),
 ]
 SHORTCUTS = ["none", "still", "spikes", "normed"]

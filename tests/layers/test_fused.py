@@ -1,6 +1,7 @@
 """The fused tdBN + shortcut + LIF gives the spikes and gradients of the plain modules, or steps aside."""
 
 from copy import deepcopy
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,11 +15,19 @@ from respike.layers.norm_lif import NormLIF
 from respike.layers.tdbn import TdBN
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import Rectangle, Sigmoid
+from respike.neurons.surrogate import Rectangle, Surrogate
 
 needs_compiler = pytest.mark.skipif(
     compiled.built(LIF(), 2, torch.float32) is None, reason="no C compiler with OpenMP on this machine"
 )
+
+
+@dataclass(frozen=True)
+class Own(Surrogate):
+    """Somebody's."""
+
+    def derivative(self, x):
+        return torch.exp(-(x**2))
 
 
 def used(monkeypatch):
@@ -129,9 +138,9 @@ def test_all_seventeen_maps_of_the_network_are_fused_under_autocast(monkeypatch)
 
 
 @pytest.mark.parametrize("why", ["surrogate", "float64", "steps", "folded", "states"])
-def test_what_it_does_not_know_is_left_to_the_plain_modules(monkeypatch, why):
+def test_what_it_does_not_know_is_left_to_the_plain_modules(monkeypatch, caplog, why):
     calls = used(monkeypatch)
-    layer = make(LIF(surrogate=Sigmoid() if why == "surrogate" else Rectangle()), "none", 4)
+    layer = make(LIF(surrogate=Own() if why == "surrogate" else Rectangle()), "none", 4)
     y = torch.randn(17 if why == "steps" else 2, 2, 4, 3, 3)
     if why == "float64":
         layer, y = layer.double(), y.double()
@@ -139,7 +148,10 @@ def test_what_it_does_not_know_is_left_to_the_plain_modules(monkeypatch, why):
         layer.norm = nn.Identity()
     plain = deepcopy(layer)
     plain.backend = "torch"
-    assert torch.equal(layer(y, states={} if why == "states" else None), plain(y)) and not calls
+    with caplog.at_level("WARNING"):
+        assert torch.equal(layer(y, states={} if why == "states" else None), plain(y)) and not calls
+    told = {"surrogate": ["a surrogate Own"], "steps": ["T = 17, more than 16"]}.get(why, [])
+    assert [line.split(":")[0] for line in caplog.messages] == told
 
 
 @pytest.mark.parametrize("broken", ["absent", "failing"])

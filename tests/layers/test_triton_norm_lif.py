@@ -10,7 +10,6 @@ from interpreted import DEVICE, kernels_of, needs
 
 from respike.layers.kernels import gpu
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import Sigmoid
 
 kernels = kernels_of(gpu)
 needs_triton = needs(kernels)
@@ -21,7 +20,7 @@ def on_device(layer, inputs, gradient):
 
 
 @needs_triton
-@pytest.mark.parametrize("neuron", [*NEURONS, LIF(surrogate=Sigmoid())], ids=str)
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(shortcut, neuron):
     steps, channels = (3, 5) if shortcut == "normed" else (2, 8)

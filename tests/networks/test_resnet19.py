@@ -182,8 +182,8 @@ def test_odd_sides_are_halved_upwards(shape):
     [
         ({"steps": 0}, r"model\.steps=0: .* model\.steps=2"),
         ({"v_th": 0.0}, r"model\.v_th=0\.0: "),
-        ({"input_shape": (1, 3, 28)}, r"model\.input_shape=\[1, 3, 28\]: .* 4 or more pixels for 2 strides"),
-        ({"input_shape": (28, 28)}, r"input_shape=\[28, 28\]"),
+        ({"input_shape": (1, 3, 28)}, r"images of shape \[1, 3, 28\]: .* 4 or more pixels for 2 strides"),
+        ({"input_shape": (28, 28)}, r"images of shape \[28, 28\]"),
         ({"width_mult": 0.001}, r"model\.width_mult=0\.001: "),
         ({"width_mult": -1}, r"model\.width_mult=-1: "),
         ({"blocks": ()}, r"model\.blocks=\[\]: "),
@@ -195,3 +195,9 @@ def test_odd_sides_are_halved_upwards(shape):
 def test_nonsense_is_refused_in_one_line(wrong, line):
     with pytest.raises(InputError, match=line):
         SpikingResNet19(**wrong)
+
+
+def test_images_that_the_strides_leave_nothing_of_are_refused_too():
+    net = SpikingResNet19(width_mult=1 / 16)
+    with pytest.raises(InputError, match=r"\[1, 28, 3\]: .* 4 or more pixels for 2 strides"):
+        net(torch.zeros(1, 1, 28, 3))

@@ -42,7 +42,7 @@ class Inference(Callback):
                 f"callbacks=direct: {type(net).__name__} is no network that spikes by itself; choose one, as in "
                 "experiment=stbp_resnet19, or callbacks=default"
             )
-        self.simulate(net.folded(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
+        self.simulate(net.folded().float(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
 
     def _record(self, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
         """The record of all images. Of several ranks each takes its share."""
@@ -56,7 +56,7 @@ class Inference(Callback):
         """Run, measure, write and log."""
         data = trainer.datamodule
         images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
-        self.snn = pl_module.net.folded()
+        self.snn = pl_module.net.folded().float()
         start = time.perf_counter()
         self.record = self._record(images, index, pl_module.device)
         seconds = time.perf_counter() - start

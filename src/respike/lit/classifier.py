@@ -81,6 +81,7 @@ class Classifier(LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         images, labels = batch
         outputs = self(images)
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # 8 bits are too few for a loss
         loss = self.loss(outputs, labels)
         accuracy = (outputs.argmax(1) == labels).float().mean()
         names = {f"{stage}_loss": loss, f"{stage}_acc": accuracy}

@@ -77,7 +77,7 @@ class SpikingResNet19(nn.Module):
         super().__init__()
         _check(steps, stem, width_mult, blocks, hidden, classes, input_shape, alpha, residual_alpha)
         neuron = LIF(v_th, tau, surrogate or Rectangle(), reset, detach_reset)
-        self.steps = steps
+        self.steps, self.strides = steps, len(blocks) - 1
         self.standardize = Standardize(mean or (), std or ()) if mean or std else nn.Identity()
         channels = [round(stem * width_mult), *(round(WIDTH * 2**stage * width_mult) for stage in range(len(blocks)))]
         self.stem = _conv(input_shape[0], channels[0], 3)
@@ -106,11 +106,13 @@ class SpikingResNet19(nn.Module):
         steps: other than the network's; states: a dict, empty before the first step, through which calls for some steps
         each are as one call for all (in eval mode: in training tdBN looks at all steps of a call).
         """
+        _check_size(images.shape[1:], self.strides)
         x = self.fire(self.stem(self.standardize(images))[None], steps=steps or self.steps, states=states)
         for block in self.blocks:
             x = block(x, states)
-        x = x.mean((-2, -1), dtype=self.fc1.weight.dtype)  # (T, B, C)
-        return self.fire2(self.fc2(self.fire1(self.fc1(x), states)), states)
+        exact = self.fc1.weight.dtype  # of potentials, also where products have fewer bits
+        x = x.mean((-2, -1), dtype=exact)  # (T, B, C)
+        return self.fire2(self.fc2(self.fire1(self.fc1(x).to(exact), states)).to(exact), states)
 
     def spiking_layers(self) -> dict[str, nn.Module]:
         """The 19 modules whose outputs are spikes (T, B, ...), by name, first to last."""
@@ -165,9 +167,14 @@ def _check(
             f"model.width_mult={width_mult}: one or more of {min(stem, WIDTH)} channels must be left, "
             "as in model.width_mult=0.25"
         )
-    least = 2 ** (len(blocks) - 1)
-    if len(input_shape) != 3 or input_shape[0] < 1 or min(input_shape[1:]) < least:
+    _check_size(input_shape, len(blocks) - 1)
+
+
+def _check_size(shape: Sequence[int], strides: int) -> None:
+    """Raises InputError for images (C, H, W) that have no pixels left after so many strides of 2."""
+    least = 2**strides
+    if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < least:
         raise InputError(
-            f"model.input_shape={list(input_shape)}: channels, height and width are needed, the last two of {least} or more "
-            f"pixels for {len(blocks) - 1} strides of 2, as in model.input_shape=[1,28,28]"
+            f"images of shape {list(shape)}: channels, height and width are needed, the last two of {least} or more "
+            f"pixels for {strides} strides of 2, as in model.input_shape=[1,28,28]"
         )

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 
 from respike.compiler import library
+from respike.layers.kernels.fits import fits
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import ATan, Rectangle, Triangle
+from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
 
 SOURCE = Path(__file__).with_name("norm_lif.c")
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_STEPS = 16  # potentials of all steps stay in registers
 ROW = 128  # channels of a row of maps with fewer, several places side by side: short rows cost more than their numbers
-SHAPES = {Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"), ATan: ("-DATAN", "steepness")}
+SHAPES = {
+    Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"),
+    Sigmoid: ("-DSIGMOID", "steepness"), ATan: ("-DATAN", "steepness"),
+}  # fmt: skip
 KINDS = {"none": 0, "spikes": 1, "normed": 2}  # of shortcuts
 
 
@@ -31,7 +35,7 @@ class _Layer(ctypes.Structure):
 
 def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     """The functions for such neurons, None where they cannot be had: another surrogate or dtype, more steps, no compiler."""
-    if type(neuron.surrogate) not in SHAPES or dtype not in DTYPES or not 1 <= steps <= MOST_STEPS:
+    if dtype not in DTYPES or not fits(neuron, steps, SHAPES, MOST_STEPS):
         return None
     chosen = {"-DBF16": dtype == torch.bfloat16, "-DSOFT": neuron.reset == "subtract", "-DDETACH": neuron.detach_reset}
     flags = (

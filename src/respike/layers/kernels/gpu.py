@@ -7,6 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from respike.layers.kernels.fits import fits
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -34,8 +35,9 @@ def triton_kernels() -> ModuleType | None:
 
 def knows(neuron: LIF, steps: int, y: Tensor) -> bool:
     """Whether the kernels do such neurons on such maps: on a CUDA device, or in Triton's interpreter."""
-    fits = type(neuron.surrogate) in SHAPES and y.dtype in DTYPES and 1 <= steps <= MOST_STEPS
-    return fits and triton_kernels() is not None and (y.device.type == "cuda" or triton_kernels().INTERPRETED)
+    if y.dtype not in DTYPES or not fits(neuron, steps, SHAPES, MOST_STEPS):
+        return False
+    return triton_kernels() is not None and (y.device.type == "cuda" or triton_kernels().INTERPRETED)
 
 
 def _tiles(channels: int, places: int) -> tuple[tuple[int, int], dict[str, int]]:
@@ -92,7 +94,7 @@ class NormLIFKernel:
         """dL/dy, like y, and dL/dshortcut where that is normalized: scale d - slope (y - mean) - offset; all float32 (2, C)."""
         to_y = empty_like(self.y, len(self.y))
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "normed" else None
-        pairs = (*means, *slopes[[0, -1]], *offsets[[0, -1]])
+        pairs = (*means, slopes[0], slopes[-1], offsets[0], offsets[-1])
         given = *self.tensors, gradient, *pairs, to_y, to_y if to_shortcut is None else to_shortcut
         self.kernels.backward[self.grid](*given, *self.numbers, *self.window, **self.how, **self.learns)
         return to_y, to_shortcut

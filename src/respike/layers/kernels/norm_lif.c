@@ -3,7 +3,7 @@
  * Tensors are rows of channels: y[t][p][c] with p over images and places (channels last), REAL numbers. A channel's current
  * is z = scale y + shift, plus the shortcut as it is (SPIKES) or with a scale and shift of its own (NORMED). Nothing is
  * kept for the backward pass, which integrates again: arithmetic is cheaper than memory.
- * Built with -DSTEPS=T, -DBF16 for bfloat16 numbers, one of -DRECTANGLE, -DTRIANGLE, -DATAN, -DSOFT for a soft reset,
+ * Built with -DSTEPS=T, -DBF16 for bfloat16 numbers, one of -DRECTANGLE, -DTRIANGLE, -DSIGMOID, -DATAN, -DSOFT for a soft reset,
  * -DDETACH for no gradient through the reset, and -ffp-contract=off, so that both passes see the same spikes.
  */
 #include <math.h>
@@ -48,6 +48,9 @@ static inline float surrogate(float x, float a) {
 #elif defined(TRIANGLE)
     float h = 1 - fabsf(x) / a;
     return h > 0 ? h / a : 0.0f;
+#elif defined(SIGMOID)
+    float s = 1 / (1 + expf(-a * x));
+    return a * s * (1 - s);
 #else
     float z = (float)M_PI_2 * a * x;
     return a / 2 / (1 + z * z);

@@ -9,7 +9,9 @@ import triton
 import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
-VALUES = ["places", "channels"]  # that would otherwise make one more kernel whenever they are 1 or divide by 16
+VALUES = [
+    "places"
+]  # changes with the batch, and would otherwise make one more kernel whenever it is 1 or divides by 16
 
 
 @triton.jit
