@@ -62,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     facts = facts_of(processor(), BATCHES, min(plan.search, plan.images))
     (plan.out / "bench.md").write_text(markdown(rows, facts), encoding="utf-8")
-    if any(row["part"] == "simulate" and not row.get("reason") for row in rows):
+    drawn = any(row["part"] == "simulate" and not row.get("reason") for row in rows)
+    if drawn:
         save(figure(rows), plan.out / "bench.png")
-    print(f"{plan.out / 'bench.md'}, bench.csv, bench.png")
+    print(f"{plan.out / 'bench.md'}, bench.csv{', bench.png' if drawn else ''}")
     return 0
 
 

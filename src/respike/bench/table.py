@@ -18,9 +18,13 @@ COLUMNS = (
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
-Every row does the same work on the same machine in one run, with the same threads: {images} test images, at most, through
-the same data-normalized spiking network, input spikes drawn anew at each step with the pixel as their probability (1000 Hz,
-1 ms). Neurons integrate without leak, fire at potential 1 and start again at 0; average pools are neurons too.
+Every row does the same work on the same machine in one run, with the same threads. **Peak memory** is that of the row's own
+process, libraries, network and images included.
+"""
+RATES = """\
+Rate-coded networks: {images} test images, at most, through the same data-normalized spiking network, input spikes drawn anew
+at each step with the pixel as their probability (1000 Hz, 1 ms). Neurons integrate without leak, fire at potential 1 and start
+again at 0; average pools are neurons too.
 
 - **s per 10,000** is the median wall time of the passes (*passes*: least and most when there are several) scaled to 10,000
   images, input spikes included, after a warm-up; loading and building are not in it. The quickest
@@ -30,7 +34,6 @@ the same data-normalized spiking network, input spikes drawn anew at each step w
 - **of fp32, of bf16 floor**: time of the bare products of all steps (`Linear`, `Conv2d`; nothing else) over the time of the
   row. Who computes every product cannot exceed 100 %; who follows the spikes can.
 - **Fires** at the threshold (≥) or only above it (>), as the library does; with pools that is not the same network.
-- **Peak memory** is that of the row's own process, libraries, network and images included.
 - Peers draw their own random input, so that accuracies differ by chance: two standard errors are {noise:.2f} points.
 """
 
@@ -50,8 +53,9 @@ def _cell(value: Any) -> Any:
 def markdown(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     """bench.md. facts: machine, batches, search, as `facts_of` gives them."""
     images = max((row["images"] for row in rows if row["part"] == "simulate" and "images" in row), default=0)
-    intro = INTRO.format(**facts, images=f"{images:,}", noise=200 * (0.99 * 0.01 / max(images, 1)) ** 0.5)
-    parts = ["# Benchmark", facts["machine"], intro]
+    parts = ["# Benchmark", facts["machine"], INTRO]
+    if images:
+        parts.append(RATES.format(**facts, images=f"{images:,}", noise=200 * (0.99 * 0.01 / images) ** 0.5))
     reduced = sorted({row["reduced"] for row in rows if row.get("reduced")})
     if reduced:
         parts.insert(1, f"**Reduced, not to be quoted:** {markdown_text('; '.join(reduced))}.")
