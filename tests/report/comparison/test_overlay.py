@@ -3,7 +3,7 @@
 import dataclasses
 
 from respike.report import load_run
-from respike.report.comparison import compare
+from respike.report.comparison import compare, overlay
 from respike.report.comparison.effects import effect_figure
 from respike.report.comparison.measures import metric
 from respike.report.comparison.overlay import overlaid_curves
@@ -28,6 +28,15 @@ def test_many_runs_get_a_panel_for_each_choice_but_the_colour(make_run, resolved
     assert titles == ["rate 100 Hz", "rate 200 Hz"]
     assert all(len([line for line in axes.get_lines() if len(line.get_xdata()) > 2]) == 7 for axes in figure.axes)
     assert [text.get_text() for text in figure.legends[0].get_texts()][:7] == list("1234567")
+
+
+def test_steps_without_a_length_are_steps(grid_runs, monkeypatch):
+    monkeypatch.setattr(overlay, "FEW", 3)
+    curve = {"step": [1, 2], "acc": [0.4, 0.6]}
+    runs = [dataclasses.replace(run, curve=curve) for run in grid_runs]
+    figure = overlaid_curves(compare(runs))
+    labels = {axes.get_xlabel() for axes in figure.axes if axes.get_visible()} - {""}
+    assert len(figure.axes) > 2 and labels == {"simulated steps"}
 
 
 def test_runs_without_curves_have_no_picture(grid_runs):

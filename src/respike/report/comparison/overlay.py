@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.points import Point
@@ -72,12 +73,13 @@ def _multiples(comparison: Comparison, drawn: Sequence[Point]) -> Figure:
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     paint = _colours(colour)
+    clock = "time_ms" if all(point.curve().get("time_ms") for point in drawn) else "step"
     for i, (axes, (title, points)) in enumerate(zip(grid.flat, shown_panels, strict=False)):
-        _panel(axes, points, colour, paint)
+        _panel(axes, points, clock, colour, paint)
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         axes.set_ylabel("" if i % columns else "accuracy (%)", color=INK)
         if i + columns >= len(shown_panels):
-            axes.set_xlabel("simulated time (ms)", color=INK)
+            axes.set_xlabel("simulated time (ms)" if clock == "time_ms" else "simulated steps", color=INK)
             axes.tick_params(labelbottom=True)
     for spare in grid.flat[len(shown_panels) :]:
         spare.set_visible(False)
@@ -127,13 +129,16 @@ def _colours(setting: Setting) -> dict[object, object]:
     return {value: ramp(0.92 * i / last) for i, value in enumerate(setting.values)}
 
 
-def _panel(axes: Axes, points: Sequence[Point], colour: Setting, paint: dict[object, object]) -> None:
+def _panel(axes: Axes, points: Sequence[Point], clock: str, colour: Setting, paint: dict[object, object]) -> None:
     for point in points:
         curve = point.curve()
-        times = curve.get("time_ms") or curve["step"]
+        marker = "o" if len(curve[clock]) < FEW else None
         (line,) = axes.plot(
-            times, [100 * a for a in curve["acc"]], color=paint[point.values[colour.key]], linewidth=1.6
-        )
+            curve[clock], [100 * a for a in curve["acc"]], color=paint[point.values[colour.key]], linewidth=1.6,
+            marker=marker, markersize=4,
+        )  # fmt: skip
         _band(axes, line, point)
     plain_axes(axes, grid="both")
+    if clock == "step":
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
     axes.set_ylim(0, 102)
