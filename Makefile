@@ -38,7 +38,7 @@ compare: $(READY)
 	$(VENV)/bin/python -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
 
 sync dashboard: $(READY)
-	$(VENV)/bin/python -m respike.offline_runs $@ $(ARGS)
+	$(VENV)/bin/python -m respike.runs.offline $@ $(ARGS)
 
 bench: $(PEERS)
 	$(VENV)/bin/python -m respike.bench $(ARGS)

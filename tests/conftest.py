@@ -1,6 +1,6 @@
 """Shared by all tests: the import guard, a repeatable hypothesis profile and small random networks."""
 
-from respike import torchvision_guard  # noqa: F401  first: test modules import pytorch_lightning, which imports torchvision
+from respike.system import torchvision_guard  # noqa: F401  first: test modules import pytorch_lightning, which imports torchvision
 
 # isort: split
 import math

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from respike import reproduce
 from respike.errors import InputError
 from respike.reproduce import load_preset, row_config
-from respike.run_files import reductions
+from respike.runs.folder import reductions
 from respike.train import CONF, explain
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""What Hydra finds as hydra/sweeper=optuna (it looks in this package alone, at every start); respike.search does the work."""
+"""Hydra finds hydra/sweeper=optuna here (it looks only into this package); respike.runs.search does the work."""
 
 import sys
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class OptunaSearch(Sweeper):
-    """A multirun whose jobs Optuna chooses; settings as in `respike.search.Search`. Any launcher runs them."""
+    """A multirun whose jobs Optuna chooses; settings as in `respike.runs.search.Search`. Any launcher runs them."""
 
     def __init__(self, **settings: Any):
         self.settings = settings
@@ -24,7 +24,7 @@ class OptunaSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study; a mistake in its settings is one line on stderr and status 1."""
-        import respike.search as search  # here: Optuna is not loaded for every run
+        import respike.runs.search as search  # here: Optuna is not loaded for every run
 
         try:
             search.Search(folder=self.config.hydra.sweep.dir, **self.settings).run(self.launcher.launch, arguments)

@@ -12,12 +12,13 @@ number. `respike.train` runs one experiment, `respike.reproduce` all of a preset
     record = simulate(snn, images)
 """
 
-from respike import torchvision_guard  # noqa: F401  before anything imports pytorch_lightning or torchvision
+from respike.system import torchvision_guard  # noqa: F401  before anything imports pytorch_lightning or torchvision
 
 # isort: split
 import warnings
 
-from respike import job_folder, precision  # noqa: F401  for conf
+from respike.runs import job_folder  # noqa: F401  for conf
+from respike.system import precision  # noqa: F401  for conf
 
 # conf/hydra fills in the launchers' own settings of the same names, as is meant; Hydra 1.3 warns of its way to do so
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")

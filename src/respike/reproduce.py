@@ -24,7 +24,7 @@ from respike.errors import InputError, explain
 from respike.report import load_run, rows, to_text, write_report
 from respike.report.collect import Run
 from respike.report.pictures import compact
-from respike.run_files import finished
+from respike.runs.folder import finished
 from respike.train import CONF, train
 
 KEPT = (

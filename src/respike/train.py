@@ -22,14 +22,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, labels, log_metrics
-from respike.ending import Ending
 from respike.errors import InputError, explain
-from respike.fit import check_fit, fit_once, interruptible, load_weights
-from respike.processes import meet, set_threads
-from respike.provenance import provenance
-from respike.ranks import rank
-from respike.run_files import RunFolder, changes, reductions
-from respike.sweep import run_job
+from respike.runs.folder import RunFolder, changes, reductions
+from respike.runs.sweep import run_job
+from respike.system.distributed import rank
+from respike.system.provenance import provenance
+from respike.system.threads import meet, set_threads
+from respike.training.early_stopping import Ending
+from respike.training.fit import check_fit, fit_once, interruptible, load_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

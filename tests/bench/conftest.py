@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from respike.bench.work import Work
+from respike.bench.workload import Work
 from respike.convert import data_norm
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from respike.bench import exact, rows
 from respike.bench.plan import Plan
-from respike.convert.exact_map import exact_map
+from respike.convert.exact.mapping import exact_map
 from respike.simulate.ttfs import search
 
 

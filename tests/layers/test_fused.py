@@ -8,7 +8,6 @@ import torch
 from drawn import NEURONS, SHORTCUTS, assert_same_gradients, draw, make, results
 from torch import nn
 
-from respike import compiler
 from respike.layers import fused
 from respike.layers.kernels import compiled
 from respike.layers.norm_lif import NormLIF
@@ -16,6 +15,7 @@ from respike.layers.tdbn import TdBN
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import Rectangle, Surrogate
+from respike.system import compiler
 
 needs_compiler = pytest.mark.skipif(
     compiled.built(LIF(), 2, torch.float32) is None, reason="no C compiler with OpenMP on this machine"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.vgg import VGG, make_layers
 
-from respike.convert.exact_map import exact_map
+from respike.convert.exact.mapping import exact_map
 from respike.errors import InputError
 from respike.networks.vgg16 import PIXELS, load_vgg16
 from respike.simulate.ttfs import simulate_ttfs

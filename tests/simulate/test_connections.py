@@ -12,7 +12,7 @@ from respike.errors import InputError
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.program import compile_float
+from respike.simulate.rate.program import compile_float
 
 
 def window(size, kernel, stride, padding):

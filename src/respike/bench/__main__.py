@@ -14,8 +14,8 @@ from respike.bench.plan import QUICK, WORKS, Plan
 from respike.bench.rows import run
 from respike.bench.table import facts_of, markdown, write_csv
 from respike.errors import InputError
-from respike.provenance import processor
-from respike.report.figures import save
+from respike.figures.curves import save
+from respike.system.provenance import processor
 
 
 def parse(arguments: Sequence[str] | None) -> Plan:

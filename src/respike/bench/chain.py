@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 
 Draw = Callable[[Tensor], Tensor]  # spike probabilities -> spikes of the same shape, float 0 or 1

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from respike.bench.timing import WARM_UP, seconds
-from respike.bench.work import Work
+from respike.bench.workload import Work
 from respike.simulate import simulate
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from respike.bench.prepare import start_training, work_config
 from respike.bench.timing import WARM_UP, affordable, seconds, spread
-from respike.convert.ttfs_net import TTFSNet
-from respike.fit import fit_once
+from respike.convert.exact.ttfs_net import TTFSNet
 from respike.simulate.ttfs import search, simulate_ttfs
+from respike.training.fit import fit_once
 
 CALIBRATION = 1000  # images; X_n of more would change no time
 TITLES = {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from respike.bench.timing import seconds
-from respike.bench.work import Work
-from respike.convert.rate_snn import RateSNN
+from respike.bench.workload import Work
+from respike.convert.rate.rate_snn import RateSNN
 from respike.simulate.connections import layer_shapes
 
 ROWS = (100, 500, 2000)  # images times steps in one product

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate import SpikeRecord, simulate
-from respike.simulate.kernels import event_bounds, gpu
-from respike.simulate.settings import Settings
+from respike.simulate.rate.kernels import event_bounds, gpu
+from respike.simulate.rate.settings import Settings
 
 WANTS = {
     "events": (event_bounds.runnable, "the compiled simulation does not run here: it wants a C compiler (set CC)"),

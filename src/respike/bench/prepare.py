@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from respike.bench.work import Work
-from respike.fit import check_fit, fit_once
+from respike.bench.workload import Work
 from respike.train import CONF, quiet_libraries
+from respike.training.fit import check_fit, fit_once
 
 
 def work_config(experiment: str, outputs: Path, overrides: tuple[str, ...] = ()) -> DictConfig:

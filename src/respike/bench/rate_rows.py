@@ -9,7 +9,7 @@ from respike.bench.contenders import CONTENDERS, TRAININGS, Contender, named
 from respike.bench.plan import Plan
 from respike.bench.prepare import make_work, work_config
 from respike.bench.row import Row, file_name, isolated, summary
-from respike.bench.work import Work
+from respike.bench.workload import Work
 
 
 def rate_rows(plan: Plan, tell: Callable[[str], None]) -> Iterator[Row]:

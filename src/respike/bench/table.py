@@ -6,8 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from respike.provenance import git_commit
 from respike.report.render import markdown_text
+from respike.system.provenance import git_commit
 
 Row = dict[str, Any]
 COLUMNS = (

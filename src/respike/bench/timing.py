@@ -12,7 +12,7 @@ from torch import Tensor
 from respike.bench.chain import bernoulli
 from respike.bench.contenders import Contender
 from respike.bench.isolated import resolve
-from respike.bench.work import Work
+from respike.bench.workload import Work
 from respike.simulate.record import predict
 
 WARM_UP = 200  # images at most

@@ -12,11 +12,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from respike.callbacks.log import log_metrics, log_network
-from respike.convert.rate_snn import RateSNN
-from respike.convert.ttfs_net import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError, SilentLayer
-from respike.ranks import rank
-from respike.stages import network_key, once, source_hash
+from respike.system.cache import network_key, once, source_hash
+from respike.system.distributed import rank
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from respike.ranks import rank
+from respike.system.distributed import rank
 
 
 def labels(cfg: DictConfig) -> dict[str, Any]:

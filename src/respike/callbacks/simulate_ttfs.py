@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from respike.callbacks.convert import converted, kind_made
 from respike.callbacks.log import log_metrics
-from respike.callbacks.simulate import write_csv
-from respike.convert.ttfs_net import TTFSNet
+from respike.callbacks.simulate_rate import write_csv
+from respike.convert.exact.ttfs_net import TTFSNet
 from respike.errors import InputError
 from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, disagreements, ttfs_metrics
-from respike.ranks import gather, rank, share
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
+from respike.system.distributed import gather, rank, share
 
 PART = 1 << 27  # bytes of images, float64, that are in memory at a time
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
-from respike.ranks import gather, rank
-from respike.stages import network_key, once, source_hash
+from respike.system.cache import network_key, once, source_hash
+from respike.system.distributed import gather, rank
 
 
 class TrainAccuracy(Callback):

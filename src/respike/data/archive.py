@@ -8,8 +8,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from respike.data.cache import cache_folder
 from respike.errors import InputError
+from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

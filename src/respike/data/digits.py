@@ -16,10 +16,10 @@ import torch
 from matplotlib import ft2font
 
 from respike.data.batches import random_stream
-from respike.data.cache import cache_folder, kept_bytes
 from respike.data.glyphs import SIDE, distance_fields, font_files
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
+from respike.system.user_cache import cache_folder, kept_bytes
 
 VERSION = 1  # part of the cache key: raise it when the same settings would give other pixels
 PIXELS = 28

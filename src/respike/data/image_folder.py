@@ -18,9 +18,9 @@ from torchvision.transforms import functional
 from tqdm import tqdm
 
 from respike.data.archive import unpacked
-from respike.data.cache import cache_folder
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
+from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

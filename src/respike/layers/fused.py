@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from respike import ranks
 from respike.layers.kernels import compiled, gpu
 from respike.layers.kernels.layout import channels_last
 from respike.layers.tdbn import TdBN, sum_of_ranks
-from respike.memory import keep_freed_memory
 from respike.neurons.lif import LIF
+from respike.system import distributed as ranks
+from respike.system.memory import keep_freed_memory
 
 
 @dataclass

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from respike import ranks
+from respike.system import distributed as ranks
 
 
 class TdBN(nn.Module):

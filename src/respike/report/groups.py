@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from respike.errors import InputError
-from respike.report import figures
+from respike.figures import curves as figures
 from respike.report.table import Row
 
 

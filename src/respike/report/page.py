@@ -12,7 +12,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from respike.errors import InputError
-from respike.report import columns, figures, render, summary
+from respike.figures import curves as figures
+from respike.report import columns, render, summary
 from respike.report.collect import Run
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
 from respike.report.pictures import run_pictures

@@ -1,7 +1,7 @@
 """A spiking network and images in, a SpikeRecord out."""
 
-from respike.simulate.clock import simulate
+from respike.simulate.rate.layerwise import simulate
+from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
-from respike.simulate.reference import simulate_stepwise
 
 __all__ = ["SpikeRecord", "simulate", "simulate_stepwise"]

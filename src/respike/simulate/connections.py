@@ -5,8 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph import Scale
-from respike.convert.rate_snn import RateSNN, SpikingLayer, Synapse
+from respike.convert.graph.nodes import Scale
+from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from respike.errors import InputError
-from respike.simulate.program import Program
-from respike.simulate.settings import Settings
+from respike.simulate.rate.program import Program
+from respike.simulate.rate.settings import Settings
 
 
 @dataclass(frozen=True)

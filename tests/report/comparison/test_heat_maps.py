@@ -39,8 +39,8 @@ def test_threshold_and_rate_are_the_axes_and_normalizations_the_panels(grid_runs
 def test_every_cell_holds_the_number_of_its_run(grid_runs):
     _, found = maps(compare(grid_runs), "snn/test_acc")
     panel = {
-        "respike.convert.normalize.no_norm": "no normalization",
-        "respike.convert.normalize.data_norm": "data_norm",
+        "respike.convert.rate.normalize.no_norm": "no normalization",
+        "respike.convert.rate.normalize.data_norm": "data_norm",
     }
     for run in grid_runs:
         at = run.config["encode"]["max_rate"], run.config["simulate"]["threshold"]

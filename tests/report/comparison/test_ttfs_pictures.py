@@ -19,7 +19,7 @@ def spike_times(make_run, resolved):
 
     def make(name, accuracy, zeta=0.5, latency=10.0, **simulate):
         config = base | {
-            "convert": {"_target_": "respike.convert.exact_map.exact_map", "zeta": zeta},
+            "convert": {"_target_": "respike.convert.exact.mapping.exact_map", "zeta": zeta},
             "encode": None,
             "callbacks": {},
             "simulate": {

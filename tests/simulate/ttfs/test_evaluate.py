@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from respike.convert.exact_map import exact_map
-from respike.convert.ttfs_net import TTFSLayer
+from respike.convert.exact.mapping import exact_map
+from respike.convert.exact.ttfs_net import TTFSLayer
 from respike.errors import InputError, SilentLayer
 from respike.simulate.ttfs import TTFSRecord, search, simulate_ttfs
 from respike.simulate.ttfs import program as layer_program

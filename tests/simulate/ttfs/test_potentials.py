@@ -6,7 +6,7 @@ from chains import chains
 from hypothesis import given
 from hypothesis import strategies as st
 
-from respike.convert.exact_map import exact_map
+from respike.convert.exact.mapping import exact_map
 from respike.errors import InputError, SilentLayer
 from respike.neurons.ttfs import potential_course
 from respike.simulate.ttfs import simulate_ttfs

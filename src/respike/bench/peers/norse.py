@@ -3,7 +3,7 @@
 import norse.torch as norse
 
 from respike.bench.chain import Draw, Simulator, drives
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 
 
 def loop(snn: RateSNN, steps: int) -> Simulator:

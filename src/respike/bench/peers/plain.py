@@ -1,7 +1,7 @@
 """The loop over steps that a user of plain PyTorch writes."""
 
 from respike.bench.chain import Draw, Simulator, drives
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 
 
 def loop(snn: RateSNN, steps: int) -> Simulator:

@@ -7,7 +7,7 @@ import snntorch
 from torch import nn
 
 from respike.bench.chain import Draw, Simulator, drives
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 
 
 class _Net(nn.Module):

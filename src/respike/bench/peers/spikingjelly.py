@@ -4,7 +4,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from respike.bench.chain import Draw, Simulator, drives
-from respike.convert.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 
 

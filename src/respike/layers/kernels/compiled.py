@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from respike.compiler import library
 from respike.layers.kernels.fits import fits
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
+from respike.system.compiler import library
 
 SOURCE = Path(__file__).with_name("norm_lif.c")
 DTYPES = (torch.float32, torch.bfloat16)

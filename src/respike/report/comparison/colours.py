@@ -8,10 +8,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from respike.figures.curves import INK
 from respike.report.columns import count
 from respike.report.comparison.measures import Measure
 from respike.report.comparison.stretched import ticks
-from respike.report.figures import INK
 
 LOG_FROM = 20.0  # a ratio of largest to smallest from which equal ratios get equal steps of colour
 

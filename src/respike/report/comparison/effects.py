@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from respike.figures.curves import DPI, INK, PALETTE, plain_axes
 from respike.report.comparison.gather import Comparison, panels
 from respike.report.comparison.measures import Measure
 from respike.report.comparison.points import Point
 from respike.report.comparison.varied import Setting, shown
-from respike.report.figures import DPI, INK, PALETTE, plain_axes
 
 MOST_LINES = 7
 MOST_TICKS = 9

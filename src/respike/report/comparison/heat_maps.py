@@ -8,12 +8,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from respike.figures.curves import DPI, FAINT, INK, plain_axes
 from respike.report.comparison.cells import Cell, axis_values, map_cells
 from respike.report.comparison.colours import LOG_FROM, colour_bar, colours_of
 from respike.report.comparison.gather import Comparison, panels
 from respike.report.comparison.measures import Measure
 from respike.report.comparison.varied import Setting, shown
-from respike.report.figures import DPI, FAINT, INK, plain_axes
 
 MOST_PANELS = 12
 MOST_VALUES = 12  # of an axis of cells; a search has more, and its points are scattered

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from respike.figures.curves import DPI, FAINT, INK, PALETTE, accuracy_over_time, plain_axes
 from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.points import Point
 from respike.report.comparison.varied import Setting, shown
-from respike.report.figures import DPI, FAINT, INK, PALETTE, accuracy_over_time, plain_axes
 
 FEW = 12
 MOST_PANELS = 24

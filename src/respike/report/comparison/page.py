@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from respike.errors import InputError
-from respike.report import figures
+from respike.figures import curves as figures
 from respike.report.comparison.effects import MOST_LINES, effect_figure
 from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.heat_maps import heat_map

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, LogLocator, NullLocator
 
+from respike.figures.curves import DPI, FAINT, INK, MARKERS, plain_axes
 from respike.report.columns import count
 from respike.report.comparison.gather import Comparison
 from respike.report.comparison.points import Point, same_data
 from respike.report.comparison.stretched import error, ticks
 from respike.report.comparison.trade_off import useful, usefulness_floor
 from respike.report.comparison.varied import DATA, Setting, shown
-from respike.report.figures import DPI, FAINT, INK, MARKERS, plain_axes
 
 MOST_NAMED = 14
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from respike.figures.robustness import SHARES, robustness, zeta_trade_off
 from respike.report.comparison.gather import Comparison
 from respike.report.comparison.measures import metric
 from respike.report.comparison.points import Point
 from respike.report.comparison.varied import is_number
-from respike.report.robustness_figures import SHARES, robustness, zeta_trade_off
 
 ZETA = "convert.zeta"
 NOISES = {

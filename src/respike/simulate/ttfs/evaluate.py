@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from respike.convert.ranges import unit_leads
-from respike.convert.ttfs_net import TTFSNet
+from respike.convert.exact.ranges import unit_leads
+from respike.convert.exact.ttfs_net import TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form
-from respike.simulate.ttfs.events import integrate
 from respike.simulate.ttfs.operations import fan_out, network_shapes
+from respike.simulate.ttfs.oracle import integrate
 from respike.simulate.ttfs.program import LayerProgram, compile_layer, noisy_weight
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from respike.convert.ttfs_net import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSNet
 from respike.errors import InputError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from respike.convert.ttfs_net import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import potential_course
 from respike.simulate.ttfs.operations import network_shapes

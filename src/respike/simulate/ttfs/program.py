@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from respike.convert.ttfs_net import TTFSLayer
+from respike.convert.exact.ttfs_net import TTFSLayer
 from respike.neurons.ttfs import surplus
-from respike.precision import fastest_precision
 from respike.simulate.ttfs.settings import TTFSSettings
+from respike.system.precision import fastest_precision
 
 SUM = 2.0**-23  # twice the rounding of a float32 operation: of each addition in a product
 CROWDED = 0.005  # share of open pairs above which an image is looked at more closely

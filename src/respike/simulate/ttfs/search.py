@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from respike.neurons.ttfs import first_crossing, published_crossing
-from respike.simulate.kernels.crossings import compiled, crossing_times, open_pairs
+from respike.simulate.ttfs.crossings import compiled, crossing_times, open_pairs
 from respike.simulate.ttfs.patches import Patches
 from respike.simulate.ttfs.program import LayerProgram
 

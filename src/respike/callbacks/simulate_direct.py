@@ -1,0 +1,89 @@
+"""Runs a network that was trained as a spiking one on the test set."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from respike.callbacks.log import log_curve, log_metrics, log_network
+from respike.callbacks.simulate_rate import write_csv
+from respike.errors import InputError
+from respike.metrics.accuracy import correct_share, spiking_accuracy
+from respike.metrics.activity import activities_over_steps, activity_metrics, spikes_per_image
+from respike.metrics.energy import energy_metrics
+from respike.simulate.record import SpikeRecord
+from respike.system.distributed import gather, rank, share
+
+NEEDED = ("spikes", "spiking_layers", "synapses", "folded")
+
+
+class Inference(Callback):
+    """At the end of the test: `snn` is the network with its norms folded; every test image goes through it in float32,
+    curves.csv has the accuracy after each step, activity.csv each layer's spikes per neuron at each step.
+
+    simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `simulate_direct`;
+    keep_network: leave the weights in the run's folder, as checkpoints/weights.pt, and with the logger.
+    """
+
+    def __init__(self, simulate: Callable[..., SpikeRecord], keep_network: bool = True):
+        self.simulate, self.keep_network = simulate, keep_network
+        self.snn: nn.Module | None = None
+        self.record: SpikeRecord | None = None
+        self.columns: dict[str, list[float]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any training, a network that has no spikes, or settings that cannot be."""
+        net = pl_module.net
+        if not all(hasattr(net, name) for name in NEEDED):
+            raise InputError(
+                f"callbacks=direct: {type(net).__name__} is no network that spikes by itself; choose one, as in "
+                "experiment=stbp_resnet19, or callbacks=default"
+            )
+        self.simulate(net.folded().float(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
+
+    def _record(self, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
+        """The record of all images. Of several ranks each takes its share."""
+        mine, part = share(len(images)), None
+        if len(mine):
+            chosen = slice(mine.start, mine.stop)
+            part = self.simulate(self.snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
+        return SpikeRecord.merge([part for part in gather(part) if part is not None])
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Run, measure, write and log."""
+        data = trainer.datamodule
+        images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
+        self.snn = pl_module.net.folded().float()
+        start = time.perf_counter()
+        self.record = self._record(images, index, pl_module.device)
+        seconds = time.perf_counter() - start
+        self.columns = curve(self.record, labels)
+        if rank() > 0:
+            return
+        folder = Path(trainer.default_root_dir)
+        write_csv(folder / "curves.csv", list(self.columns), zip(*self.columns.values(), strict=True))
+        layers = {"step": self.columns["step"]} | activities_over_steps(self.record)
+        write_csv(folder / "activity.csv", list(layers), zip(*layers.values(), strict=True))
+        log_curve(trainer, "sim", self.columns)
+        log_curve(trainer, "activity", layers)
+        log_metrics(
+            trainer,
+            spiking_accuracy(self.record, labels)
+            | activity_metrics(self.record)
+            | energy_metrics(self.record)
+            | {"time/simulate_s": seconds},
+        )
+        if self.keep_network:
+            log_network(trainer, "weights", pl_module.net.state_dict())
+
+
+def curve(record: SpikeRecord, labels: Tensor) -> dict[str, list[float]]:
+    """The columns of curves.csv, one entry per step: step, acc, spikes_per_image (so far)."""
+    return {
+        "step": list(range(1, record.steps + 1)),
+        "acc": correct_share(record, labels).tolist(),
+        "spikes_per_image": spikes_per_image(record).tolist(),
+    }

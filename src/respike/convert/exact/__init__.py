@@ -1,0 +1,1 @@
+"""From a ReLU network to spike times without loss (Stanojevic et al. 2023)."""

@@ -1,0 +1,1 @@
+"""A network read as a graph: traced, batch norms folded."""

@@ -1,0 +1,162 @@
+"""Reads a ReLU network as a graph, with torch.fx: functional calls are seen as well as modules."""
+
+import copy
+import operator
+from collections import Counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from respike.convert.graph.fold import fold_batch_norms
+from respike.convert.graph.nodes import Add, Graph, Node, Scale
+from respike.errors import InputError
+from respike.networks.mlp import MaskDropout
+
+CONVERTIBLE = "Linear, Conv2d, ReLU, AvgPool2d, BatchNorm, Flatten, Dropout, additions and constant factors"
+
+
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "relu": (nn.ReLU,),
+    "linear": (nn.Linear,),
+    "conv": (nn.Conv2d,),
+    "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    "maxpool": (nn.MaxPool2d,),
+    "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
+    "flatten": (nn.Flatten,),
+    "dropout_scale": (MaskDropout,),
+    "identity": (nn.Identity, nn.Dropout, nn.Dropout2d),
+    "softmax": (nn.Softmax, nn.LogSoftmax),
+}
+LEAVES = tuple(kind for kinds in KINDS.values() for kind in kinds)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return isinstance(module, LEAVES) or super().is_leaf_module(module, qualified_name)
+
+
+def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) -> nn.Module:
+    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+
+def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
+    if (start_dim, end_dim) != (1, -1):
+        raise InputError(f"a reshape by flatten({start_dim}, {end_dim}) cannot be converted; only flatten(1) can")
+    return nn.Flatten()
+
+
+def _view(*shape: Any) -> nn.Module:
+    """view(b, -1) and view(-1, n) are read as flatten(1)."""
+    shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
+    if len(shape) != 2 or -1 not in shape:
+        raise InputError(f"a reshape to {shape} cannot be converted; only flattening to (batch, -1) can")
+    return nn.Flatten()
+
+
+FUNCTIONS: dict[Any, tuple[str, Any]] = {
+    F.relu: ("relu", lambda inplace=False: nn.ReLU()),
+    torch.relu: ("relu", nn.ReLU),
+    "relu": ("relu", nn.ReLU),
+    F.avg_pool2d: ("avgpool", nn.AvgPool2d),
+    F.adaptive_avg_pool2d: ("avgpool", nn.AdaptiveAvgPool2d),
+    F.max_pool2d: ("maxpool", _max_pool),
+    torch.max_pool2d: ("maxpool", _max_pool),
+    torch.flatten: ("flatten", _flatten),
+    "flatten": ("flatten", _flatten),
+    "view": ("flatten", _view),
+    "reshape": ("flatten", _view),
+    F.dropout: ("identity", lambda *args, **kwargs: nn.Identity()),
+    F.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
+    F.log_softmax: ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),
+    "contiguous": ("identity", nn.Identity),
+}
+ADDS = (operator.add, operator.iadd, torch.add, "add")
+PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul")
+
+
+class _Reader:
+    """Walks a traced network from its output back to its input and names what it finds."""
+
+    def __init__(self, traced: fx.Graph, root: nn.Module):
+        self.modules = dict(root.named_modules())
+        self.nodes: dict[str, Node] = {}
+        self.names: dict[fx.Node, str] = {}
+        self.count: Counter[str] = Counter()
+        self.images = next(node for node in traced.nodes if node.op == "placeholder")
+
+    def name_of(self, kind: str, path: str) -> str:
+        """The module's own name where it has one; nameless ones are counted: conv1, conv2, linear1."""
+        self.count[kind] += 1
+        words = [word for word in path.split(".") if word and not word.isdigit()]
+        name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
+        free = name
+        while free in self.nodes or free == "input" or hasattr(nn.ModuleDict, free):
+            self.count[name] += 1
+            free = f"{name}_{self.count[name] + 1}"
+        return free
+
+    def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
+        in_place = kind == "relu" and (
+            getattr(module, "inplace", False) or True in (*fx_node.args, *fx_node.kwargs.values())
+        )
+        if in_place and len(inputs[0].users) > 1:
+            raise InputError(
+                f"ReLU '{path or fx_node}' changes in place a value that is read again; make it inplace=False"
+            )
+        names = tuple(self.visit(node) for node in inputs)
+        if kind == "identity":
+            name = names[0]
+        else:
+            name = self.name_of(kind, path)
+            self.nodes[name] = Node(name, kind, names, module)
+        self.names[fx_node] = name
+        return name
+
+    def visit(self, node: fx.Node) -> str:
+        if node in self.names:
+            return self.names[node]
+        if node is self.images:
+            return "input"
+        sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
+        if node.op == "call_module":
+            module = self.modules[node.target]
+            kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
+            if kind:
+                return self.add(node, kind, sources[:1], module, node.target)
+            raise InputError(f"layer '{node.target}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
+        if node.target in ADDS and len(sources) == 2 and not node.kwargs:
+            return self.add(node, "add", sources, Add())
+        if node.target in PRODUCTS and len(sources) == 1:
+            factor = next(arg for arg in node.args if not isinstance(arg, fx.Node))
+            return self.add(node, "scale", sources, Scale(factor))
+        if node.target in FUNCTIONS:
+            kind, make = FUNCTIONS[node.target]
+            return self.add(node, kind, sources[:1], make(*node.args[1:], **node.kwargs))
+        raise InputError(
+            f"operation '{node}' in the network's forward is not convertible; convertible are {CONVERTIBLE}"
+        )
+
+
+def read_graph(net: nn.Module) -> Graph:
+    """The graph of a network in eval mode, on a copy of its modules; functional calls are seen as well as modules.
+
+    Raises InputError for an operation that no conversion knows, or a forward that torch.fx cannot follow.
+    Batch norms that directly follow a convolution or a linear layer are folded into it.
+    """
+    net = copy.deepcopy(net).eval()
+    try:
+        traced = _Tracer().trace(net)
+    except Exception as error:  # the network's own code runs here, and may fail on a traced value in any way
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{type(net).__name__}.forward cannot be traced by torch.fx ({reason}); avoid branches on values"
+        ) from error
+    reader = _Reader(traced, net)
+    returned = next(node for node in traced.nodes if node.op == "output").args[0]
+    if not isinstance(returned, fx.Node):
+        raise InputError(
+            f"{type(net).__name__} returns {type(returned).__name__}; a network that returns one tensor is needed"
+        )
+    return fold_batch_norms(Graph(reader.nodes, reader.visit(returned)))

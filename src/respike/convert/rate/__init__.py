@@ -1,0 +1,1 @@
+"""From a ReLU network to rate-coded spikes: scales, normalization, wiring."""

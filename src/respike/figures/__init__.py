@@ -1,0 +1,1 @@
+"""Records and tables in, matplotlib figures out."""

@@ -1,0 +1,1 @@
+"""Run folders, and many runs: sweeps, searches, offline W&B runs."""

@@ -1,0 +1,91 @@
+"""The offline W&B runs below a folder: upload them, or look at them in the terminal.
+
+python -m respike.runs.offline sync [outputs]
+python -m respike.runs.offline dashboard [outputs]
+"""
+
+import argparse
+import netrc
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from respike.errors import InputError
+
+HOST = "api.wandb.ai"
+
+
+def offline_runs(root: Path) -> list[Path]:
+    """Folders of the runs that W&B wrote offline below `root`, oldest first. Raises InputError where there is none."""
+    found = {file.parent.resolve() for file in root.rglob("wandb/offline-run-*/run-*.wandb")}
+    if not found:
+        raise InputError(
+            f"{root}: no offline run of W&B in it; a run writes one unless logger=csv, none or tensorboard"
+        )
+    return sorted(found, key=lambda folder: folder.name)
+
+
+def has_account() -> bool:
+    """Whether W&B would know who uploads: by WANDB_API_KEY, or by an earlier `wandb login`."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return (
+            netrc.netrc(Path.home() / ".netrc").hosts.get(
+                os.environ.get("WANDB_BASE_URL", HOST).split("//")[-1].rstrip("/")
+            )
+            is not None
+        )
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def sync(root: Path) -> int:
+    """Upload what is not uploaded yet; returns the status of `wandb sync`."""
+    left = [run for run in offline_runs(root) if not list(run.glob("*.synced"))]
+    if not left:
+        print(f"{root}: every offline run is uploaded already")
+        return 0
+    if not has_account():
+        raise InputError(
+            f"{len(left)} offline runs, but no W&B account on this machine: type wandb login (make dashboard needs none)"
+        )
+    print(f"uploading {len(left)} runs", flush=True)
+    return subprocess.run([_wandb(), "sync", *map(str, left)]).returncode
+
+
+def dashboard(root: Path) -> int:
+    """`wandb leet` on all runs: it reads one folder, so root/dashboard holds a link to each. Needs no account."""
+    folder = root / "dashboard"
+    shutil.rmtree(folder, ignore_errors=True)
+    runs = offline_runs(root)
+    folder.mkdir(parents=True)
+    for run in runs:
+        (folder / run.name).symlink_to(run)
+    if not sys.stdout.isatty():
+        raise InputError(f"the dashboard needs a terminal: type wandb leet {folder} in one")
+    return subprocess.run([_wandb(), "leet", str(folder)]).returncode
+
+
+def _wandb() -> str:
+    return str(Path(sys.executable).with_name("wandb"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m respike.runs.offline", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("sync", "dashboard"))
+    parser.add_argument("root", nargs="?", type=Path, default=Path("outputs"), help="where runs lie (%(default)s)")
+    given = parser.parse_args(arguments)
+    try:
+        return {"sync": sync, "dashboard": dashboard}[given.action](given.root)
+    except InputError as error:
+        print(f"respike: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

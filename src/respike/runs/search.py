@@ -1,0 +1,173 @@
+"""Search instead of a grid: Optuna chooses the next jobs of a multirun by what the earlier ones gave.
+
+The study lies in the sweep's folder as study.db; started again, it goes on until it has n_trials.
+"""
+
+import csv
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.utils import JobReturn
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from respike.errors import InputError
+from respike.figures.curves import save
+from respike.figures.front import front_figure
+
+log = logging.getLogger(__name__)
+AT = re.compile(r"acc_at_([\d.]+)ms")
+Launch = Callable[..., Sequence[JobReturn]]
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What may be drawn: of choice(a,b) or a,b; of range(start,stop,step), its end left out; of interval(low,high).
+
+    An interval tagged log, as in tag(log, interval(0.25,4)), is drawn evenly in the logarithm.
+    """
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+    if isinstance(value, IntervalSweep):
+        kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
+        return kind(value.start, value.end, log="log" in value.tags)
+    assert isinstance(value, RangeSweep)
+    return CategoricalDistribution(list(value.range()))
+
+
+def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
+    """A number of metrics.json by its name, or acc_at_10ms: the accuracy after so much simulated time, of curves.csv."""
+    if not (found := AT.fullmatch(name)):
+        if name not in metrics:
+            known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
+            raise InputError(f"hydra.sweeper.objectives.{name}: not measured; there are acc_at_10ms and {known}")
+        return float(metrics[name])
+    with (folder / "curves.csv").open() as file:
+        curve = [(float(row["time_ms"]), float(row["acc"])) for row in csv.DictReader(file)]
+    latency = float(found[1])
+    if not curve[0][0] <= latency <= curve[-1][0] + 1e-9:
+        raise InputError(
+            f"{name}: the simulation runs from {curve[0][0]:g} to {curve[-1][0]:g} ms, see simulate.duration"
+        )
+    return [accuracy for time, accuracy in curve if time <= latency + 1e-9][-1]
+
+
+class Search:
+    """A study in `folder`.
+
+    objectives: name -> maximize or minimize, one or two of them (`objective` says which names); params: override key ->
+    sweep, as typed on a command line, which also may replace them; n_trials: of the whole study; at_once: how many the
+    launcher is handed together; seed: of the sampler (TPE).
+    Raises InputError for anything else, and where the folder holds another study.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        objectives: Mapping[str, str],
+        params: Mapping[str, str],
+        n_trials: int,
+        at_once: int = 1,
+        seed: int = 0,
+    ):
+        if not 1 <= len(objectives) <= 2 or not set(objectives.values()) <= {"maximize", "minimize"}:
+            raise InputError(
+                "hydra.sweeper.objectives: one or two, each maximize or minimize, as in search=accuracy_at_latency"
+            )
+        for name, value in (("n_trials", n_trials), ("at_once", at_once)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"hydra.sweeper.{name}={value}: a number from 1 up")
+        self.folder, self.objectives, self.params = Path(folder), dict(objectives), dict(params or {})
+        self.n_trials, self.at_once, self.seed = n_trials, at_once, seed
+
+    def run(self, launch: Launch, arguments: Sequence[str]) -> optuna.Study:
+        """Run what is missing of the study and write its tables; `arguments` are those of the command line."""
+        space, fixed = self._space(arguments)
+        study = self._study()
+        while (left := self.n_trials - len(_done(study))) > 0:
+            try:
+                trials = [study.ask(space) for _ in range(min(left, self.at_once))]
+            except ValueError as error:
+                raise InputError(
+                    f"{self.folder} holds a study of other settings ({error}); add sweep_name=another"
+                ) from error
+            jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
+            for trial, job in zip(trials, launch(jobs, initial_job_idx=trials[0].number), strict=True):
+                self._tell(study, trial, job)
+        self._write(study)
+        return study
+
+    def _space(self, arguments: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+        parser = OverridesParser.create()
+        typed = parser.parse_overrides(list(arguments))
+        given = {override.key_or_group for override in typed}
+        own = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items() if key not in given])
+        swept = [override for override in [*own, *typed] if override.is_sweep_override()]
+        if not swept:
+            raise InputError(
+                "a search needs something to vary, as in simulate.threshold='interval(0.25,4)' or hydra.sweeper.params"
+            )
+        fixed = [override.input_line for override in [*own, *typed] if not override.is_sweep_override()]
+        return {override.get_key_element(): distribution(override) for override in swept}, fixed
+
+    def _study(self) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        study = optuna.create_study(
+            storage=f"sqlite:///{self.folder / 'study.db'}",
+            study_name=" ".join(f"{direction} {name}" for name, direction in self.objectives.items()),
+            directions=list(self.objectives.values()),
+            load_if_exists=True,
+        )
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):  # the study was killed meanwhile
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        study.sampler = optuna.samplers.TPESampler(seed=self.seed + len(study.trials))
+        return study
+
+    def _tell(self, study: optuna.Study, trial: Trial, job: JobReturn) -> None:
+        folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+        trial.set_user_attr("folder", str(folder))
+        if not isinstance(job.return_value, Mapping):  # it failed; the sweep's report says why
+            study.tell(trial, state=TrialState.FAIL)
+            return
+        values = [objective(job.return_value, folder, name) for name in self.objectives]
+        study.tell(trial, values)
+        found = ", ".join(f"{name} {value:.5g}" for name, value in zip(self.objectives, values, strict=True))
+        log.info("trial %d of %d: %s", len(_done(study)), self.n_trials, found)
+
+    def _write(self, study: optuna.Study) -> None:
+        """trials.csv, and front.csv of the trials that no other beats in every objective; of two objectives front.png."""
+        whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+        if not whole:
+            raise InputError(f"{self.folder}: every trial failed; one by one: failure.json in the folders there")
+        best = sorted(study.best_trials, key=lambda trial: trial.values)
+        for name, trials in (("trials.csv", whole), ("front.csv", best)):
+            _table(self.folder / name, trials, list(self.objectives))
+        if len(self.objectives) == 2:
+            points, front = ([tuple(trial.values) for trial in trials] for trials in (whole, best))
+            save(front_figure(points, front, list(self.objectives)), self.folder / "front.png")
+        for trial in best:
+            values = ", ".join(f"{name} {value:.5g}" for name, value in zip(self.objectives, trial.values, strict=True))
+            print(f"best: {values}\n  {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
+
+
+def _done(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials with a result, a failure included; not those that were killed."""
+    return [trial for trial in study.trials if trial.state.is_finished() and "folder" in trial.user_attrs]
+
+
+def _table(path: Path, trials: Sequence[FrozenTrial], objectives: list[str]) -> None:
+    keys = sorted({key for trial in trials for key in trial.params})
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", *objectives, *keys, "folder"])
+        for trial in trials:
+            parameters = [trial.params.get(key, "") for key in keys]
+            writer.writerow([trial.number, *trial.values, *parameters, trial.user_attrs["folder"]])

@@ -1,0 +1,88 @@
+"""Jobs of a multirun: what is finished is kept, what fails is told at the end, the others go on."""
+
+import datetime
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from respike.errors import InputError, explain
+from respike.runs.folder import finished
+
+FAILURE = "failure.json"
+log = logging.getLogger(__name__)
+
+
+def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
+    """One job of a sweep, in cfg.paths.run: nothing where it is finished; failure.json where it fails."""
+    folder = Path(cfg.paths.run)
+    try:
+        if finished(cfg, folder):
+            log.info("kept %s: finished earlier, by the same config", folder)
+            return json.loads((folder / "metrics.json").read_text())
+        (folder / FAILURE).unlink(missing_ok=True)
+        return train(cfg, overrides)
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        failure = {"overrides": list(overrides), "reason": reason, "time": time.time()}
+        (folder / FAILURE).write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+        log.error("failed %s: %s", ", ".join(overrides), reason)
+        return None
+
+
+def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
+    """Refuse a sweep that has nothing to vary, or a key without a value."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for override in parsed:
+        if override.value() == "":
+            raise InputError(f"{override.input_line}: no value to sweep over; as in {override.key_or_group}=0.5,1,2")
+    if not params and not any(override.is_sweep_override() for override in parsed):
+        raise InputError(
+            "a sweep needs something to vary: give several values, as in simulate.threshold=0.5,1,2, or a named sweep, "
+            "as in sweep=threshold_rate"
+        )
+
+
+class SweepReport(Callback):
+    """Before a multirun: refuses an empty grid. After it: how many jobs there are, and why some failed; status 1 if so."""
+
+    def __init__(self):
+        self.start = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the grid."""
+        self.start = time.time()
+        sweeper = config.hydra.sweeper
+        if "BasicSweeper" not in sweeper._target_:
+            return
+        try:
+            check_grid(config.hydra.overrides.task, sweeper.get("params"))
+        except InputError as error:
+            print(f"respike: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell what failed; exit with 1 where something did."""
+        folder = Path(config.hydra.sweep.dir)
+        done = len(list(folder.rglob("metrics.json")))
+        failures = [json.loads(path.read_text()) for path in sorted(folder.rglob(FAILURE))]
+        failed = [failure for failure in failures if failure["time"] >= self.start]
+        took = datetime.timedelta(seconds=round(time.time() - self.start))
+        print(f"\n{folder}: {done} finished jobs, {len(failed)} failed, {took}", flush=True)
+        for failure in failed:
+            print(f"  failed {', '.join(failure['overrides'])}\n    {failure['reason']}", flush=True)
+        print(f"compare them: make compare RUNS={folder}", flush=True)
+        if failed:
+            sys.exit(1)

@@ -1,0 +1,1 @@
+"""Evaluation of directly trained spiking networks."""

@@ -1,0 +1,1 @@
+"""Time-stepped simulation of rate-coded networks."""

@@ -1,0 +1,190 @@
+"""Runs a grid program in the compiled, event-driven simulation (events.c).
+
+B images, T steps, P pixels, N neurons of a layer, padded.
+"""
+
+import ctypes
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import c_int32, c_int64, c_void_p
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from respike.convert.rate.rate_snn import Synapse
+from respike.neurons.encode import image_keys, spike_limits
+from respike.simulate.rate.kernels.event_bounds import SOURCE, WIDE, spiking, wide
+from respike.simulate.rate.kernels.event_layers import SYNAPSE_ARRAYS, SYNAPSE_NUMBERS, WINDOWS, Source, padded, wire
+from respike.simulate.rate.program import Program, ProgramLayer
+from respike.simulate.rate.settings import Settings
+from respike.system.compiler import library
+
+GROUP = 32  # images that share a block of weights while it is in the cache
+TASK = 4 * GROUP  # images that a thread takes at a time
+GRAIN = 1 << 15  # numbers that torch does not share out to threads of its own, which would get into the way of these
+
+
+class _Synapse(ctypes.Structure):
+    _fields_ = [(name, c_int32) for name in SYNAPSE_NUMBERS] + [(name, c_void_p) for name in SYNAPSE_ARRAYS]
+
+
+def _layer_struct(sums: type) -> type[ctypes.Structure]:
+    neuron = [("soft", c_int32), ("blocked", c_int32), ("threshold", sums), ("fires_at", sums)]
+    sizes = [(name, c_int32) for name in ("neurons", "channels", "drop_first", "synapses")]
+    fields = [
+        *neuron,
+        *sizes,
+        ("synapse", ctypes.POINTER(_Synapse)),
+        ("start", c_void_p),
+        ("bias", c_void_p),
+        ("bias_stride", c_int64),
+    ]
+    return type("_Layer", (ctypes.Structure,), {"_fields_": fields})
+
+
+STRUCTS = {False: _layer_struct(c_int32), True: _layer_struct(c_int64)}
+
+
+class Events:
+    """A program made ready for events.c; `run` simulates chunks of images on all threads."""
+
+    def __init__(self, program: Program, settings: Settings):
+        self.program, self.settings = program, settings
+        self.wide = wide(program, settings)
+        self.library = library(SOURCE, *WIDE[self.wide])
+        self.library.events_scratch.restype = c_int64
+        self.sums, self.weights = (np.int64, np.int32) if self.wide else (np.int32, np.int16)
+        self.kept: list = []  # what the structures point into
+        self.scratch = threading.local()
+        sources = {
+            "input": Source(0, program.input_shape, np.arange(program.input_shape.numel()), program.input_shape.numel())
+        }
+        for order, layer in enumerate(program.layers, 1):
+            size, width = padded(layer)
+            places = size // width
+            number_of = (np.arange(places) * width + np.arange(layer.shape[0])[:, None]).ravel()
+            sources[layer.name] = Source(order, layer.shape, number_of, size)
+        self.sources = sources
+        self.layers = (STRUCTS[self.wide] * len(program.layers))(*map(self._layer, program.layers))
+        last = sources[program.layers[-1].name]
+        self.class_of = np.zeros(last.size, np.int32)
+        self.class_of[last.number_of] = np.arange(len(last.number_of))
+        self.levels = None if settings.encode.analog else self._limits(torch.arange(256, dtype=torch.uint8)[:, None])
+
+    def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
+        neuron, (neurons, channels), own = layer.neuron, padded(layer), self.sources[layer.name]
+        read = spiking(layer, self.settings)
+        synapses = (_Synapse * len(read))(*(self._synapse(synapse, layer) for synapse in read))
+        bias = _aligned(np.zeros(neurons), self.sums)
+        silent = {
+            name: torch.zeros(1, *self.sources[name].shape, dtype=torch.float64) for name in layer.synapses.sources
+        }
+        bias[own.number_of] = layer.synapses.drive(silent).flatten().numpy()
+        start = _aligned(np.full(neurons, np.iinfo(self.sums).min // 2), self.sums)  # padding never fires
+        start[own.number_of] = int(neuron.start)
+        self.kept += [synapses, start, bias]
+        return STRUCTS[self.wide](
+            neuron.reset == "subtract", neuron.blocked_steps, int(neuron.threshold), int(neuron.threshold) + neuron.strict,
+            neurons, channels, self._drops_first(layer), len(read), synapses, start.ctypes.data, bias.ctypes.data, 0,
+        )  # fmt: skip
+
+    def _drops_first(self, layer: ProgramLayer) -> bool:
+        return self.settings.drop_first_output and layer is self.program.layers[-1]
+
+    def _synapse(self, synapse: Synapse, layer: ProgramLayer) -> _Synapse:
+        fan_out = layer.fan_outs[list(layer.synapses.synapses).index(synapse)].flatten().numpy()
+        alone = len(layer.synapses.synapses) == 1
+        wiring = wire(synapse, layer, fan_out, self.sources[synapse.source], alone)
+        tabled = wiring.numbers["kind"] == WINDOWS
+        arrays = {
+            name: _aligned(array, self.weights if name == "weights" and not tabled else np.int32)
+            for name, array in wiring.arrays.items()
+        }
+        self.kept += arrays.values()
+        return _Synapse(
+            *(wiring.numbers.get(name, 0) for name in SYNAPSE_NUMBERS),
+            *(arrays[name].ctypes.data if name in arrays else None for name in SYNAPSE_ARRAYS),
+        )
+
+    def _limits(self, images: Tensor) -> Tensor:
+        """Where a draw must lie below to spike: int32 (B, P)."""
+        probability = self.settings.encode.probability(self.settings.pixels(images), self.settings.dt)
+        return spike_limits(probability).flatten(1).contiguous()
+
+    def run(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images (B, C, H, W), index (B,) -> predicted int16 (T, B), counts int32 (B, classes), spikes int64
+        (layers + 1, T) with the input first, synops int64 (layers, T).
+        """
+        keys = torch.stack(image_keys(index, self.settings.seed), dim=1).numpy()
+        predicted = np.zeros((self.settings.steps, len(images)), np.int16)
+        counts = np.zeros((len(images), len(self.sources[self.program.layers[-1].name].number_of)), np.int32)
+
+        def task(a: int) -> tuple[np.ndarray, np.ndarray]:
+            b = min(a + TASK, len(images))
+            return self._run_task(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes lets go of the interpreter's lock
+            sums = list(pool.map(task, range(0, len(images), TASK)))
+        spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))
+        return torch.from_numpy(predicted), torch.from_numpy(counts), spikes, synops
+
+    def _run_task(
+        self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        steps, pixels, layers = self.settings.steps, images[0].numel(), len(self.layers)
+        structs, limits, drives = self.layers, np.zeros((len(images), pixels), np.int32), None
+        if self.settings.encode.analog:
+            structs, drives = self._with_currents(images)
+        elif images.dtype == torch.uint8:
+            limits = self.levels.numpy()[images.flatten(1).numpy(), 0]
+        else:
+            parts = images.split(max(1, GRAIN // pixels))
+            limits = np.concatenate([self._limits(part).numpy() for part in parts])
+        spikes, synops = np.zeros((layers + 1, steps), np.int64), np.zeros((layers, steps), np.int64)
+        self.library.events_run(
+            structs, layers, pixels, steps, len(images), GROUP, _at(limits), _at(keys), counts.shape[1],
+            _at(self.class_of), _at(predicted), c_int64(predicted.strides[0] // predicted.itemsize), _at(counts),
+            _at(spikes), _at(synops), _at(self._memory(pixels)),
+        )  # fmt: skip
+        del drives
+        return spikes, synops
+
+    def _memory(self, pixels: int) -> np.ndarray:
+        """Scratch of this thread, made once."""
+        if not hasattr(self.scratch, "memory"):
+            size = self.library.events_scratch(self.layers, len(self.layers), pixels, self.settings.steps, GROUP)
+            self.scratch.memory = np.empty(size, np.uint8)
+        return self.scratch.memory
+
+    def _with_currents(self, images: Tensor) -> tuple[ctypes.Array, list[np.ndarray]]:
+        """The layers for a constant input: its drive stands in place of the bias, image by image."""
+        current = self.settings.encoded(self.program, images, torch.arange(len(images)), torch.tensor([0]))[0]
+        structs, drives = type(self.layers).from_buffer_copy(self.layers), []
+        for struct, layer in zip(structs, self.program.layers, strict=True):
+            if "input" not in layer.synapses.sources:
+                continue
+            own = self.sources[layer.name]
+            sources = {
+                name: current if name == "input" else current.new_zeros(len(images), *self.sources[name].shape)
+                for name in layer.synapses.sources
+            }
+            drive = np.zeros((len(images), own.size), self.sums)
+            drive[:, own.number_of] = layer.synapses.drive(sources).flatten(1).numpy()
+            drives.append(_aligned(drive, self.sums))
+            struct.bias, struct.bias_stride = drives[-1].ctypes.data, own.size
+        return structs, drives
+
+
+def _at(array: np.ndarray) -> c_void_p:
+    return c_void_p(array.ctypes.data)
+
+
+def _aligned(array: np.ndarray, dtype: type) -> np.ndarray:
+    """A contiguous copy that begins on a cache line."""
+    size = array.size * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + size].view(dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

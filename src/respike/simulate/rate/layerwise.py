@@ -1,0 +1,130 @@
+"""Clock-driven simulation of a RateSNN, layer by layer, all steps at once. T steps, B images.
+
+A feed-forward net lets layer l see the spikes of all T steps before layer l + 1 starts: one product per layer serves
+T x B rows, and the neuron is a scan over T. reference.py holds the same simulation step by step.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from respike.convert.rate.rate_snn import RateSNN
+from respike.errors import InputError
+from respike.simulate.rate.kernels import gpu
+from respike.simulate.rate.kernels.event_bounds import runnable
+from respike.simulate.rate.kernels.events import Events
+from respike.simulate.rate.program import Program, ProgramLayer
+from respike.simulate.rate.settings import Settings
+from respike.simulate.rate.stepwise import simulate_stepwise
+from respike.simulate.record import SpikeRecord, Tally, constants
+
+BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
+EVENT_CHUNK = 1000  # images that a call of the compiled simulation shares out to the threads
+
+
+def simulate(
+    snn: RateSNN,
+    images: Tensor,
+    *,
+    index: Tensor | None = None,
+    chunk: int | None = None,
+    trace: Sequence[int] = (),
+    progress: bool = False,
+    **settings: Any,
+) -> SpikeRecord:
+    """Simulate a spiking network on images and count its spikes.
+
+    images: (B, C, H, W) in [0, 1], or uint8 pixels. index: image numbers (B,) which, with the seed, decide the random
+    spikes (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spikes and potentials are kept whole.
+    progress: a bar on a terminal. settings: keywords of `Settings` (encode, threshold, dt, duration, weight_bits, ...).
+    Raises InputError for settings or networks that cannot be simulated.
+    """
+    chosen = Settings(**settings)
+    chosen.warn_if_odd()
+    index = torch.arange(len(images)) if index is None else index
+    if not len(images):
+        raise InputError("there is no image to simulate; give at least one")
+    if len(index) != len(images):
+        raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk={chunk}: a number of images from 1 up, or None for what fits")
+    missing = sorted(set(trace) - set(index.tolist()))
+    if missing:
+        raise InputError(f"trace={missing}: no such image numbers among those simulated")
+    program = chosen.compile(snn, images.shape[1:])
+    if gpu.runnable(program, chosen):
+        fused = gpu.Fused(program, chosen)
+        size, run = min(chunk or fused.chunk, fused.chunk), fused.run
+    elif runnable(program, chosen):
+        size, run = chunk or EVENT_CHUNK, partial(_simulate_events, Events(program, chosen))
+    else:
+        size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
+    parts = []
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
+    ):
+        for part, numbers in zip(images.split(size), index.split(size), strict=True):
+            parts.append(run(part, numbers))
+            bar.update(len(part))
+    record = SpikeRecord.merge(parts)
+    wanted = torch.isin(index, torch.tensor(list(trace), dtype=index.dtype)).nonzero().flatten()
+    if len(wanted):
+        record.traces.update(simulate_stepwise(snn, images[wanted], index=index[wanted], keep=True, **settings).traces)
+    return record
+
+
+def _chunk_size(program: Program, steps: int) -> int:
+    widest = max(layer.shape.numel() for layer in program.layers)
+    per_image = steps * max(widest, program.input_shape.numel()) * program.dtype.itemsize
+    return max(1, BUDGET // per_image)
+
+
+def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeRecord:
+    """Images (B, C, H, W) through the compiled simulation."""
+    predicted, counts, spikes, synops = events.run(images, index)
+    names = [layer.name for layer in events.program.layers]
+    spiking = dict(zip(["input", *names], spikes, strict=True))
+    if events.settings.encode.analog:
+        del spiking["input"]
+    return SpikeRecord(
+        index=index,
+        predicted=predicted,
+        counts=counts,
+        spikes=spiking,
+        synops=dict(zip(names, synops, strict=True)),
+        **constants(events.program, events.settings),
+    )
+
+
+def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:
+    """Images (B, C, H, W) through all layers."""
+    spikes = {"input": settings.encoded(program, images, index, torch.arange(settings.steps))}  # (T or 1, B, ...)
+    tally = Tally(program, settings)
+    tally.add("input", spikes["input"])
+    last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
+    for layer in program.layers:
+        drive = _drive(layer, spikes)  # (T or 1, B, ...N)
+        if settings.drop_first_output and layer is program.layers[-1]:
+            drive = drive.expand(settings.steps, *drive.shape[1:]).clone()
+            drive[0] = 0
+        spikes[layer.name] = layer.neuron.scan(drive, settings.steps)
+        tally.add(layer.name, spikes[layer.name])
+        for source in layer.synapses.sources:
+            if last_reader[source] == layer.name:
+                spikes.pop(source, None)
+    return tally.record(index, spikes[program.layers[-1].name])
+
+
+def _drive(layer: ProgramLayer, spikes: dict[str, Tensor]) -> Tensor:
+    """The summed drive of a layer; time is folded into the batch for one product per synapse."""
+    total = None
+    for synapse in layer.synapses.synapses:
+        source = spikes[synapse.source]  # (T or 1, B, ...)
+        drive = synapse(source.flatten(0, 1)).unflatten(0, source.shape[:2])
+        total = drive if total is None else total + drive
+    return total

@@ -1,0 +1,102 @@
+"""The compiled search for first crossings (crossings.c). P pairs, R rows of inputs, F inputs of a neuron, N neurons."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import c_double, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from respike.system.compiler import library
+
+SOURCE = Path(__file__).with_name("crossings.c")
+
+
+def compiled(device: torch.device) -> bool:
+    """Whether the search can run compiled: on a CPU with a C compiler."""
+    return device.type == "cpu" and library(SOURCE) is not None
+
+
+def open_pairs(
+    leads: Tensor,
+    offsets: Tensor,
+    keys: Tensor,
+    weights: Tensor,
+    neuron: Tensor,
+    alpha: Tensor,
+    theta: Tensor,
+    source_length: float,
+) -> Tensor:
+    """Pairs whose potential the bound does not keep below theta until their last input: bool (P,).
+
+    leads: of all inputs, flat; offsets (F,), keys (P,): pair p reads leads[keys[p] + offsets]; weights (N, F); neuron: of
+    each pair (P,); alpha (N,); theta (P,).
+    """
+    found = torch.empty(len(keys), dtype=torch.bool)
+    leads, weights = leads.double(), weights.double()  # sums of doubles: float32 numbers would be widened one by one
+    function = _function("open", weights, 11)
+    _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
+    return found
+
+
+def crossing_times(
+    rows: Tensor, row: Tensor, weights: Tensor, neuron: Tensor, alpha: Tensor, theta: Tensor, source_length: float
+) -> Tensor:
+    """When each pair's potential reaches theta while inputs still arrive, counted from t_min, NaN where it does not: (P,)."""
+    count, fan_in = rows.shape
+    arrivals, order = rows.new_empty(count, fan_in + 1), torch.empty(count, fan_in, dtype=torch.int32)
+    counts = torch.empty(count, dtype=torch.int64)
+    arrange = _function("order", rows, 8)
+
+    def part(a: int, b: int) -> None:
+        scratch = torch.empty(3 * fan_in, dtype=torch.int32)
+        tables = rows[a:b].contiguous(), arrivals[a:b], order[a:b], counts[a:b], scratch
+        arrange(b - a, fan_in, -source_length, *(c_void_p(table.data_ptr()) for table in tables))
+
+    _shared(part, count, 16)
+    times = torch.empty(len(row), dtype=torch.float64)
+    tables = arrivals, order, counts
+    _pairs(_function("cross", weights, 12), -source_length, tables, row, weights, neuron, alpha, theta, times)
+    return times
+
+
+def _function(name: str, like: Tensor, arguments: int) -> Callable[..., None]:
+    """The C function for numbers of the dtype of `like`; two counts, a number and pointers are its arguments."""
+    found = getattr(library(SOURCE), f"{name}_{'double' if like.dtype == torch.float64 else 'float'}")
+    found.restype, found.argtypes = None, [c_int64, c_int64, c_double, *[c_void_p] * (arguments - 3)]
+    return found
+
+
+def _pairs(
+    function: Callable[..., None],
+    number: float,
+    tables: tuple[Tensor, ...],
+    row: Tensor,
+    weights: Tensor,
+    neuron: Tensor,
+    alpha: Tensor,
+    theta: Tensor,
+    result: Tensor,
+) -> None:
+    """Calls a function of pairs; the tables are those of rows."""
+    tables = [table.contiguous() for table in tables]
+    weights, alpha, theta = weights.contiguous(), alpha.double().contiguous(), theta.double().contiguous()
+    row, neuron = row.contiguous(), neuron.contiguous()
+
+    def part(a: int, b: int) -> None:
+        used = (*tables, row[a:b], weights, neuron[a:b], alpha, theta[a:b], result[a:b])
+        function(b - a, weights.shape[1], number, *(c_void_p(tensor.data_ptr()) for tensor in used))
+
+    _shared(part, len(row), 256)
+
+
+def _shared(part: Callable[[int, int], None], count: int, least: int) -> None:
+    """part(a, b) for all of 0 .. count, on torch's threads if there is enough for each; every part writes its own results."""
+    threads = min(torch.get_num_threads(), 1 + count // least)
+    cuts = [count * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        part(0, count)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, cuts[:-1], cuts[1:]))

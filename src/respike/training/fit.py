@@ -1,0 +1,143 @@
+"""The training stage: fit a module, keep its weights by content, resume what was interrupted."""
+
+import contextlib
+import copy
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from respike.errors import InputError
+from respike.system.cache import Stage, module_source, once, source_hash
+from respike.system.distributed import rank
+from respike.training.early_stopping import Ending
+from respike.training.history import EpochHistory
+from respike.training.layer_activity import LayerActivity
+
+SOURCES = ("training", "networks", "data")  # rooms whose code decides what a training gives
+SPIKING = ("neurons", "layers")  # and these, of a network that spikes while it is trained
+UNTRAINED = {  # settings that do not touch the weights
+    "data": ("root", "test_size", "eval_batch_size"),
+    "trainer": (
+        "default_root_dir",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "num_sanity_val_steps",
+    ),
+}
+
+
+def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) -> dict[str, Any]:
+    """Everything that decides the trained weights: data, network, recipe, trainer, seed, start weights, source code."""
+    chosen = OmegaConf.to_container(cfg, resolve=True)
+    blocks = {
+        group: {name: value for name, value in chosen[group].items() if name not in UNTRAINED.get(group, ())}
+        for group in ("data", "model", "lit", "trainer")
+    }
+    start = chosen.get("ckpt_path")
+    return blocks | {
+        "images": data.images.sha256,
+        "net": [repr(net), module_source(net)],
+        "ending": Ending.of(cfg),
+        "seed": chosen["seed"],
+        "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
+        "source": source_hash(*SOURCES, *(SPIKING if hasattr(net, "spiking_layers") else ())),
+    }
+
+
+def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:
+    """Train the module, or load the weights of an equal earlier training, under paths.stages."""
+
+    ending = Ending.of(cfg)
+    ending.check(data)
+
+    def make(folder: Path) -> float:
+        return _fit(trainer, module, data, folder, ending)
+
+    stage = once(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
+    load_weights(module, stage.folder / "model.ckpt")
+    return stage
+
+
+def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
+    """Refuse a network that cannot take these images, or has fewer outputs than there are classes."""
+    try:
+        with torch.no_grad():
+            outputs = copy.deepcopy(net).eval()(torch.zeros(1, *data.input_shape))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the network does not take images of shape {data.input_shape} ({reason}); change model or data"
+        ) from error
+    if outputs.ndim != 2 or outputs.shape[1] < data.num_classes:
+        raise InputError(
+            f"the network returns {tuple(outputs.shape)} for one image, but the data has {data.num_classes} classes"
+        )
+
+
+def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path, ending: Ending) -> float:
+    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, earlier parts included."""
+    history = EpochHistory(folder / "history.csv")
+    last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    watching = [LayerActivity()] if hasattr(module.net, "spiking_layers") else []
+    own = [*watching, history, *ending.callbacks(folder), last]  # the last one keeps what those before it know
+    resumed = folder / "last.ckpt"
+    if not resumed.is_file() and rank() == 0:
+        history.path.unlink(missing_ok=True)
+    trainer.callbacks.extend(own)
+    start, earlier = time.perf_counter(), history.seconds()
+    with interruptible(trainer):
+        trainer.fit(module, data, ckpt_path=str(resumed) if resumed.is_file() else None)
+    for callback in own:
+        trainer.callbacks.remove(callback)
+    if ending.keep == "best":
+        load_weights(module, folder / "best.ckpt")
+    trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
+    if rank() == 0:
+        for file in ("last.ckpt", "best.ckpt"):
+            (folder / file).unlink(missing_ok=True)
+    return earlier + time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Lightning answers Ctrl-C with sys.exit(1); let it be a KeyboardInterrupt again."""
+    try:
+        yield
+    except SystemExit as ended:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from ended
+        raise
+
+
+def load_weights(module: LightningModule, path: str | Path) -> None:
+    """Put weights into `module.net`: from a checkpoint of Lightning, or from a plain state dict of the network.
+
+    Raises InputError for a file that is missing, unreadable, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"ckpt_path={path}: no such file; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        prefix = "net." if "state_dict" in content else ""
+        weights = content.get("state_dict", content)
+    except Exception as error:  # torch raises a different error for each way in which a file can be broken
+        raise InputError(
+            f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's"
+        ) from error
+    own = {name.removeprefix(prefix): value for name, value in weights.items()}
+    try:
+        module.net.load_state_dict(own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"ckpt_path={path}: the checkpoint is of another network ({reason})") from error

@@ -1,0 +1,44 @@
+"""How much each layer of a spiking network spikes while it is trained."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from respike.simulate.direct.evaluate import watched
+
+ACTIVITY = "activity/"
+
+
+class LayerActivity(Callback):
+    """Logs fit/activity/<layer>: spikes per neuron and step, on the first batch of each validation."""
+
+    def __init__(self):
+        self.rates: dict[str, Tensor] = {}
+        self.watching: Any = None
+
+    def _see(self, name: str, spikes: Tensor) -> None:
+        self.rates[name] = spikes.float().mean()
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watch the first batch."""
+        if batch_idx == 0:
+            self.watching = watched(pl_module.net, self._see)
+            self.watching.__enter__()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Log what was seen, and look away."""
+        if batch_idx == 0:
+            self.watching.__exit__(None, None, None)
+            names = {f"fit/{ACTIVITY}{name}": rate for name, rate in self.rates.items()}
+            pl_module.log_dict(names, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)

@@ -1,0 +1,44 @@
+"""Pictures of the data: the pixels themselves, spikes as white pixels, the mean as bright as its brightest pixel."""
+
+import pytest
+import torch
+
+from respike.figures.images import samples, spike_images
+
+
+def pictures(figure):
+    return [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_show_every_image_under_its_name(channels):
+    images = torch.rand(8, channels, 5, 7)
+    figure = samples(images, list("abcdefgh"))
+    shown = pictures(figure)
+    assert [axes.get_title() for axes in figure.axes[:8]] == list("abcdefgh")
+    for image, pixels in zip(images, shown, strict=True):
+        expected = image[0] if channels == 1 else image.permute(1, 2, 0)
+        torch.testing.assert_close(torch.as_tensor(pixels.data).float(), expected)
+
+
+def test_no_sample_is_an_error():
+    with pytest.raises(ValueError, match="expected at least one"):
+        samples(torch.zeros(0, 1, 2, 2), [])
+
+
+def test_spikes_are_those_of_the_steps_asked_for_and_the_mean_is_over_all():
+    spikes = torch.zeros(4, 1, 2, 2)
+    spikes[1, 0, 0, 0] = spikes[3, 0, 0, 0] = spikes[3, 0, 1, 1] = 1
+    figure = spike_images(torch.full((1, 2, 2), 0.5), spikes, "a 3", [1, 2, 4])
+    assert [axes.get_title() for axes in figure.axes] == [
+        "a 3", "spikes, step 1", "spikes, step 2", "spikes, step 4", "mean of 4 steps",
+    ]  # fmt: skip
+    image, first, second, fourth, mean = (torch.as_tensor(picture.data).float() for picture in pictures(figure))
+    assert (image == 0.5).all() and not first.any()
+    assert second.tolist() == [[1, 0], [0, 0]] and fourth.tolist() == [[1, 0], [0, 1]]
+    assert mean.tolist() == [[1, 0], [0, 0.5]]  # white where it spiked most
+
+
+def test_an_image_without_a_spike_is_black():
+    *_, mean = pictures(spike_images(torch.zeros(1, 2, 2), torch.zeros(4, 1, 2, 2), "a", [4]))
+    assert not mean.any()

@@ -1,0 +1,90 @@
+"""Offline runs are found, uploaded where there is an account, and linked for the terminal dashboard."""
+
+import sys
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from wandb.sdk.launch.sweeps.utils import load_sweep_config
+
+from respike.runs import offline as offline_runs
+from respike.train import CONF
+
+SWEEPS = sorted((CONF / "wandb_sweeps").glob("*.yaml"))
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """What would have been executed; there is no account unless a test gives one."""
+    made = []
+    monkeypatch.setattr(
+        offline_runs.subprocess, "run", lambda command: made.append(command) or type("", (), {"returncode": 0})
+    )
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return made
+
+
+def written(root, *names):
+    for name in names:
+        folder = root / "runs" / name / "wandb" / f"offline-run-2026_{name}"
+        folder.mkdir(parents=True)
+        (folder / f"run-{name}.wandb").write_bytes(b"")
+    return root
+
+
+def test_runs_that_are_not_uploaded_yet_are(tmp_path, calls, monkeypatch, capsys):
+    written(tmp_path, "a", "b", "c")
+    assert offline_runs.main(["sync", str(tmp_path)]) == 1
+    assert "wandb login" in capsys.readouterr().err and not calls
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    (tmp_path / "runs" / "b" / "wandb" / "offline-run-2026_b" / "run-b.wandb.synced").touch()
+    assert offline_runs.main(["sync", str(tmp_path)]) == 0
+    assert [path.rsplit("_")[-1] for path in calls[0][2:]] == ["a", "c"]
+
+
+def test_a_login_is_seen(tmp_path, calls):
+    assert not offline_runs.has_account()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".netrc").write_text("machine api.wandb.ai login user password " + "x" * 40)
+    assert offline_runs.has_account()
+
+
+def test_the_dashboard_gets_one_folder_with_a_link_to_every_run(tmp_path, calls, monkeypatch, capsys):
+    written(tmp_path, "a", "b")
+    for terminal, status in ((False, 1), (True, 0)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        assert offline_runs.main(["dashboard", str(tmp_path)]) == status
+        assert sorted(path.name for path in (tmp_path / "dashboard").iterdir()) == [
+            "offline-run-2026_a",
+            "offline-run-2026_b",
+        ]
+    assert calls == [[offline_runs._wandb(), "leet", str(tmp_path / "dashboard")]]
+
+
+@pytest.mark.parametrize("action", ["sync", "dashboard"])
+def test_a_folder_without_offline_runs_is_one_line(tmp_path, action, capsys):
+    assert offline_runs.main([action, str(tmp_path)]) == 1
+    assert "no offline run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_a_wandb_sweep_drives_the_same_entry_point_with_keys_that_exist(file):
+    config = load_sweep_config(str(file))
+    assert config["command"][2:5] == ["python", "-m", "${program}"] and config["command"][-1] == "${args_no_hyphens}"
+    assert config["program"] == "respike.train" and config["metric"]["goal"] == "maximize"
+    for pick in (0, -1):
+        chosen = [
+            f"{key}={parameter['values'][pick] if 'values' in parameter else parameter[('min', 'max')[pick]]}"
+            for key, parameter in config["parameters"].items()
+        ]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", overrides=[config["command"][-2], "paths.run=x", *chosen])
+        assert cfg.name == "diehl_fc"
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_a_wandb_sweep_follows_wandbs_schema(file):
+    """With W&B's package `sweeps`, which wants an older NumPy than ours, so in an environment of its own."""
+    sweeps = pytest.importorskip("sweeps", reason="wandb[sweeps] is not installed")
+    assert sweeps.schema_violations_from_proposed_config(yaml.safe_load(file.read_text())) == []

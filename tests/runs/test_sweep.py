@@ -1,0 +1,114 @@
+"""Multiruns on real images: one training, finished jobs kept, failures told, empty grids refused."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from respike.errors import InputError
+from respike.runs.sweep import check_grid
+from respike.train import CONF
+
+SMALL = (
+    "experiment=diehl_fc",
+    "+data.dataset.download=false",
+    "data.train_size=500",
+    "data.test_size=40",
+    "trainer.max_epochs=1",
+    "callbacks.figures=null",
+    "logger=none",
+)
+
+
+def sweep(folder, *overrides):
+    """`python -m respike.train -m` in `folder`; status, and all it printed."""
+    environment = os.environ | {"DATA_DIR": str(folder / "none"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "respike.train", "-m", *SMALL, *overrides],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def finished_jobs(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
+
+
+def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_path):
+    grid = ("simulate.threshold=-1,0.5,1", "encode.max_rate=500,1000")
+    status, printed = sweep(tmp_path, *grid)
+    assert status == 1
+    assert "4 finished jobs, 2 failed" in printed
+    assert printed.count("must be above 0, as in simulate.threshold=1") >= 2
+    first = finished_jobs(tmp_path)
+    folders = [path.parent for path in (tmp_path / "outputs/sweeps/diehl_fc/grid").rglob("metrics.json")]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert sorted(m["time/fit_was_cached"] for m in metrics) == [0, 1, 1, 1]
+    assert len({m["ann/test_acc"] for m in metrics}) == 1
+    assert len({m["snn/spikes_per_image"] for m in metrics}) == 4
+
+    lost = folders[0]
+    (lost / "metrics.json").unlink()  # as if it had been killed before its end
+    status, printed = sweep(tmp_path, "simulate.threshold=0.5,1,2", grid[1])
+    assert status == 0 and "6 finished jobs, 0 failed" in printed
+    again = finished_jobs(tmp_path)
+    assert {name for name in first if again[name] == first[name]} == set(first) - {lost.name}
+    assert json.loads((lost / "metrics.json").read_text())["snn/test_acc"] == metrics[0]["snn/test_acc"]
+    assert len(re.findall(r"INFO\] - kept ", printed)) == 3
+
+
+def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):
+    environment = os.environ | {"DATA_DIR": str(tmp_path / "none"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "respike.train", "-m", *SMALL]
+    both = [
+        subprocess.Popen([*command, f"sweep_name={name}", "simulate.threshold=0.5,1"], cwd=tmp_path, env=environment,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for name in ("one", "two")
+    ]  # fmt: skip
+    printed = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    metrics = {path.parent: json.loads(path.read_text()) for path in tmp_path.rglob("metrics.json")}
+    assert sum(m["time/fit_was_cached"] == 0 for m in metrics.values()) == 1
+    for threshold in ("0.5", "1"):
+        pair = [m for path, m in metrics.items() if f"simulate.threshold={threshold}," in path.name]
+        assert len(pair) == 2 and pair[0]["snn/spikes_per_image"] == pair[1]["snn/spikes_per_image"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "params"),
+    [
+        (["simulate.threshold=1,2"], None),
+        (["experiment=diehl_fc", "simulate.seed=range(3)"], None),
+        (["encode.max_rate=choice(100,200)"], {}),
+        (["experiment=diehl_fc"], {"simulate.threshold": "1,2"}),
+    ],
+)
+def test_a_grid_is_several_values_typed_or_named(overrides, params):
+    assert check_grid(overrides, params) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [([], "something to vary"), (["experiment=diehl_fc"], "sweep=threshold_rate"), (["seed="], "seed=: no value")],
+)
+def test_an_empty_grid_is_refused_with_what_to_type(overrides, words):
+    with pytest.raises(InputError, match=words):
+        check_grid(overrides, None)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
+def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
+    exact = name in ("alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta")
+    experiment = "stbp_resnet19_narrow" if name == "vth_a" else "exact_fc" if exact else "diehl_fc"
+    given = [f"experiment={experiment}", f"sweep={name}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=given, return_hydra_config=True)
+        assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
+        values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
+        values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
+        last = compose("config", overrides=[*given, *(f"{key}={value}" for key, value in values.items())])
+    assert values and ("time_noise" in last.simulate) == exact

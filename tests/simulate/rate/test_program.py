@@ -1,0 +1,59 @@
+"""A program holds what the network holds: its weights, its precision and its multiply-accumulates."""
+
+import copy
+
+import pytest
+import torch
+
+from respike.convert import no_norm
+from respike.neurons.integrate_fire import IntegrateFire
+from respike.simulate.rate.fixed_point import compile_grid
+from respike.simulate.rate.program import compile_float
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_float_program_has_the_networks_own_weights_and_precision(draw_net, wiring, dtype):
+    net, images = draw_net(wiring)
+    snn = no_norm(net.to(dtype))
+    program = compile_float(snn, images.shape[1:], IntegrateFire(0.5))
+    assert program.dtype == dtype
+    for layer, own in zip(program.layers, snn.layers.values(), strict=True):
+        assert layer.neuron == IntegrateFire(0.5)
+        assert all(torch.equal(a, b) for a, b in zip(layer.synapses.parameters(), own.parameters(), strict=True))
+
+
+def test_the_products_of_all_sources_are_those_of_the_network_on_the_grid_and_off(draw_snn, wiring):
+    snn, images = draw_snn(wiring)
+    exact, rounded = (
+        compile_float(snn, images.shape[1:], IntegrateFire()),
+        compile_grid(snn, images.shape[1:], IntegrateFire(), 8, 20, None),
+    )
+    sources = ["input", *(layer.name for layer in exact.layers)]
+    assert sum(exact.macs(source) for source in sources) == exact.macs() == rounded.macs() > 0
+    for ours, others in zip(exact.layers, rounded.layers, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.fan_outs, others.fan_outs, strict=True))
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_currents_are_rounded_to_the_grid_and_spikes_are_not(draw_snn, bits):
+    snn, images = draw_snn("fc")
+    unit = 2 ** (bits - 1)
+    program = compile_grid(snn, images.shape[1:], IntegrateFire(), bits, 20, 1.0)
+    currents = program.input_values(images[None])
+    assert torch.equal(currents, (images.double() * unit).round()[None])
+    assert (currents / unit - images).abs().max() <= 0.5 / unit
+    spikes = torch.rand(20, 6, 3, 2, 2) > 0.5
+    program = compile_grid(snn, images.shape[1:], IntegrateFire(), bits, 20, None)
+    assert torch.equal(program.input_values(spikes), spikes.double())
+
+
+def test_compiling_leaves_the_network_alone(draw_snn, wiring):
+    snn, images = draw_snn(wiring)
+    before = copy.deepcopy(snn)
+    compile_grid(snn, images.shape[1:], IntegrateFire(), 8, 20, 1.0)
+    compile_float(snn, images.shape[1:], IntegrateFire())
+    assert str(snn) == str(before)
+    assert all(
+        torch.equal(a, b) and a.dtype == b.dtype
+        for a, b in zip(snn.state_dict().values(), before.state_dict().values(), strict=True)
+    )

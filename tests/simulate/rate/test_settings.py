@@ -1,0 +1,81 @@
+"""Settings: time, refractory periods, refusals in the words of the yaml."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from respike.convert import no_norm
+from respike.errors import InputError
+from respike.neurons.encode import Current, Rate, Threshold
+from respike.simulate import simulate
+from respike.simulate.rate.settings import Settings
+
+NAN = float("nan")
+BAD = {
+    "threshold": [0, -1.0, NAN],
+    "dt": [0, -0.001, NAN],
+    "duration": [0, -0.04, 0.0009, NAN],
+    "t_ref": [-0.001, NAN],
+    "start": [1, 1.5, NAN],
+    "weight_bits": [0, 1, 25, -8],
+    "reset": ["half", "", None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
+def test_a_bad_value_is_refused_by_its_yaml_name(key, value):
+    with pytest.raises(InputError, match=rf"simulate\.{key}=") as error:
+        Settings(**{key: value})
+    assert "\n" not in str(error.value) and str(value) in str(error.value)
+
+
+DURATIONS = [(0.001, 0.04, 40), (0.001, 0.001, 1), (0.0005, 0.04, 80), (0.1, 0.3, 3), (0.0001, 0.5, 5000)]
+
+
+@pytest.mark.parametrize(("dt", "duration", "steps"), DURATIONS)
+def test_time_runs_from_dt_to_the_duration(dt, duration, steps):
+    settings = Settings(dt=dt, duration=duration)
+    assert settings.steps == steps
+    assert settings.times_ms.tolist() == pytest.approx([dt * 1000 * (t + 1) for t in range(steps)])
+
+
+def test_time_may_start_at_zero_as_in_the_authors_cnn_loop():
+    """t = 0, dt, .. duration: 41 steps for 40 ms."""
+    settings = Settings(dt=0.001, duration=0.04, start_at_zero=True)
+    assert settings.steps == 41
+    assert settings.times_ms.tolist() == pytest.approx(list(range(41)))
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("t_ref_us", [0, 400, 500, 1000, 1100, 2000, 3000, 4500])
+@pytest.mark.parametrize("dt_us", [1000, 500, 100])
+def test_under_a_strong_drive_spikes_lie_one_refractory_period_apart(reset, t_ref_us, dt_us):
+    """max(1, ceil(t_ref / dt)) steps; computed here on whole microseconds."""
+    settings = Settings(dt=dt_us / 1e6, t_ref=t_ref_us / 1e6, reset=reset)
+    spikes = settings.neuron.scan(torch.full((1, 1), 2.0, dtype=torch.float64), 100)
+    assert spikes.nonzero()[:, 0].tolist() == list(range(0, 100, max(1, -(-t_ref_us // dt_us))))
+
+
+def test_the_start_is_a_share_of_the_threshold():
+    neuron = Settings(threshold=3.0, start=0.5).neuron
+    assert (neuron.threshold, neuron.start) == (3.0, 1.5)
+
+
+@pytest.mark.parametrize("encode", [Rate(2000.0), Threshold(0.5)])
+def test_an_input_that_cannot_spike_often_enough_warns_and_says_what_to_lower(encode):
+    snn = no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    with pytest.warns(UserWarning, match=r"saturates.*2 times per step of 0\.001 s.*encode\.max_rate or simulate\.dt"):
+        simulate(snn, torch.rand(2, 1, 2, 2), encode=encode, duration=0.002)
+
+
+@pytest.mark.parametrize(
+    ("encode", "dt"), [(Rate(1000.0), 0.001), (Rate(2000.0), 0.0005), (Threshold(1.0), 0.001), (Current(3.0), 0.001)]
+)
+def test_an_input_that_can_does_not_warn(encode, dt):
+    snn = no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = simulate(snn, torch.rand(2, 1, 2, 2), duration=0.002, encode=encode, dt=dt)
+    assert record.steps == 0.002 / dt
