@@ -46,17 +46,11 @@ class Convert(Callback):
         self.stages = None if stages is None else Path(stages)
         self.keep_networks = keep_networks
         self.snn: RateSNN | TTFSNet | None = None
-        self.makes: type | None = None  # kind of spiking network, tried out on the untrained one
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any training, a network or settings that cannot be converted."""
-        if hasattr(pl_module.net, "spiking_layers"):
-            raise InputError(
-                "the network spikes by itself, there is nothing to convert: type callbacks=direct simulate=direct "
-                "convert=direct encode=direct"
-            )
         with contextlib.suppress(SilentLayer):  # an untrained network may well be silent on noise
-            self.makes = type(self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape)))
+            self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """Of several ranks each gets its share; the statistics of convert.activations are over all of them."""
@@ -125,8 +119,3 @@ def _device(net: nn.Module) -> torch.device:
 def converted(trainer: Trainer) -> RateSNN | TTFSNet:
     """The network that the trainer's `Convert` callback made."""
     return next(callback.snn for callback in trainer.callbacks if isinstance(callback, Convert))
-
-
-def kind_made(trainer: Trainer) -> type | None:
-    """What kind of spiking network it makes, known before any training; None where the untrained network is silent."""
-    return next(callback.makes for callback in trainer.callbacks if isinstance(callback, Convert))
