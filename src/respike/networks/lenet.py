@@ -21,7 +21,7 @@ class LeNet5(nn.Sequential):
     """Three 5x5 convolutions and two linear layers, a batch norm in front of every ReLU, max-pools of 2.
 
     dropout: share dropped behind the ReLU of each convolution, as in `dropout_shares`; input_shape: (C, H, W), of 28 pixels or
-    more; classes: outputs, without a ReLU; momentum: of the batch norms, Keras' by default, more for a training of a few epochs.
+    more; classes: outputs, without a ReLU; momentum: of the batch norms, Keras' by default, more for a few epochs.
     """
 
     def __init__(

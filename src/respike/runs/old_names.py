@@ -73,7 +73,9 @@ def new_key(key: str) -> str:
 def new_target(target: str) -> str:
     """The present import path of a callable: respike.simulate.clock.simulate is respike.simulate.rate.layerwise.simulate."""
     module, _, name = target.rpartition(".")
-    return CLASSES.get(target) or f"{MODULES.get(module, module)}.{name}"
+    if target in CLASSES:
+        return CLASSES[target]
+    return f"{MODULES[module]}.{name}" if module in MODULES else target
 
 
 def check_words(overrides: Iterable[str]) -> None:
