@@ -37,7 +37,7 @@ class Simulate(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any training, settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(Settings)}
-        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_odd()
+        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_unusual()
         if kind_made(trainer) is TTFSNet:
             raise InputError(
                 "convert=exact_map makes spike times, and these callbacks simulate rates: type simulate=ttfs callbacks=exact"
