@@ -228,7 +228,7 @@ def test_the_mathworks_protocol_is_pinned():
         0.5,
     )
     assert cfg.lit.loss._target_.endswith("cross_entropy")
-    assert (cfg.simulate.duration / cfg.simulate.dt, cfg.simulate.threshold, cfg.simulate.reset) == (40, 1, "zero")
+    assert (cfg.simulate.duration / cfg.simulate.dt, cfg.neuron.threshold, cfg.neuron.reset) == (40, 1, "zero")
 
 
 def test_the_quick_preset_runs_the_digits_in_full(tmp_path):
@@ -272,9 +272,14 @@ def test_a_short_training_of_a_long_protocol_is_a_reduced_one():
 def test_the_direct_protocol_is_pinned():
     cfg = composed("experiment=stbp_resnet19_repository")
     model, recipe = cfg.model, cfg.recipe
-    assert (model.steps, model.v_th, model.tau, model.stem, model.alpha) == (2, 0.4, 0.25, 64, 1)
+    assert (model.steps, model.neuron.v_th, model.neuron.tau, model.stem, model.alpha) == (2, 0.4, 0.25, 64, 1)
     assert model.residual_alpha == pytest.approx(2**-0.5)
-    assert (model.surrogate.a, model.surrogate.centre, model.mean, model.std) == (0.5, "zero", [0.0], [1.0])
+    assert (model.neuron.surrogate.a, model.neuron.surrogate.centre, model.mean, model.std) == (
+        0.5,
+        "zero",
+        [0.0],
+        [1.0],
+    )
     assert (cfg.data.batch_size, cfg.data.val_size, cfg.data.train_transform) == (64, 6000, None)
     assert (cfg.trainer.max_epochs, cfg.trainer.precision, recipe.patience, recipe.keep) == (11, "32-true", 7, "last")
     optimizer = recipe.optimizer
@@ -290,7 +295,7 @@ def test_the_direct_protocol_is_pinned():
 
 def test_ours_differs_from_the_repository_in_what_it_says():
     ours, theirs = (composed(f"experiment={name}") for name in ("stbp_resnet19", "stbp_resnet19_repository"))
-    assert (ours.model.surrogate.centre, ours.recipe.keep, ours.data.train_transform.padding) == (
+    assert (ours.neuron.surrogate.centre, ours.recipe.keep, ours.data.train_transform.padding) == (
         "threshold",
         "best",
         4,
@@ -302,9 +307,9 @@ def test_ours_differs_from_the_repository_in_what_it_says():
 
 @pytest.mark.parametrize("surrogate", ["rectangle", "triangle", "sigmoid", "atan"])
 def test_every_surrogate_fits_the_direct_network(surrogate):
-    cfg = composed("experiment=stbp_resnet19_narrow", f"model/surrogate={surrogate}", "model.width_mult=0.0625")
+    cfg = composed("experiment=stbp_resnet19_narrow", f"neuron/surrogate={surrogate}", "model.width_mult=0.0625")
     net = instantiate(cfg.model)
-    assert type(net.fire.lif.neuron.surrogate).__name__.lower() == surrogate
+    assert type(net.fire.neurons.neuron.surrogate).__name__.lower() == surrogate
 
 
 def test_a_long_row_is_left_out_unless_it_is_asked_for(tmp_path):

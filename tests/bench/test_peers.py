@@ -8,6 +8,7 @@ from respike.bench.contenders import CONTENDERS
 from respike.bench.isolated import resolve
 from respike.errors import InputError
 from respike.neurons.encode import Rate
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate_stepwise
 
 PEERS = [row for row in CONTENDERS if row.options is None]
@@ -38,8 +39,10 @@ def peer(row, snn, steps):
 def test_output_spikes_are_those_of_the_reference(draw_work, row, wiring):
     work = draw_work(wiring)
     run = peer(row, work.snn, work.steps)
-    strict = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
-    expected = simulate_stepwise(work.snn, work.images, weight_bits=None, strict=strict, **work.settings).counts
+    fire_above = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
+    expected = simulate_stepwise(
+        work.snn, work.images, weight_bits=None, neuron=IntegrateFire(fire_above=fire_above), **work.settings
+    ).counts
     spikes = Rate(1000.0)(work.images, torch.arange(20), torch.arange(work.steps), 0.001, 0).float()
     assert int(expected.sum()) > 50
     with torch.no_grad():
@@ -49,9 +52,11 @@ def test_output_spikes_are_those_of_the_reference(draw_work, row, wiring):
 
 def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_work):
     counts = [
-        simulate_stepwise(work.snn, work.images, weight_bits=None, strict=strict, **work.settings).counts
+        simulate_stepwise(
+            work.snn, work.images, weight_bits=None, neuron=IntegrateFire(fire_above=fire_above), **work.settings
+        ).counts
         for work in [draw_work("cnn")]
-        for strict in (False, True)
+        for fire_above in (False, True)
     ]
     assert not torch.equal(*counts)
 

@@ -23,7 +23,11 @@ from respike.train import main
         ("experiment=stbp_resnet19_narrow convert=exact_map", "convert=exact_map", "leave convert= out"),
         ("experiment=stbp_resnet19_narrow encode=rate", "encode=rate", "leave encode= out"),
         ("experiment=exact_fc method=direct", "model=exact_fc (ExactFC)", "type method=ttfs"),
-        ("experiment=exact_fc method=rate", "method=rate", "data=mnist model=exact_fc recipe=exact_fc_ours method=rate"),
+        (
+            "experiment=exact_fc method=rate",
+            "method=rate",
+            "data=mnist model=exact_fc recipe=exact_fc_ours method=rate",
+        ),
         ("experiment=exact_fc convert=data_norm", "convert=data_norm", "type convert=exact_map"),
         ("experiment=exact_fc encode=rate", "encode=rate", "leave encode= out"),
         ("experiment=diehl_fc convert=exact_map", "convert=exact_map", "type convert=data_norm"),
@@ -84,7 +88,9 @@ def test_the_command_line_refuses_a_mixture_before_anything_is_built(tmp_path, m
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-@pytest.mark.parametrize("old", [*(f"{key}=x" if "=" not in key else key for key in OPTIONS), *(f"{k}=1" for k in KEYS)])
+@pytest.mark.parametrize(
+    "old", [*(f"{key}=x" if "=" not in key else key for key in OPTIONS), *(f"{k}=1" for k in KEYS)]
+)
 def test_an_old_name_is_answered_with_the_new_one(monkeypatch, capsys, old):
     key = old.partition("=")[0]
     new = OPTIONS.get(old) or OPTIONS.get(key) or KEYS[key]
@@ -114,7 +120,10 @@ def test_new_names_exist():
     for answer in OPTIONS.values():
         for group, option in re.findall(r"(\w+)=(\w+)", answer):
             assert option in names(group)
-    exist = compose_run(["paths.run=x", "experiment=diehl_fc"]), compose_run(["paths.run=x", "experiment=stbp_resnet19"])
+    exist = (
+        compose_run(["paths.run=x", "experiment=diehl_fc"]),
+        compose_run(["paths.run=x", "experiment=stbp_resnet19"]),
+    )
     for key in KEYS.values():
         assert any(OmegaConf.select(cfg, key, default="absent") != "absent" for cfg in exist), key
     for module in {*MODULES.values(), *(name.rpartition(".")[0] for name in CLASSES.values())}:

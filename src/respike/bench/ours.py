@@ -10,6 +10,7 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate import SpikeRecord, simulate
 from respike.simulate.rate.kernels import event_bounds, gpu
+from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 
 WANTS = {
@@ -36,7 +37,7 @@ def simulator(
         nonlocal checked
         if not checked:
             checked, wanted = True, Settings(**chosen)
-            if not WANTS[backend][0](wanted.compile(snn, images.shape[1:]), wanted):
+            if not WANTS[backend][0](compile_program(snn, images.shape[1:], wanted), wanted):
                 raise InputError(WANTS[backend][1])
         return simulate(snn, images.to(device), **chosen)
 

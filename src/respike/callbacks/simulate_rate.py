@@ -35,7 +35,7 @@ class Simulate(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any training, settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(Settings)}
-        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_odd()
+        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_unusual()
 
     def _record(self, snn: RateSNN, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
         """The record of all images. Of several ranks each simulates its share; on the grid nothing tells the cut."""

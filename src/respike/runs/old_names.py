@@ -17,6 +17,7 @@ OPTIONS = {
     "convert=direct": "method=direct",
     "encode=direct": "method=direct",
     "encode=none": "method=ttfs",
+    "simulate.first_crossing=true": "simulate.first_crossing=exact",
     "recipe=own": "recipe=custom",
     "model=own": "model=custom",
     "recipe=authors": "recipe=<network>_authors, as in recipe=diehl_fc_authors",
@@ -89,8 +90,6 @@ def check_words(overrides: Iterable[str]) -> None:
             if answer := OPTIONS.get(f"{key}={value_part}"):
                 raise InputError(f"{override}: this option has a new name; type {answer}")
         renamed = OPTIONS.get(key) or new_key(key)
-        if renamed.startswith("neuron"):  # TODO: until the neuron is a config group
-            continue
         if renamed != key:
             raise InputError(f"{override}: {key} is now {renamed}; type {renamed}={value}")
         if value.startswith("respike.") and new_target(value) != value:

@@ -52,7 +52,7 @@ def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
             raise InputError(f"{override.input_line}: no value to sweep over; as in {override.key_or_group}=0.5,1,2")
     if not params and not any(override.is_sweep_override() for override in parsed):
         raise InputError(
-            "a sweep needs something to vary: give several values, as in simulate.threshold=0.5,1,2, or a named sweep, "
+            "a sweep needs something to vary: give several values, as in neuron.threshold=0.5,1,2, or a named sweep, "
             "as in sweep=threshold_rate"
         )
 

@@ -29,7 +29,7 @@ def _conv(ours: nn.Conv2d) -> nn.Module:
 class _Block(nn.Module):
     def __init__(self, ours: Block):
         super().__init__()
-        cell = ours.fire1.lif.neuron
+        cell = ours.fire1.neurons.neuron
         self.first = nn.Sequential(_conv(ours.conv1), _norm(ours.fire1.norm, cell.v_th), _lif(cell))
         self.second = nn.Sequential(_conv(ours.conv2), _norm(ours.fire2.norm, cell.v_th))
         self.shortcut = nn.Identity()
