@@ -7,14 +7,13 @@ import sys
 import h5py
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from respike.callbacks.simulate_ttfs import SimulateTTFS, summary
 from respike.report import load_run, write_report
 from respike.report.comparison import compare, write_comparison
+from respike.runs.compose import compose_run
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
-from respike.train import CONF, main, train
+from respike.train import main, train
 
 SMALL = (
     "+data.dataset.download=false", "data.train_size=400", "data.test_size=60", "recipe.epochs=3", "recipe.batch_size=20",
@@ -26,15 +25,12 @@ NARROW = "model.sizes=[784,24,20,10]"
 def run(folder, name, *overrides):
     """One in-process run in folder/name; returns its metrics. Without figures, which other tests draw."""
     places = [f"paths.run={folder / name}", f"paths.outputs={folder}", f"paths.data={folder}", f"name={name}"]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=[*SMALL, *overrides, *places, "callbacks.figures=null"])
-    return train(cfg)
+    return train(compose_run([*SMALL, *overrides, *places, "callbacks.figures=null"]))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of each of three conversions of one network."""
+    """A run of each of three conversions of one network, their metrics by name."""
     folder = tmp_path_factory.mktemp("exact")
     runs = {name: run(folder, name, f"experiment={name}", NARROW) for name in ("exact_fc", "exact_fc_data_norm")}
     return folder, runs | {"zeta": run(folder, "zeta", "experiment=exact_fc", NARROW, "convert.zeta=-0.9")}
@@ -148,8 +144,10 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
             group.attrs["weight_names"] = [f"{name}/kernel:0", f"{name}/bias:0"]
             group[f"{name}/kernel:0"] = (torch.randn(shape, generator=random) / 30).numpy()
             group[f"{name}/bias:0"] = torch.zeros(shape[1]).numpy()
-    given = ["model=published_keras", f"model.path={tmp_path / 'net.h5'}", "train=false", "recipe.epochs=0"]
-    metrics = run(tmp_path, "keras", "experiment=exact_fc", *given)
+    small = [override for override in SMALL if not override.startswith("recipe.")]
+    given = ["model=published_keras", f"model.path={tmp_path / 'net.h5'}", "train=false", "recipe=pretrained"]
+    places = [f"paths.{name}={tmp_path}" for name in ("run", "outputs", "data")]
+    metrics = train(compose_run(["experiment=exact_fc", *small, *given, *places, "callbacks.figures=null"]))
     assert metrics["snn/agreement"] == 1 and "time/fit_s" not in metrics
 
 
@@ -157,12 +155,12 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
     ("overrides", "words"),
     [
         (["experiment=exact_fc", "convert=data_norm"], "convert=exact_map"),
-        (["experiment=diehl_fc", "convert=exact_map"], "simulate=ttfs callbacks=exact"),
+        (["experiment=diehl_fc", "convert=exact_map"], "method=ttfs"),
         (["experiment=exact_fc", "convert.zeta=-1"], "convert.zeta=-1"),
         (["experiment=exact_fc", "convert.input_range=[0,0.5]"], "leave the input range [0, 0.5]"),
         (["experiment=exact_fc", "lit.activity_penalty=-1"], "lit.activity_penalty=-1"),
         (["experiment=exact_fc", "model=published_keras", "train=false"], "model.path=null"),
-        (["experiment=digits_cnn", "convert=exact_map", "simulate=ttfs", "callbacks=exact"], "has no exact form"),
+        (["data=digits", "model=digits_cnn", "recipe=digits_authors", "method=ttfs"], "has no exact form"),
     ],
 )
 def test_bad_input_is_a_line_before_any_training(tmp_path, monkeypatch, capsys, overrides, words):
@@ -202,12 +200,9 @@ def test_small_photographs_go_through_a_pretrained_net_file(tmp_path):
         f"data.root={tmp_path / 'photos'}",
     ]
     given = [f"model.path={tmp_path / 'vgg16.pth'}", "model.side=64", "data.dataset.size=64"]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(
-            "config", overrides=["experiment=exact_vgg16_pass", *places, *given, f"+data.dataset.cache_dir={tmp_path}"]
-        )
-    metrics = train(cfg)
+    metrics = train(
+        compose_run(["experiment=exact_vgg16_pass", *places, *given, f"+data.dataset.cache_dir={tmp_path}"])
+    )
     assert metrics["snn/agreement"] == 1 and metrics["data"] == "PASS" and metrics["test_images"] == 4
     assert metrics["ttfs/largest_logit_difference"] < 1e-9
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["snn/agreement"] == 1
