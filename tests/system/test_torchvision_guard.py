@@ -9,7 +9,7 @@ from pathlib import Path
 import respike
 from respike.system import torchvision_guard
 
-PACKAGE = Path(respike.__file__).parent
+PACKAGE = Path(respike.__file__).parent / "system"
 
 
 def run_python(code: str, *path: Path) -> str:
