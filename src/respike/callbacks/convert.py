@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from respike.callbacks.log import log_metrics, log_network
 from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
 from respike.system.cache import network_key, once, source_hash
-from respike.system.distributed import rank
+from respike.system.distributed import rank, wait
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,18 @@ class Convert(Callback):
             "data": [trainer.datamodule.fingerprint(self.calibrate_on), self.calibration_size],
             "source": source_hash("convert", "networks", "data"),
         }
-        stage = once(self.stages, key | network_key(net), make)
+        key |= network_key(net)
         device = next(net.parameters(), torch.empty(0)).device
+        stage = once(self.stages, key, make)
+        try:
+            return load_snn(stage.folder / "snn.pt", device), stage.seconds
+        except InputError as error:
+            log.warning("the cached conversion is damaged and is made again (%s)", error)
+        wait()  # until every process has seen the damaged file
+        if rank() == 0:
+            shutil.rmtree(stage.folder.with_name(f"{stage.folder.name}.damaged"), ignore_errors=True)
+            stage.folder.rename(stage.folder.with_name(f"{stage.folder.name}.damaged"))
+        stage = once(self.stages, key, make)
         return load_snn(stage.folder / "snn.pt", device), stage.seconds
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
