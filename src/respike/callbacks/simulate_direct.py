@@ -9,13 +9,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from respike.callbacks.log import log_curve, log_metrics, log_network
-from respike.callbacks.simulate_rate import write_csv
 from respike.errors import InputError
 from respike.metrics.accuracy import correct_share, spiking_accuracy
 from respike.metrics.activity import activities_over_steps, activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import gather, rank, share
+from respike.system.files import write_csv
 
 NEEDED = ("spikes", "spiking_layers", "synapses", "folded")
 
@@ -64,9 +64,9 @@ class Inference(Callback):
         if rank() > 0:
             return
         folder = Path(trainer.default_root_dir)
-        write_csv(folder / "curves.csv", list(self.columns), zip(*self.columns.values(), strict=True))
+        write_csv(folder / "curves.csv", self.columns)
         layers = {"step": self.columns["step"]} | activities_over_steps(self.record)
-        write_csv(folder / "activity.csv", list(layers), zip(*layers.values(), strict=True))
+        write_csv(folder / "activity.csv", layers)
         log_curve(trainer, "sim", self.columns)
         log_curve(trainer, "activity", layers)
         log_metrics(

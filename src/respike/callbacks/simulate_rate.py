@@ -1,6 +1,5 @@
 """Simulates the converted network on the test set."""
 
-import csv
 import dataclasses
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from respike.metrics.energy import energy_metrics
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import gather, rank, share
+from respike.system.files import write_csv
 
 
 class Simulate(Callback):
@@ -65,11 +65,10 @@ class Simulate(Callback):
         columns = self.columns = curve(self.record, labels, ann)
         if rank() > 0:
             return
-        write_csv(Path(trainer.default_root_dir, "curves.csv"), list(columns), zip(*columns.values(), strict=True))
+        write_csv(Path(trainer.default_root_dir, "curves.csv"), columns)
         write_csv(
             Path(trainer.default_root_dir, "disagreements.csv"),
-            ["index", "label", "ann", "snn"],
-            disagreements(self.record, labels, ann),
+            disagreements(self.record.index, labels, ann, self.record.predicted[-1].long()),
         )
         log_curve(trainer, "sim", columns)
         log_metrics(
@@ -90,13 +89,3 @@ def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[fl
         "agreement": correct_share(record, ann).tolist(),
         "spikes_per_image": spikes_per_image(record).tolist(),
     }
-
-
-def write_csv(path: Path, header: list[str], rows) -> None:
-    """A csv file with a header line, written aside and renamed."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    part.replace(path)

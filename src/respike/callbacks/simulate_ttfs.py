@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from respike.callbacks.convert import converted, kind_made
 from respike.callbacks.log import log_metrics
-from respike.callbacks.simulate_rate import write_csv
 from respike.convert.exact.ttfs_net import TTFSNet
+from respike.data.pixels import to_unit
 from respike.errors import InputError
+from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import ttfs_energy
-from respike.metrics.ttfs import agreement_metrics, disagreements, ttfs_metrics
+from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import gather, rank, share
+from respike.system.files import write_csv
 
 PART = 1 << 27  # bytes of images, float64, that are in memory at a time
 log = logging.getLogger(__name__)
@@ -57,8 +59,7 @@ class SimulateTTFS(Callback):
             return
         write_csv(
             Path(trainer.default_root_dir, "disagreements.csv"),
-            ["index", "label", "ann", "snn"],
-            disagreements(self.record, labels, relu),
+            disagreements(self.record.index, labels, relu.argmax(1), self.record.predicted),
         )
         metrics = agreement_metrics(self.record, labels, relu) | ttfs_metrics(self.record) | ttfs_energy(self.record)
         log_metrics(trainer, metrics | {"time/simulate_s": seconds})
@@ -90,7 +91,7 @@ class SimulateTTFS(Callback):
 def _outputs(net: nn.Module, images: Tensor, size: int = 100) -> Tensor:
     """Outputs float64 (B, C) for uint8 images (B, ...)."""
     with torch.inference_mode():
-        return torch.cat([net((part.float() / 255).double()).cpu() for part in images.split(size)])
+        return torch.cat([net(to_unit(part).double()).cpu() for part in images.split(size)])
 
 
 def summary(record: TTFSRecord, metrics: dict[str, float]) -> str:

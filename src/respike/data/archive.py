@@ -3,12 +3,11 @@
 import hashlib
 import json
 import logging
-import os
-import shutil
 import tarfile
 from pathlib import Path
 
 from respike.errors import InputError
+from respike.system.files import write_atomically
 from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
@@ -33,18 +32,13 @@ def unpacked(root: Path) -> Path:
 
 
 def _unpack(file: Path, folder: Path) -> None:
-    aside = folder.with_suffix(f".{os.getpid()}.partial")
     log.info("unpacking %s, once", file)
     try:
-        aside.mkdir(parents=True)
-        with tarfile.open(file) as archive:
-            archive.extractall(aside, filter="data")
-        os.replace(aside, folder)
+        with write_atomically(folder) as temporary, tarfile.open(file) as archive:
+            archive.extractall(temporary, filter="data")
     except (tarfile.TarError, OSError) as error:
         if folder.is_dir():  # another process was faster
             return
         raise InputError(
             f"{file} cannot be unpacked to {folder.parent} ({error}); unpack it and type data.root=FOLDER"
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from respike.data.archive import unpacked
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
+from respike.system.files import write_atomically
 from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,6 @@ def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tens
     """The pixels of `files`, uint8 `shape` = (N, C, size, size), mapped from `cache`, which is written if need be."""
     if not (cache.is_file() and cache.stat().st_size == np.prod(shape)):
         try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
             _write(cache, files, shape)
         except OSError as error:
             raise InputError(
@@ -129,15 +129,10 @@ def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tens
 
 
 def _write(cache: Path, files: Sequence[Path], shape: tuple[int, ...]) -> None:
-    """Decode `files` into `cache`, which is there only once it is whole."""
-    aside = cache.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with aside.open("wb") as out:
-            for image in _decode_all(files, *shape[1:3]):
-                out.write(image.tobytes())
-        os.replace(aside, cache)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Decode `files` into `cache`."""
+    with write_atomically(cache) as temporary, temporary.open("wb") as out:
+        for image in _decode_all(files, *shape[1:3]):
+            out.write(image.tobytes())
 
 
 def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.ndarray]:

@@ -8,7 +8,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_confusion
 from respike.callbacks.simulate_direct import Inference
-from respike.callbacks.simulate_rate import write_csv
 from respike.figures.common_figures import (
     check_image,
     class_names,
@@ -26,6 +25,7 @@ from respike.metrics.confusion import confusion, row_shares
 from respike.simulate.direct.evaluate import potential_histograms
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
+from respike.system.files import write_csv
 from respike.training.layer_activity import ACTIVITY
 
 BELOW, ABOVE = -2.0, 3.0  # potentials drawn, in thresholds
@@ -78,8 +78,8 @@ class DirectRunFigures(Callback):
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
         published = self.published_rates if record.steps == done.snn.steps else None
         beside = published if published and len(published) == len(rates) else [""] * len(rates)
-        lines = zip(rates, rates.values(), beside, strict=True)
-        write_csv(Path(trainer.default_root_dir, "image_rates.csv"), ["layer", "spikes_per_neuron", "published"], lines)
+        table = {"layer": list(rates), "spikes_per_neuron": list(rates.values()), "published": list(beside)}
+        write_csv(Path(trainer.default_root_dir, "image_rates.csv"), table)
         named = f"test image {self.image}, summed over {record.steps} steps"
         return layer_rates(rates, named, published)
 

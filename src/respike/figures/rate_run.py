@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_confusion, log_film, log_lines
 from respike.callbacks.simulate_rate import Simulate
+from respike.data.pixels import to_unit
 from respike.figures.common_figures import check_image, class_names, figures_of_any, keep_figures, simulated_by
 from respike.figures.confusion import chosen_steps, confusion_charts, save_confusion_film
 from respike.figures.curves import accuracy_and_agreement, firing_rates
@@ -61,7 +62,7 @@ class RunFigures(Callback):
         shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1) if steps >= SPIKE_STEPS]
         drawn = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
-            drawn["spikes"] = spike_images(pixels[self.image] / 255, spikes, f"a {classes[label]}", shown)
+            drawn["spikes"] = spike_images(to_unit(pixels[self.image]), spikes, f"a {classes[label]}", shown)
         counts = trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()  # (T, C)
         drawn["output_spikes"] = output_counts(counts, label, classes, f"test image {self.image}, a {classes[label]}")
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}

@@ -1,6 +1,5 @@
 """Accuracy over time, agreement with the ReLU network, time to a good answer. T steps, B images."""
 
-import torch
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
@@ -19,11 +18,14 @@ def steps_to_one_point(accuracy: Tensor) -> int:
     return int(outside[-1]) + 2 if len(outside) else 1
 
 
-def disagreements(record: SpikeRecord, labels: Tensor, ann: Tensor) -> list[tuple[int, int, int, int]]:
-    """(image number, label, class of the ReLU network, class of the spiking one) wherever the two classes differ."""
-    snn = record.predicted[-1].long()
-    rows = torch.stack([record.index, labels, ann, snn], dim=1)[snn != ann]
-    return [tuple(row) for row in rows.tolist()]
+def disagreements(index: Tensor, labels: Tensor, ann: Tensor, snn: Tensor) -> dict[str, list[int]]:
+    """The columns of disagreements.csv, one entry per image that the two networks classify differently.
+
+    index: image numbers; labels: true classes; ann: classes predicted by the ReLU network; snn: those predicted by the
+    spiking network; int (B,) each.
+    """
+    columns = {"index": index, "label": labels, "ann": ann, "snn": snn}
+    return {name: values[snn != ann].tolist() for name, values in columns.items()}
 
 
 def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, float]:

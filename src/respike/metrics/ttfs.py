@@ -1,6 +1,5 @@
 """Numbers read off a TTFSRecord: agreement with the ReLU network, what is proved, when and how much it spikes."""
 
-import torch
 from torch import Tensor
 
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
@@ -46,10 +45,3 @@ def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
             for what in ("certified", "early", "active")
         },
     }
-
-
-def disagreements(record: TTFSRecord, labels: Tensor, relu: Tensor) -> list[tuple[int, int, int, int]]:
-    """(image number, label, class of the ReLU network, class of the spiking one) wherever the two classes differ."""
-    ann, snn = relu.argmax(1), record.predicted
-    rows = torch.stack([record.index, labels, ann, snn], dim=1)[snn != ann]
-    return [tuple(row) for row in rows.tolist()]

@@ -9,6 +9,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from respike.system.files import write_atomically
 from respike.system.provenance import processor
 from respike.system.user_cache import cache_folder
 
@@ -31,11 +32,9 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     built = cache_folder("kernels") / f"{source.stem}-{key}.so"
     try:
         if not built.is_file():
-            built.parent.mkdir(parents=True, exist_ok=True)
-            part = built.with_suffix(f".{os.getpid()}.part")
-            command = [compiler, *flags, str(source), "-o", str(part)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            part.replace(built)
+            with write_atomically(built) as temporary:
+                command = [compiler, *flags, str(source), "-o", str(temporary)]
+                subprocess.run(command, check=True, capture_output=True, text=True)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:1]

@@ -1,11 +1,12 @@
 """Where files go that can be made again: downloads without a writable data folder, decoded and drawn images."""
 
-import contextlib
 import hashlib
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +30,9 @@ def kept_bytes(path: Path, make: Callable[[], bytes]) -> bytes:
     except OSError:
         pass
     content = make()
-    aside = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(hashlib.sha256(content).digest() + content)
-        os.replace(aside, path)
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         log.info("%s cannot be kept (%s)", path, error.strerror)
     return content

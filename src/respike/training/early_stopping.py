@@ -1,6 +1,5 @@
 """How a training ends, and which of its weights are kept: recipe.patience and recipe.keep."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from respike.errors import InputError
+from respike.system.files import read_csv
 
 LOSS = "fit/val_loss"
 KEPT = ("last", "best")
@@ -55,11 +55,10 @@ class Ending:
 
     def kept_epoch(self, history: Path) -> dict[str, float]:
         """The line of a finished training's history that the kept weights are of; {} where there is none."""
-        with history.open(newline="") as file:
-            lines = [{name: float(value or "nan") for name, value in line.items()} for line in csv.DictReader(file)]
-        if not lines:
+        epochs = read_csv(history)
+        if epochs.empty:
             return {}
-        return min(lines, key=lambda line: line["val_loss"]) if self.keep == "best" else lines[-1]
+        return epochs.iloc[epochs["val_loss"].argmin() if self.keep == "best" else -1].to_dict()
 
 
 class Patience(EarlyStopping):

@@ -1,6 +1,5 @@
 """One line per finished epoch of a training."""
 
-import csv
 import logging
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from respike.system.files import read_csv, write_csv
 from respike.training.layer_activity import ACTIVITY
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,7 @@ class EpochHistory(Callback):
 
     def seconds(self) -> float:
         """Seconds of the epochs already in the file."""
-        if not self.path.is_file():
-            return 0.0
-        with self.path.open() as file:
-            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+        return float(read_csv(self.path)["seconds"].sum()) if self.path.is_file() else 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -54,12 +51,8 @@ class EpochHistory(Callback):
             **measured,
             "seconds": round(time.perf_counter() - self.start, 3),
         }
-        fresh = not self.path.is_file()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        earlier = read_csv(self.path).to_dict("records") if self.path.is_file() else []
+        write_csv(self.path, [*earlier, row])
         if trainer.progress_bar_callback is None:
             log.info(
                 "epoch %d of %d: %s",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from respike.convert.rate.rate_snn import SpikingLayer, Synapse
-from respike.data.batches import unit_pixels
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.encode import Current
 from respike.neurons.integrate_fire import IntegrateFire
@@ -54,7 +54,7 @@ def simulate_direct(
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for first in range(0, len(images), chunk):
-            x, tally = _pixels(images[first : first + chunk]), Tally(program, settings)
+            x, tally = to_unit(images[first : first + chunk]), Tally(program, settings)
             with watched(net, tally.add):
                 output = net.spikes(x, steps)
             parts.append(tally.record(index[first : first + chunk], output))
@@ -75,7 +75,7 @@ def potential_histograms(
     states: dict = {}
     with torch.inference_mode():
         for _ in range(_checked(net, steps)):
-            net.spikes(_pixels(images), 1, states)
+            net.spikes(to_unit(images), 1, states)
             for name, layer in net.spiking_layers().items():
                 u = states[getattr(layer, "lif", layer)].u.float().clamp(low, high)
                 counts[name] += torch.histc(u.cpu(), bins, low, high).long()
@@ -111,12 +111,6 @@ def wiring(net: nn.Module, input_shape: torch.Size) -> Program:
 def _fixed(path: list[nn.Module], shape: torch.Size) -> list[nn.Module]:
     """Global pools as ordinary ones of the size of what reaches them."""
     return [nn.AvgPool2d(tuple(shape[-2:])) if isinstance(module, nn.AdaptiveAvgPool2d) else module for module in path]
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return (
-        images if images.is_floating_point() else unit_pixels(images.cpu(), torch.arange(len(images))).to(images.device)
-    )
 
 
 def _checked(net: nn.Module, steps: int | None) -> int:

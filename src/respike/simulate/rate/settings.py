@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.encode import Rate
 from respike.neurons.integrate_fire import IntegrateFire
@@ -98,8 +99,7 @@ class Settings:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Images as floats, uint8 ones divided by 255. Raises InputError where spikes cannot code them."""
-        if images.dtype == torch.uint8:  # a GPU divides by a tensor as a CPU does, but multiplies by the inverse of 255
-            images = images.float() / torch.full((), 255.0, device=images.device)
+        images = to_unit(images)
         if not self.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
             raise InputError(
                 f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "
