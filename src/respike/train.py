@@ -25,9 +25,9 @@ from respike.callbacks.log import RunMetrics, labels, log_metrics
 from respike.errors import InputError, explain
 from respike.runs.folder import RunFolder, changes, reductions
 from respike.runs.sweep import run_job
-from respike.system.distributed import rank
+from respike.system.distributed import init_distributed, rank
 from respike.system.provenance import provenance
-from respike.system.threads import meet, set_threads
+from respike.system.threads import set_threads
 from respike.training.early_stopping import Ending
 from respike.training.fit import check_fit, fit_once, interruptible, load_weights
 
@@ -102,7 +102,7 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
-    meet(trainer)
+    init_distributed(trainer)
     return trainer
 
 

@@ -15,7 +15,7 @@ from respike.callbacks.log import log_metrics, log_network
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError, SilentLayer
-from respike.system.cache import network_key, once, source_hash
+from respike.system.cache import cached, network_key, source_hash
 from respike.system.distributed import rank
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Convert(Callback):
             "data": [trainer.datamodule.fingerprint(self.calibrate_on), self.calibration_size],
             "source": source_hash("convert", "networks", "data"),
         }
-        stage = once(self.stages, key | network_key(net), make)
+        stage = cached(self.stages, key | network_key(net), make)
         return torch.load(stage.folder / "snn.pt", map_location=_device(net), weights_only=False), stage.seconds
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,7 +14,7 @@ from respike.metrics.accuracy import correct_share, spiking_accuracy
 from respike.metrics.activity import activities_over_steps, activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.simulate.record import SpikeRecord
-from respike.system.distributed import gather, rank, share
+from respike.system.distributed import all_gather, rank, shard_range
 from respike.system.files import write_csv
 
 NEEDED = ("spikes", "spiking_layers", "synapses", "folded")
@@ -46,11 +46,11 @@ class Inference(Callback):
 
     def _record(self, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
         """The record of all images. Of several ranks each takes its share."""
-        mine, part = share(len(images)), None
+        mine, part = shard_range(len(images)), None
         if len(mine):
             chosen = slice(mine.start, mine.stop)
             part = self.simulate(self.snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
-        return SpikeRecord.merge([part for part in gather(part) if part is not None])
+        return SpikeRecord.merge([part for part in all_gather(part) if part is not None])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run, measure, write and log."""

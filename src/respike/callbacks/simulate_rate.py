@@ -19,7 +19,7 @@ from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
-from respike.system.distributed import gather, rank, share
+from respike.system.distributed import all_gather, rank, shard_range
 from respike.system.files import write_csv
 
 
@@ -45,12 +45,12 @@ class Simulate(Callback):
 
     def _record(self, snn: RateSNN, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
         """The record of all images. Of several ranks each simulates its share; on the grid nothing tells the cut."""
-        mine = share(len(images))
+        mine = shard_range(len(images))
         part = None
         if len(mine):
             chosen = slice(mine.start, mine.stop)
             part = self.simulate(snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
-        return SpikeRecord.merge([part for part in gather(part) if part is not None])
+        return SpikeRecord.merge([part for part in all_gather(part) if part is not None])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
@@ -61,7 +61,7 @@ class Simulate(Callback):
         seconds = time.perf_counter() - start
         batches = data.batches("test", 1000, shared=True)
         own = [pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in batches]
-        ann = torch.cat([part for parts in gather(own) for part in parts])
+        ann = torch.cat([part for parts in all_gather(own) for part in parts])
         columns = self.columns = curve(self.record, labels, ann)
         if rank() > 0:
             return

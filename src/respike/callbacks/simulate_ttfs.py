@@ -22,7 +22,7 @@ from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
-from respike.system.distributed import gather, rank, share
+from respike.system.distributed import all_gather, rank, shard_range
 from respike.system.files import write_csv
 
 PART = 1 << 27  # bytes of images, float64, that are in memory at a time
@@ -73,7 +73,7 @@ class SimulateTTFS(Callback):
         Of several ranks each evaluates its share.
         """
         index, pixels = data.index["test"], data.images.test_images
-        mine = share(len(index))
+        mine = shard_range(len(index))
         original = copy.deepcopy(pl_module.net).double().eval()
         size = max(1, PART // (8 * pixels[0].numel()))
         records, outputs, seconds = [], [], 0.0
@@ -83,7 +83,7 @@ class SimulateTTFS(Callback):
             records.append(self.simulate(snn, images, index=chosen, progress=rank() == 0))
             seconds += time.perf_counter() - start
             outputs.append(_outputs(original, images))
-        parts = [part for part in gather((records, outputs, seconds)) if part[0]]
+        parts = [part for part in all_gather((records, outputs, seconds)) if part[0]]
         record = TTFSRecord.merge([record for part in parts for record in part[0]])
         return record, torch.cat([output for part in parts for output in part[1]]), max(part[2] for part in parts)
 

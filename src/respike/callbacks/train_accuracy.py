@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
-from respike.system.cache import network_key, once, source_hash
-from respike.system.distributed import gather, rank
+from respike.system.cache import cached, network_key, source_hash
+from respike.system.distributed import all_gather, rank
 
 
 class TrainAccuracy(Callback):
@@ -28,11 +28,11 @@ class TrainAccuracy(Callback):
                 for images, labels, _ in data.batches("train", 1000, shared=True):
                     right += int((pl_module(images.to(pl_module.device)).argmax(1).cpu() == labels).sum())
                     count += len(labels)
-            right, count = (sum(parts) for parts in zip(*gather((right, count)), strict=True))
+            right, count = (sum(parts) for parts in zip(*all_gather((right, count)), strict=True))
             if rank() == 0:
                 (folder / "accuracy.json").write_text(json.dumps(right / count))
             return time.perf_counter() - start
 
         key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": source_hash("networks", "data")}
-        stage = once(self.stages, key | network_key(pl_module.net), make)
+        stage = cached(self.stages, key | network_key(pl_module.net), make)
         log_metrics(trainer, {"ann/train_acc": json.loads((stage.folder / "accuracy.json").read_text())})

@@ -7,8 +7,8 @@ import tarfile
 from pathlib import Path
 
 from respike.errors import InputError
+from respike.system.cache import cache_folder
 from respike.system.files import write_atomically
-from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

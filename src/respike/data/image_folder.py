@@ -20,8 +20,8 @@ from tqdm import tqdm
 from respike.data.archive import unpacked
 from respike.data.image_set import ImageSet
 from respike.errors import InputError
+from respike.system.cache import cache_folder
 from respike.system.files import write_atomically
-from respike.system.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

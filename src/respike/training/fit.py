@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.errors import InputError
-from respike.system.cache import Stage, module_source, once, source_hash
+from respike.system.cache import Stage, cached, module_source, source_hash
 from respike.system.distributed import rank
 from respike.training.early_stopping import Ending
 from respike.training.history import EpochHistory
@@ -61,7 +61,7 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: L
     def make(folder: Path) -> float:
         return _fit(trainer, module, data, folder, ending)
 
-    stage = once(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
+    stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
     load_weights(module, stage.folder / "model.ckpt")
     return stage
 

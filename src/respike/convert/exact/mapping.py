@@ -14,7 +14,7 @@ from respike.convert.exact.weight_bounds import bound_weight_sums
 from respike.convert.graph.nodes import Graph
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 Images = Tensor | Iterable[Tensor]
 
@@ -94,7 +94,7 @@ def _peeked(images: Images) -> tuple[tuple[int, ...], Images]:
     """The shape (C, H, W) of the images, and all of them. Of several ranks one may have none."""
     parts = iter([images] if isinstance(images, Tensor) else images)
     first = next(parts, None)
-    shapes = [shape for shape in gather(None if first is None else tuple(first.shape[1:])) if shape]
+    shapes = [shape for shape in all_gather(None if first is None else tuple(first.shape[1:])) if shape]
     if not shapes:
         raise InputError("the calibration set is empty; give at least one image")
     return shapes[0], () if first is None else _chained(first, parts)

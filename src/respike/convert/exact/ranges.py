@@ -11,7 +11,7 @@ from respike.convert.exact.ttfs_net import bias_of, synapses_of
 from respike.convert.graph.nodes import Graph, Node
 from respike.convert.rate.scales import image_batches
 from respike.errors import InputError, SilentLayer
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 BUDGET = 1 << 27  # bytes of the widest layer's unfolded input in one batch
 
@@ -108,7 +108,7 @@ def _checked(ranges: Ranges, counts: dict[str, list[int]]) -> Ranges:
 
 
 def _of_all_ranks(ranges: Ranges, counts: dict[str, list[int]]) -> tuple[Ranges, dict[str, list[int]]]:
-    parts = gather((ranges.largest, ranges.ceilings, counts))
+    parts = all_gather((ranges.largest, ranges.ceilings, counts))
     whole = Ranges({name: max(part[0][name] for part in parts) for name in ranges.largest})
     for _, tops, _ in parts:
         whole.ceilings |= {name: max(top, whole.ceilings.get(name, top)) for name, top in tops.items()}

@@ -1,6 +1,6 @@
 """Statistics of a ReLU network's activations over a calibration set, gathered batch by batch in bounded memory.
 
-Of several ranks (ranks.py) each gives its own images, and the statistics are over those of all, the same in each.
+Of several ranks (system/distributed.py) each gives its own images, and the statistics are over those of all, the same in each.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from respike.convert.graph.nodes import Graph
 from respike.errors import InputError
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is right to 1/65536 of the largest activation
 
@@ -29,7 +29,7 @@ def _values(graph: Graph, taps: dict[str, str], images: Tensor | Iterable[Tensor
             seen = True
             values = graph.run(batch.to(graph.device))
             yield {layer: values[node] for layer, node in taps.items()}
-    if not any(gather(seen)):
+    if not any(all_gather(seen)):
         raise InputError("the calibration set is empty; give at least one image")
 
 
@@ -39,7 +39,7 @@ def max_scale(graph: Graph, taps: dict[str, str], images: Tensor | Iterable[Tens
     for values in _values(graph, taps, images):
         for layer, value in values.items():
             largest[layer] = max(largest[layer], float(value.max()))
-    parts = gather(largest)
+    parts = all_gather(largest)
     return {layer: max(part[layer] for part in parts) for layer in taps}
 
 
@@ -61,7 +61,7 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, float]]:
                 chosen = value if zeros else value[value > 0]
                 if largest[layer] > 0:
                     counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
-        parts = gather(counts)
+        parts = all_gather(counts)
         return {layer: _quantile(sum(part[layer] for part in parts), q) * largest[layer] for layer in taps}
 
     return scale

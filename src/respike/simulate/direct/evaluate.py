@@ -22,7 +22,7 @@ from respike.simulate.connections import connections
 from respike.simulate.rate.program import Program, ProgramLayer
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord, Tally
-from respike.system.precision import whole_float32
+from respike.system.precision import full_float32
 
 
 def simulate_direct(
@@ -50,7 +50,7 @@ def simulate_direct(
     parts = []
     with (
         torch.inference_mode(),
-        whole_float32(),
+        full_float32(),
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for first in range(0, len(images), chunk):
