@@ -28,7 +28,7 @@ from respike.runs.sweep import run_job
 from respike.system.distributed import init_distributed, rank
 from respike.system.provenance import provenance
 from respike.system.threads import set_threads
-from respike.training.early_stopping import Ending
+from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.fit import check_fit, fit_once, interruptible, load_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -125,7 +125,7 @@ def _weights(
     stage = fit_once(cfg, trainer, module, data)
     folder.keep_history(stage.folder / "history.csv")
     times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
-    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
+    kept = EarlyStoppingSettings.from_config(cfg).kept_epoch(stage.folder / "history.csv")
     return times | ({f"{module.kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
 
 

@@ -1,32 +1,32 @@
-"""How much each layer of a spiking network spikes while it is trained."""
+"""Spikes per layer of a spiking network while it is trained."""
 
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
-
-from respike.simulate.direct.evaluate import watched
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 ACTIVITY = "activity/"
 
 
 class LayerActivity(Callback):
-    """Logs fit/activity/<layer>: spikes per neuron and step, on the first batch of each validation."""
+    """Logs fit/activity/<layer>, the mean spikes per neuron and step, on the first batch of each validation."""
 
     def __init__(self):
         self.rates: dict[str, Tensor] = {}
-        self.watching: Any = None
+        self.hooks: list[RemovableHandle] = []
 
-    def _see(self, name: str, spikes: Tensor) -> None:
+    def _record(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
         self.rates[name] = spikes.float().mean()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Watch the first batch."""
+        """Add a forward hook to every spiking layer before the first batch."""
         if batch_idx == 0:
-            self.watching = watched(pl_module.net, self._see)
-            self.watching.__enter__()
+            layers = pl_module.net.spiking_layers().items()
+            self.hooks = [layer.register_forward_hook(partial(self._record, name)) for name, layer in layers]
 
     def on_validation_batch_end(
         self,
@@ -37,8 +37,9 @@ class LayerActivity(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Log what was seen, and look away."""
+        """Remove the hooks after the first batch and log."""
         if batch_idx == 0:
-            self.watching.__exit__(None, None, None)
+            for hook in self.hooks:
+                hook.remove()
             names = {f"fit/{ACTIVITY}{name}": rate for name, rate in self.rates.items()}
             pl_module.log_dict(names, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
