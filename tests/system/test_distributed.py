@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from respike.data.batches import ShuffledBatches
+from respike.data.datamodule import ShuffledBatches
 from respike.system import distributed
 from respike.train import main
 

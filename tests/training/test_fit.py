@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from respike.data.datamodule import ImageDataModule
-from respike.data.image_set import ImageSet
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.system.cache import cached, stage_hash
