@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.callbacks.log import RunMetrics, labels, log_metrics
+from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
 from respike.errors import InputError, explain
 from respike.runs.folder import RunFolder, changes, reductions
 from respike.runs.sweep import run_job
@@ -97,7 +97,7 @@ def quiet_libraries() -> None:
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger, **labels(cfg))] if cfg.logger else []
+    chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
     for logger in chosen:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch

@@ -1,14 +1,18 @@
 """Image sets: the same images from every source, said plainly where they are not all of them."""
 
+import hashlib
 import logging
 import os
+import pickle
 import struct
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torchvision import datasets
 
-from respike.data.datasets import ImageSet, alternating, fashion_mnist, mnist
+from respike.data.datasets import ImageSet, alternating, cifar10, cifar100, fashion_mnist, mnist
 from respike.errors import InputError
 
 FULL_SHA256 = {
