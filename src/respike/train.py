@@ -21,14 +21,14 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.callbacks.log import RunMetrics, labels, log_metrics
+from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
 from respike.errors import InputError, explain
 from respike.runs.folder import RunFolder, changes, reductions
 from respike.runs.sweep import run_job
-from respike.system.distributed import rank
+from respike.system.distributed import init_distributed, rank
 from respike.system.provenance import provenance
-from respike.system.threads import meet, set_threads
-from respike.training.early_stopping import Ending
+from respike.system.threads import set_threads
+from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.fit import check_fit, fit_once, interruptible, load_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -97,12 +97,12 @@ def quiet_libraries() -> None:
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger, **labels(cfg))] if cfg.logger else []
+    chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
     for logger in chosen:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
-    meet(trainer)
+    init_distributed(trainer)
     return trainer
 
 
@@ -125,7 +125,7 @@ def _weights(
     stage = fit_once(cfg, trainer, module, data)
     folder.keep_history(stage.folder / "history.csv")
     times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
-    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
+    kept = EarlyStoppingSettings.from_config(cfg).kept_epoch(stage.folder / "history.csv")
     return times | ({f"{module.kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from respike.errors import explain
+from respike.system.files import write_json
 
 MIB = 1 << 20
 
@@ -79,9 +80,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Read a job from stdin, leave its answer in the file it names."""
     job = json.load(sys.stdin)
-    answer, path = _answer(job), Path(job["answer"])
-    path.with_suffix(".part").write_text(json.dumps(answer))
-    path.with_suffix(".part").replace(path)
+    write_json(job["answer"], _answer(job))
 
 
 if __name__ == "__main__":

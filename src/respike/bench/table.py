@@ -1,12 +1,12 @@
 """The benchmark's rows as bench.csv for machines and bench.md for people."""
 
-import csv
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from respike.report.render import markdown_text
+from respike.system import files
 from respike.system.provenance import git_commit
 
 Row = dict[str, Any]
@@ -40,10 +40,7 @@ again at 0; average pools are neurons too.
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """One line per row, all parts in one file; accuracies and shares are fractions, unknowns empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    files.write_csv(path, {name: [_cell(row.get(name)) for row in rows] for name in COLUMNS})
 
 
 def _cell(value: Any) -> Any:

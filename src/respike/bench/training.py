@@ -12,6 +12,7 @@ from torch import nn
 
 from respike.bench.prepare import start_training, work_config
 from respike.bench.timing import spread
+from respike.data.pixels import to_unit
 
 
 class Clock(pl.Callback):
@@ -45,7 +46,7 @@ def loop(experiment: str, outputs: str, overrides: list[str], batches: int, warm
     cfg = work_config(experiment, Path(outputs), tuple(overrides))
     module, data = start_training(cfg)
     net, loss = module.net.train(), module.loss
-    images, labels = data.images.train_images.float() / 255, data.images.train_labels
+    images, labels = to_unit(data.images.train_images), data.images.train_labels
     order = data.index["train"][torch.randperm(len(data.index["train"]))]
     parts = order.split(cfg.data.batch_size)[:batches]
     optimizer = module.make_optimizer(net.parameters())

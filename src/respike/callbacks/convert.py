@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
-from respike.system.cache import network_key, once, source_hash
-from respike.system.distributed import rank, wait
+from respike.system.cache import cached, network_key, source_hash
+from respike.system.distributed import barrier, rank
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +91,16 @@ class Convert(Callback):
         }
         key |= network_key(net)
         device = next(net.parameters(), torch.empty(0)).device
-        stage = once(self.stages, key, make)
+        stage = cached(self.stages, key, make)
         try:
             return load_snn(stage.folder / "snn.pt", device), stage.seconds
         except InputError as error:
             log.warning("the cached conversion is damaged and is made again (%s)", error)
-        wait()  # until every process has seen the damaged file
+        barrier()  # until every process has seen the damaged file
         if rank() == 0:
             shutil.rmtree(stage.folder.with_name(f"{stage.folder.name}.damaged"), ignore_errors=True)
             stage.folder.rename(stage.folder.with_name(f"{stage.folder.name}.damaged"))
-        stage = once(self.stages, key, make)
+        stage = cached(self.stages, key, make)
         return load_snn(stage.folder / "snn.pt", device), stage.seconds
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:

@@ -1,6 +1,5 @@
 """What every run draws of itself, whatever its network: sample images, the training, names of classes; and where it goes."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,10 +7,12 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, Trainer
 
 from respike.callbacks.log import log_figure
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.figures.curves import save
 from respike.figures.images import samples
 from respike.figures.training import training_progress
+from respike.system.files import read_csv
 
 SAMPLES = 12
 
@@ -39,7 +40,7 @@ def figures_of_any(trainer: Trainer) -> dict[str, Figure]:
     data = trainer.datamodule
     chosen = data.index["test"][:SAMPLES]
     names = [data.images.classes[label] for label in data.labels("test")[:SAMPLES].tolist()]
-    drawn = {"samples": samples(data.images.test_images[chosen] / 255, names)}
+    drawn = {"samples": samples(to_unit(data.images.test_images[chosen]), names)}
     return drawn | _of_training(Path(trainer.default_root_dir, "training.csv"))
 
 
@@ -51,11 +52,7 @@ def _of_training(history: Path) -> dict[str, Figure]:
 
 def read_history(history: Path) -> dict[str, list[float]]:
     """The columns of a training.csv; {} where nothing was trained."""
-    if not history.is_file():
-        return {}
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
+    return read_csv(history).to_dict("list") if history.is_file() else {}
 
 
 def keep_figures(trainer: Trainer, figures: Mapping[str, Figure]) -> Path:

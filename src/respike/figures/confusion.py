@@ -1,6 +1,5 @@
 """Which class is taken for which, after some steps and as a film over all of them. T steps, B images, C classes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from respike.figures.curves import DPI, INK
 from respike.metrics.confusion import confusion, row_shares
+from respike.system.files import write_atomically
 
 READABLE = 20  # classes up to here are named and numbered
 FRAMES = 40
@@ -66,13 +66,9 @@ def save_confusion_film(predicted: Tensor, labels: Tensor, classes: Sequence[str
         title.set_text(f"step {step} of {len(predicted)}: {100 * accuracy:.2f} %")
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(COLOURS))
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        durations = [FRAME_MS] * (len(frames) - 1) + [HOLD_MS]
-        frames[0].save(aside, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    durations = [FRAME_MS] * (len(frames) - 1) + [HOLD_MS]
+    with write_atomically(path) as temporary:
+        frames[0].save(temporary, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def _shares(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:

@@ -1,13 +1,14 @@
 """Figures of a run or of several laid over each other. All fractions in, percent on the axes."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from respike.system.files import write_atomically
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; the line styles tell the next seven apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -70,14 +71,9 @@ def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
 
 def save(figure: Figure, path: Path | str) -> None:
     """Write a PNG at twice the screen's resolution; a reader meanwhile sees the old file or the new."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Without the version of matplotlib the same figure stays the same bytes for longer.
-        figure.savefig(aside, format="png", dpi=2 * DPI, facecolor="white", metadata={"Software": None})
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with write_atomically(path) as temporary:
+        # Without matplotlib's version in the file, two versions that draw alike write the same bytes.
+        figure.savefig(temporary, format="png", dpi=2 * DPI, facecolor="white", metadata={"Software": None})
 
 
 def _two_panels(

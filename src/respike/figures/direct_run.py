@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_confusion
-from respike.callbacks.simulate_direct import Inference
-from respike.callbacks.simulate_rate import write_csv
+from respike.callbacks.simulate_direct import SimulateDirect
 from respike.figures.common_figures import (
     check_image,
     class_names,
@@ -26,13 +25,14 @@ from respike.metrics.confusion import confusion, row_shares
 from respike.simulate.direct.evaluate import potential_histograms
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
+from respike.system.files import write_csv
 from respike.training.layer_activity import ACTIVITY
 
 BELOW, ABOVE = -2.0, 3.0  # potentials drawn, in thresholds
 
 
-class DirectRunFigures(Callback):
-    """At the end of the test, after `Inference`: pictures of the run in figures/, also to the logger; image_rates.csv.
+class DirectFigures(Callback):
+    """At the end of the test, after `SimulateDirect`: pictures of the run in figures/, also to the logger; image_rates.csv.
 
     image: number of the test image whose firing rates are shown, from 0; potentials_of: test images whose potentials are
     drawn; published_rates: spikes per neuron of each layer for one image; published_epochs: validation accuracies.
@@ -56,7 +56,7 @@ class DirectRunFigures(Callback):
         """Draw, save and log."""
         if rank() > 0:
             return
-        done: Inference = simulated_by(trainer, SpikeRecord)
+        done: SimulateDirect = simulated_by(trainer, SpikeRecord)
         record = done.record
         steps = range(1, record.steps + 1)
         over_steps = f"{record.images:,} test images, after training"
@@ -72,18 +72,18 @@ class DirectRunFigures(Callback):
         }
         keep_figures(trainer, figures)
 
-    def _of_image(self, trainer: Trainer, done: Inference) -> Figure:
+    def _of_image(self, trainer: Trainer, done: SimulateDirect) -> Figure:
         image = trainer.datamodule.images.test_images[[self.image]].to(trainer.strategy.root_device)
         record = done.simulate(done.snn, image)
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
         published = self.published_rates if record.steps == done.snn.steps else None
         beside = published if published and len(published) == len(rates) else [""] * len(rates)
-        lines = zip(rates, rates.values(), beside, strict=True)
-        write_csv(Path(trainer.default_root_dir, "image_rates.csv"), ["layer", "spikes_per_neuron", "published"], lines)
+        table = {"layer": list(rates), "spikes_per_neuron": list(rates.values()), "published": list(beside)}
+        write_csv(Path(trainer.default_root_dir, "image_rates.csv"), table)
         named = f"test image {self.image}, summed over {record.steps} steps"
         return layer_rates(rates, named, published)
 
-    def _potentials(self, trainer: Trainer, done: Inference, v_th: float) -> Figure:
+    def _potentials(self, trainer: Trainer, done: SimulateDirect, v_th: float) -> Figure:
         images = trainer.datamodule.images.test_images[trainer.datamodule.index["test"][: self.potentials_of]]
         low, high = BELOW * v_th, ABOVE * v_th
         images = images.to(trainer.strategy.root_device)
@@ -102,7 +102,7 @@ class DirectRunFigures(Callback):
         return drawn
 
 
-def _of_classes(trainer: Trainer, done: Inference) -> Figure:
+def _of_classes(trainer: Trainer, done: SimulateDirect) -> Figure:
     labels, record = trainer.datamodule.labels("test"), done.record
     classes = class_names(trainer, record.counts.shape[1])
     log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)

@@ -6,7 +6,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_confusion, log_film, log_lines
-from respike.callbacks.simulate_rate import Simulate
+from respike.callbacks.simulate_rate import SimulateRate
+from respike.data.pixels import to_unit
 from respike.figures.common_figures import check_image, class_names, figures_of_any, keep_figures, simulated_by
 from respike.figures.confusion import chosen_steps, confusion_charts, save_confusion_film
 from respike.figures.curves import accuracy_and_agreement, firing_rates
@@ -20,8 +21,8 @@ from respike.system.distributed import rank
 SPIKE_STEPS = 3  # of which the input spikes are shown
 
 
-class RunFigures(Callback):
-    """At the end of the test, after `Simulate`: pictures of the run in figures/, also to the logger.
+class RateFigures(Callback):
+    """At the end of the test, after `SimulateRate`: pictures of the run in figures/, also to the logger.
 
     image: number of the test image whose spikes are shown, from 0; film: also the confusion after every step, a GIF.
     """
@@ -51,7 +52,7 @@ class RunFigures(Callback):
             save_confusion_film(simulated.record.predicted, labels, _classes(trainer, simulated), path)
             log_film(trainer, "confusion_film", path)
 
-    def _of_image(self, trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
+    def _of_image(self, trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
         data, number = trainer.datamodule, torch.tensor([self.image])
         pixels, label = data.images.test_images, int(data.labels("test")[self.image])
         classes = _classes(trainer, simulated)
@@ -61,7 +62,7 @@ class RunFigures(Callback):
         shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1) if steps >= SPIKE_STEPS]
         drawn = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
-            drawn["spikes"] = spike_images(pixels[self.image] / 255, spikes, f"a {classes[label]}", shown)
+            drawn["spikes"] = spike_images(to_unit(pixels[self.image]), spikes, f"a {classes[label]}", shown)
         counts = trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()  # (T, C)
         drawn["output_spikes"] = output_counts(counts, label, classes, f"test image {self.image}, a {classes[label]}")
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
@@ -69,11 +70,11 @@ class RunFigures(Callback):
         return drawn
 
 
-def _classes(trainer: Trainer, simulated: Simulate) -> list[str]:
+def _classes(trainer: Trainer, simulated: SimulateRate) -> list[str]:
     return class_names(trainer, simulated.record.counts.shape[1])
 
 
-def _of_classes(trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
+def _of_classes(trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
     labels, classes = trainer.datamodule.labels("test"), _classes(trainer, simulated)
     record = simulated.record
     log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)

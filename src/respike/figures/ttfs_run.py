@@ -23,7 +23,7 @@ from respike.system.distributed import rank
 BUDGET = 1 << 27  # bytes of the spike times that are kept to draw
 
 
-class TTFSRunFigures(Callback):
+class TTFSFigures(Callback):
     """At the end of the test, after `SimulateTTFS`: pictures of the run in figures/, also to the logger.
 
     image: number of the test image whose spikes and potentials are shown, from 0; neurons: how many of the first and of the
