@@ -6,7 +6,7 @@ from torch import nn
 
 from respike.bench import exact, rows
 from respike.bench.plan import Plan
-from respike.convert.exact.mapping import exact_map
+from respike.convert import exact_map
 from respike.simulate.ttfs import search
 
 
@@ -15,11 +15,14 @@ def kept(tmp_path):
     """A small mapped network and its images in a file, as `make` leaves them."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 4))
+    linear = [{"_target_": "torch.nn.Linear", "in_features": a, "out_features": b} for a, b in ((36, 12), (12, 4))]
+    modules = [{"_target_": "torch.nn.Flatten"}, linear[0], {"_target_": "torch.nn.ReLU"}, linear[1]]
     images = torch.randint(0, 256, (40, 1, 6, 6), dtype=torch.uint8)
     with torch.no_grad():
         labels = net(images.float() / 255).argmax(1)
     path = tmp_path / "work.pt"
-    torch.save({"net": net, "snn": exact_map(net, images), "images": images, "labels": labels}, path)
+    model = {"_target_": "torch.nn.Sequential", "_args_": modules}
+    exact.save_work(str(path), model, net, exact_map(net, images), images, labels)
     return str(path)
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from respike.bench.prepare import start_training, work_config
 from respike.bench.timing import WARM_UP, affordable, seconds, spread
 from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.saving import network_content, network_from_content
 from respike.simulate.ttfs import search, simulate_ttfs
 from respike.training.fit import fit_once
 
@@ -32,25 +34,35 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict[str, Any]:
-    """Train (once, as respike.train does), map, leave networks and test images in the file `keep`. TITLES tell reductions."""
+    """Train (once, as respike.train does), map, save networks and test images in the file `keep`. TITLES name reductions."""
     cfg = work_config(experiment, Path(outputs), (*OVERRIDES.get(experiment, ()), *overrides))
     module, data = start_training(cfg)
     fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
     images = (x for x, _, _ in data.batches("train", 500, first=CALIBRATION))
     snn = instantiate(cfg.convert)(module.net.eval(), images)
-    chosen = data.index["test"]
-    kept = {"net": module.net, "snn": snn, "images": data.images.test_images[chosen], "labels": data.labels("test")}
-    torch.save(kept, keep)
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    save_work(keep, model, module.net, snn, data.images.test_images[data.index["test"]], data.labels("test"))
     return {}
+
+
+def save_work(path: str, model: dict[str, Any], net: nn.Module, snn: TTFSNet, images: Tensor, labels: Tensor) -> None:
+    """Save a network, its config `model`, its spiking network, and test images (N, C, H, W) with labels (N,)."""
+    networks = {"model": model, "weights": net.state_dict(), "snn": network_content(snn)}
+    torch.save(networks | {"images": images, "labels": labels}, path)
 
 
 def measure(work: str, precision: str, images: int, repeats: int, budget: float, **options: Any) -> dict[str, Any]:
     """Time whole passes of one row over test images: seconds, accuracy, share certified.
 
-    work: file of `make`; options: of ROWS. Too slow a row is timed on fewer images.
+    work: file of `save_work`; options: of ROWS. Too slow a row is timed on fewer images.
     """
-    kept = torch.load(work, weights_only=False)
-    run = _relu(kept["net"], precision) if options.pop("relu", False) else _spiking(kept["snn"], precision, **options)
+    kept = torch.load(work, weights_only=True)
+    if options.pop("relu", False):
+        net = instantiate(kept["model"])
+        net.load_state_dict(kept["weights"])
+        run = _relu(net, precision)
+    else:
+        run = _spiking(network_from_content(kept["snn"], [TTFSNet], work), precision, **options)
     pixels = kept["images"][:images]
     run(pixels[: min(WARM_UP, 20)])
     probe = pixels[: max(20, len(pixels) // 50)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.saving import network_content, network_from_content
 from respike.simulate.rate.settings import Settings
 
 TITLES = {
@@ -50,10 +51,11 @@ class Work:
     def save(self, path: Path) -> Path:
         """Write it where other processes can `load` it; returns the path."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(self), path)
+        torch.save(vars(self) | {"snn": network_content(self.snn)}, path)
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> "Work":
         """What `save` wrote."""
-        return cls(**torch.load(path, weights_only=False))
+        content = torch.load(path, weights_only=True)
+        return cls(**content | {"snn": network_from_content(content["snn"], [RateSNN], str(path))})
