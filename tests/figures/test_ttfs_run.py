@@ -44,7 +44,7 @@ def test_every_picture_is_there_and_has_a_caption(trainer, tmp_path):
 
 
 def test_the_image_shown_is_traced_first_and_keeps_its_number(trainer):
-    numbers = TTFSFigures(image=3)._numbers(trainer).tolist()
+    numbers = TTFSFigures(image=3)._traced_images(trainer).tolist()
     assert numbers == [8, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16]
 
 

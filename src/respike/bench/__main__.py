@@ -14,7 +14,7 @@ from respike.bench.plan import QUICK, WORKS, Plan
 from respike.bench.rows import run
 from respike.bench.table import facts_of, markdown, write_csv
 from respike.errors import InputError
-from respike.figures.curves import save
+from respike.figures.style import save
 from respike.system.provenance import processor
 
 

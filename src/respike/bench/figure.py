@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from respike.figures.curves import DPI, FAINT, INK, PALETTE
+from respike.figures.style import DPI, FAINT, INK, PALETTE
 
 Row = dict[str, Any]
 OURS, PEERS = PALETTE[0], PALETTE[1]

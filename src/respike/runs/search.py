@@ -17,8 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from respike.errors import InputError
-from respike.figures.curves import save
 from respike.figures.front import front_figure
+from respike.figures.style import save
 from respike.system.files import read_csv, write_csv
 
 log = logging.getLogger(__name__)
