@@ -31,7 +31,8 @@ from respike.system.threads import meet, set_threads
 from respike.training.early_stopping import Ending
 from respike.training.fit import check_fit, fit_once, interruptible, load_weights
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+PACKAGED = Path(__file__).resolve().parent / "conf"  # of an installed wheel; a checkout has conf/ at its top level
+CONF = PACKAGED if PACKAGED.is_dir() else PACKAGED.parents[2] / "conf"
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
