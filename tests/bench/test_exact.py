@@ -5,7 +5,7 @@ import torch
 
 from respike.bench import exact, rows
 from respike.bench.plan import EXACT_ROWS, Plan
-from respike.convert.exact.mapping import exact_map
+from respike.convert import exact_map
 from respike.networks.mlp import MLP
 from respike.simulate.ttfs import search
 

@@ -13,6 +13,7 @@ from respike.bench.plan import EXACT_OVERRIDES
 from respike.bench.timing import WARM_UP, affordable, seconds, spread
 from respike.bench.workload import experiment_config, start_training
 from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.saving import network_content, network_from_content
 from respike.simulate.ttfs import search, simulate_ttfs
 from respike.training.fit import fit_once
 
@@ -37,8 +38,8 @@ def make(experiment: str, outputs: str, overrides: list[str], keep: str) -> dict
 
 def save(keep: Path, model: Any, net: nn.Module, snn: TTFSNet, images: Tensor, labels: Tensor) -> None:
     """Write what `measure` reads. model: config node from which `net` is instantiated. images: uint8 (N, C, H, W)."""
-    torch.save({"model": model, "weights": net.state_dict(), "images": images, "labels": labels}, keep)
-    torch.save(snn, keep.with_suffix(".snn.pt"))
+    networks = {"model": model, "weights": net.state_dict(), "snn": network_content(snn)}
+    torch.save(networks | {"images": images, "labels": labels}, keep)
 
 
 def measure(
@@ -56,8 +57,7 @@ def measure(
         net.load_state_dict(loaded["weights"])
         run = _relu(net.to(dtype).eval(), dtype)
     else:
-        snn = torch.load(Path(workload).with_suffix(".snn.pt"), weights_only=False)
-        run = _spiking(snn, precision, **options)
+        run = _spiking(network_from_content(loaded["snn"], [TTFSNet], workload), precision, **options)
     pixels = loaded["images"][:images]
     run(pixels[: min(WARM_UP, 20)])
     probe = pixels[: max(20, len(pixels) // 50)]

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.saving import network_content, network_from_content
 from respike.data.datamodule import ImageDataModule
 from respike.simulate.rate.settings import Settings
 from respike.train import CONF, quiet_libraries
@@ -57,13 +58,14 @@ class Workload:
     def save(self, path: Path) -> Path:
         """Write a file that another process can `load`; returns the path."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(self), path)
+        torch.save(vars(self) | {"snn": network_content(self.snn)}, path)
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> "Workload":
         """Read a file that `save` wrote."""
-        return cls(**torch.load(path, weights_only=False))
+        content = torch.load(path, weights_only=True)
+        return cls(**content | {"snn": network_from_content(content["snn"], [RateSNN], str(path))})
 
 
 def make_workload(cfg: DictConfig) -> Workload:

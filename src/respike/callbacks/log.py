@@ -13,7 +13,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from respike.convert.saving import SavedNetwork
 from respike.system.distributed import rank
+from respike.system.files import write_atomically
 
 
 def labels(cfg: DictConfig) -> dict[str, Any]:
@@ -103,16 +105,19 @@ def log_lines(trainer: Trainer, name: str, x: Sequence[float], lines: dict[str, 
             logger.experiment.log({f"charts/{name}": drawn})
 
 
-def log_network(trainer: Trainer, name: str, network: Any) -> None:
-    """A network or its weights as checkpoints/<name>.pt in the run's folder, and as an artifact of W&B."""
+def log_network(trainer: Trainer, name: str, network: SavedNetwork | dict[str, Tensor]) -> None:
+    """Save a spiking network or a state dict as checkpoints/<name>.pt in the run's folder, and as an artifact of W&B."""
     if rank() > 0:
         return
-    folder = Path(trainer.default_root_dir, "checkpoints")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(network, folder / f"{name}.pt")
+    path = Path(trainer.default_root_dir, "checkpoints", f"{name}.pt")
+    if isinstance(network, SavedNetwork):
+        network.save(path)
+    else:
+        with write_atomically(path) as temporary:
+            torch.save(network, temporary)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            _artifact(logger, name, folder / f"{name}.pt")
+            _artifact(logger, name, path)
 
 
 def _artifact(logger: WandbLogger, name: str, path: Path) -> None:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from respike.convert import exact_map
 from respike.convert.exact.chain import read_chain
-from respike.convert.exact.fold_forward import fold_forward, unit_input
-from respike.convert.exact.mapping import exact_map, map_chain, preprocess
+from respike.convert.exact.mapping import map_chain
+from respike.convert.exact.preprocessing import bound_weight_sums, fold_forward, preprocess, unit_input
 from respike.convert.exact.ranges import measure_ranges
-from respike.convert.exact.weight_bounds import bound_weight_sums
 from respike.convert.graph.nodes import BiasMapConv2d, SignedMaxPool2d
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError, SilentLayer
@@ -136,7 +136,7 @@ def test_mapping_leaves_the_network_alone_and_its_snn_can_be_saved(case):
 
 
 @given(chains())
-def test_the_automatic_zeta_is_the_largest_ceiling_over_x_n(case):
+def test_the_automatic_zeta_is_the_largest_upper_bound_over_x_n(case):
     """sum W+ x + b, worked out on the activations of the original chain."""
     net, images, (p, q) = case
     try:
@@ -254,11 +254,11 @@ def test_ranges_of_several_ranks_are_those_of_all_images(monkeypatch):
         torch.rand(10, 1, 3, 3),
     )
     chain = preprocess(net, images.shape[1:])
-    whole, parts = measure_ranges(chain, images, ceilings=True), []
+    whole, parts = measure_ranges(chain, images, upper_bounds=True), []
     with monkeypatch.context() as alone:
         alone.setattr("respike.convert.exact.ranges.gather", lambda part: parts.append(part) or [part])
         for share in (images[:6], images[6:]):
-            measure_ranges(chain, share, ceilings=True)
+            measure_ranges(chain, share, upper_bounds=True)
     none = {"linear1": 0.0}, {}, {"linear1": [0, 0]}
     monkeypatch.setattr("respike.convert.exact.ranges.gather", lambda part: [*parts, none])
-    assert measure_ranges(chain, (), ceilings=True) == whole
+    assert measure_ranges(chain, (), upper_bounds=True) == whole

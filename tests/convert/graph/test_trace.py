@@ -170,6 +170,7 @@ REFUSED = {
     "branch on values": (lambda net, x: net.conv1(x) if x.sum() > 0 else x, "Forward.forward cannot be traced"),
     "loop over the batch": (lambda net, x: sum(net.conv1(image) for image in x), "Forward.forward cannot be traced"),
     "two outputs": (lambda net, x: (net.conv1(x), x), "Forward returns tuple"),
+    "error without a message": (lambda net, x: next(iter([])), r"Forward.forward cannot be traced.*\(StopIteration\)"),
     "len of the batch": (lambda net, x: net.conv1(x).view(len(x), -1), "Forward.forward cannot be traced"),
 }
 

@@ -8,8 +8,8 @@ from scipy.signal import correlate
 from torch import nn
 
 from respike.errors import InputError
+from respike.networks.keras_files import load_keras
 from respike.networks.mlp import MLP
-from respike.networks.published_keras import load_keras
 
 RANDOM = np.random.default_rng(0)
 

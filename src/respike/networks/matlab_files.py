@@ -1,7 +1,8 @@
-"""Networks from the files their authors published: MATLAB .mat files of Diehl et al. 2015.
+"""Reads networks from MATLAB .mat files, as Diehl et al. 2015 publish theirs.
 
-In MATLAB an image is column-major, that is transposed here, and `convn` flips its kernels: a kernel is transposed and
-flipped on both axes. Feature maps are flattened column-major, map after map, which is row-major on the transposed map.
+MATLAB stores images column-major, so they are the transposed images of this repository, and `convn` flips its kernels: a kernel
+is transposed and flipped on both axes. MATLAB flattens feature maps column-major, map after map, which is row-major on the
+transposed map.
 """
 
 from itertools import pairwise
@@ -20,7 +21,7 @@ SOURCE = "the authors publish theirs in github.com/dannyneil/spiking_relu_conver
 
 
 def _read(path: str | Path | None) -> dict[str, Any]:
-    """The variables of a .mat file by name. Raises InputError where there is no such file or it is not one."""
+    """The variables of a .mat file by name. Raises InputError if the file does not exist or is no .mat file."""
     if path is None or not Path(path).is_file():
         raise InputError(
             f"model.path={path or 'null'}: no such file; give a network as model.path=/folder/net.mat ({SOURCE})"
@@ -36,13 +37,13 @@ def _field(struct: Any, name: str, path: str | Path) -> np.ndarray:
     struct = struct[0, 0] if isinstance(struct, np.ndarray) else struct
     if name not in getattr(struct, "_fieldnames", ()):
         raise InputError(
-            f"model.path={path}: a struct without the field {name}, so not a network of the authors ({SOURCE})"
+            f"model.path={path}: a struct without the field {name}; a network as the authors save it is needed ({SOURCE})"
         )
     return getattr(struct, name)
 
 
 def _cells(cell: np.ndarray) -> list[Any]:
-    """The contents of a MATLAB cell, in order; an array that is no cell is the content of one."""
+    """The contents of a MATLAB cell, in order. scipy returns the content itself for a cell of one element."""
     return list(cell.ravel(order="F")) if cell.dtype == object else [cell]
 
 
@@ -51,9 +52,10 @@ def _tensor(values: Any) -> torch.Tensor:
 
 
 def load_fc(path: str | Path | None, output_relu: str = "masked") -> MLP:
-    """The fully-connected network of a file: variables W1, W2, ... (out, in) and perhaps `drop`, or a struct `nn`.
+    """The fully-connected network in a file, in eval mode.
 
-    `nn` holds W, a cell of such matrices, and perhaps dropoutFraction. Biases are none. `output_relu` as in `MLP`.
+    The file holds variables W1, W2, ... (out, in) and optionally `drop`; or a struct `nn` with a cell W of such matrices and
+    optionally `dropoutFraction`. There are no biases. output_relu: as in `MLP`. Raises InputError for any other file.
     """
     variables = _read(path)
     if "nn" in variables and "W" in variables["nn"][0, 0]._fieldnames:
@@ -77,7 +79,11 @@ def load_fc(path: str | Path | None, output_relu: str = "masked") -> MLP:
 
 
 def load_cnn(path: str | Path | None) -> nn.Sequential:
-    """The convolutional network of a file's struct `cnn`: layers of type i, c and s, then the matrix ffW (10, inputs)."""
+    """The convolutional network in a file, in eval mode.
+
+    The file holds a struct `cnn` with layers of type i (input), c (convolution) and s (pool), then the matrix ffW
+    (10, inputs). Raises InputError for any other file.
+    """
     variables = _read(path)
     if "cnn" not in variables:
         raise InputError(
@@ -100,7 +106,7 @@ def _names(variables: dict[str, Any]) -> str:
 
 
 def _convolution(k: np.ndarray, b: np.ndarray) -> nn.Conv2d:
-    """k{i}{j} is the kernel from map i to map j, b{j} the bias of map j."""
+    """The convolution of a layer: k{i}{j} is the kernel from map i to map j, b{j} the bias of map j."""
     kernels = np.stack([np.stack(_cells(row)) for row in _cells(k)])  # (in, out, kw, kh)
     weight = kernels.transpose(1, 0, 3, 2)[..., ::-1, ::-1]
     bias = np.array([float(np.squeeze(value)) for value in b.ravel()])
@@ -108,9 +114,12 @@ def _convolution(k: np.ndarray, b: np.ndarray) -> nn.Conv2d:
 
 
 def _with_weights(kind: type[nn.Linear] | type[nn.Conv2d], weight: np.ndarray, bias: np.ndarray) -> nn.Module:
-    """A layer with these weights, and a bias only where one is not 0."""
-    made = kind(weight.shape[1], weight.shape[0], *weight.shape[2:3], bias=bool(bias.any()))
-    made.weight.data = _tensor(weight)
-    if made.bias is not None:
-        made.bias.data = _tensor(bias)
-    return made
+    """A layer with these weights, and with a bias unless all of it is 0."""
+    if kind is nn.Linear:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(bias.any()))
+    else:
+        layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], bias=bool(bias.any()))
+    layer.weight.data = _tensor(weight)
+    if layer.bias is not None:
+        layer.bias.data = _tensor(bias)
+    return layer

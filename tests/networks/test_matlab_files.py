@@ -10,7 +10,7 @@ from scipy.signal import convolve2d
 
 from respike.data.datasets import mnist
 from respike.errors import InputError
-from respike.networks.published import load_cnn, load_fc
+from respike.networks.matlab_files import load_cnn, load_fc
 
 RANDOM = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from torchvision.models.vgg import VGG, make_layers
 
 from respike.convert.exact.mapping import exact_map
 from respike.errors import InputError
-from respike.networks.vgg16 import PIXELS, load_vgg16
+from respike.networks.torchvision_vgg16 import PIXELS, load_vgg16
 from respike.simulate.ttfs import simulate_ttfs
 
 NARROW = [3, 4, "M", 4, 5, "M", 6, 6, 6, "M", 5, 6, 6, "M", 6, 5, 7, "M"]

@@ -1,4 +1,4 @@
-"""VGG16 for photographs, with weights from a file: torchvision's, or any state dict of the same chain of layers."""
+"""Reads VGG16 from a state dict: torchvision's, or that of another network with the same chain of layers."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from respike.errors import InputError
 from respike.networks.vgg import POOL, VGG
 
-POOLS_BEHIND = (2, 4, 7, 10, 13)  # of the 13 convolutions
-SOURCE = "a state dict of torchvision.models.vgg16, or of another network of its layers"
-PIXELS = {  # mean, std per RGB channel of pixels in [0, 1]
+CONVOLUTIONS_BEFORE_POOLS = (2, 4, 7, 10, 13)  # counted from 1; VGG16 has 13
+SOURCE = "a state dict of torchvision.models.vgg16, or of another network with its layers, is needed"
+PIXELS = {  # mean and standard deviation per RGB channel of pixels in [0, 1]
     "torchvision": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),  # 0..255 without the mean
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),  # 0..255 minus the mean
     "none": ((0.0,) * 3, (1.0,) * 3),
 }
 
@@ -21,23 +21,33 @@ PIXELS = {  # mean, std per RGB channel of pixels in [0, 1]
 def load_vgg16(
     path: str | Path | None, preprocessing: str = "torchvision", side: int = 224, dropout: float = 0.5
 ) -> nn.Module:
-    """13 convolutions and 3 linear layers, of the widths and with the weights of a file; RGB images in [0, 1].
+    """13 convolutions and 3 linear layers, with the widths and weights of a file, for RGB images in [0, 1]; eval mode.
 
-    preprocessing: of the images the file was trained with, and here the network's first layer: "torchvision" (mean 0.485,
-    ..., deviation 0.229, ...), "caffe" (0..255 without the mean, channels in the order BGR; here the weights of the first
-    layer are reversed instead) or "none". side: of the images, in pixels. Raises InputError for a file that is missing or of
-    another network.
+    preprocessing: how images were preprocessed when the file was trained; it becomes the first layer. "torchvision" subtracts
+    the mean (0.485, ...) and divides by the deviation (0.229, ...). "caffe" takes pixels 0..255 minus their mean, in the order
+    BGR; the order is applied to the weights of the first convolution instead. "none" changes nothing. side: of the images,
+    in pixels. dropout: share dropped behind linear layers in training. Raises InputError for a file that is missing, or that
+    holds another network.
     """
     if preprocessing not in PIXELS:
         raise InputError(f"model.preprocessing={preprocessing}: unknown, choose one of {', '.join(PIXELS)}")
     weights, biases = _read(path)
-    widths, linear = [len(weight) for weight in weights[:13]], weights[13:]
-    fits = weights[0].shape[1] == 3 and [w.shape[1] for w in weights[1:13]] == widths[:-1]
-    if not fits or linear[0].shape[1] != widths[-1] * (side // 32) ** 2 or not _chain(linear):
+    convolutions, linear = weights[:13], weights[13:]
+    widths = [len(weight) for weight in convolutions]
+    inputs = [weight.shape[1] for weight in convolutions]
+    if (
+        inputs != [3, *widths[:-1]]
+        or linear[0].shape[1] != widths[-1] * (side // 32) ** 2
+        or any(after.shape[1] != len(before) for before, after in pairwise(linear))
+    ):
         raise InputError(
             f"model.path={path}: its layers do not follow each other on {side}x{side} RGB images; {SOURCE}"
         )
-    features = [item for i, n in enumerate(widths, 1) for item in ([n, POOL] if i in POOLS_BEHIND else [n])]
+    features: list[int | str] = []
+    for number, width in enumerate(widths, 1):
+        features.append(width)
+        if number in CONVOLUTIONS_BEFORE_POOLS:
+            features.append(POOL)
     mean, std = PIXELS[preprocessing]
     hidden, classes = [len(weight) for weight in linear[:-1]], len(linear[-1])
     net = VGG(features, hidden, (3, side, side), classes, (0.0, 0.0, 0.0, dropout), True, mean, std, batch_norm=False)
@@ -47,10 +57,6 @@ def load_vgg16(
     for layer, weight, bias in zip(layers, weights, biases, strict=True):
         layer.weight.data, layer.bias.data = weight.float().clone(), bias.float().clone()
     return net.eval()
-
-
-def _chain(linear: list[Tensor]) -> bool:
-    return all(after.shape[1] == len(before) for before, after in pairwise(linear))
 
 
 def _read(path: str | Path | None) -> tuple[list[Tensor], list[Tensor]]:
@@ -66,10 +72,10 @@ def _read(path: str | Path | None) -> tuple[list[Tensor], list[Tensor]]:
         raise InputError(f"model.path={path}: not a readable state dict ({type(error).__name__}); {SOURCE}") from error
     weights = [value for value in tensors if value.ndim > 1]
     biases = [value for value in tensors if value.ndim == 1]
-    biases = biases[-16:]  # before them may stand constants of a network of ours that standardizes its pixels
+    biases = biases[-16:]  # a network of this repository has the constants of its preprocessing layer before them
     dims = [weight.ndim for weight in weights]
     if dims != [4] * 13 + [2] * 3 or [len(w) for w in weights] != [len(b) for b in biases]:
         raise InputError(
-            f"model.path={path}: {len(weights)} weights, 13 convolutions and 3 linear layers are needed; {SOURCE}"
+            f"model.path={path}: {len(weights)} weights that are not 13 convolutions and 3 linear layers; {SOURCE}"
         )
     return weights, biases
