@@ -8,6 +8,7 @@ from respike.bench.peers import drives
 from respike.bench.plan import CONTENDERS
 from respike.errors import InputError
 from respike.neurons.encode import Rate
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate_stepwise
 
 PEERS = [row for row in CONTENDERS if row.options is None]
@@ -38,9 +39,13 @@ def peer(row, snn, steps):
 def test_output_spikes_are_those_of_the_reference(draw_workload, row, wiring):
     workload = draw_workload(wiring)
     run = peer(row, workload.snn, workload.steps)
-    strict = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
+    fire_above = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
     expected = simulate_stepwise(
-        workload.snn, workload.images, weight_bits=None, strict=strict, **workload.settings
+        workload.snn,
+        workload.images,
+        weight_bits=None,
+        neuron=IntegrateFire(fire_above=fire_above),
+        **workload.settings,
     ).counts
     spikes = Rate(1000.0)(workload.images, torch.arange(20), torch.arange(workload.steps), 0.001, 0).float()
     assert int(expected.sum()) > 50
@@ -51,9 +56,15 @@ def test_output_spikes_are_those_of_the_reference(draw_workload, row, wiring):
 
 def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_workload):
     counts = [
-        simulate_stepwise(workload.snn, workload.images, weight_bits=None, strict=strict, **workload.settings).counts
+        simulate_stepwise(
+            workload.snn,
+            workload.images,
+            weight_bits=None,
+            neuron=IntegrateFire(fire_above=fire_above),
+            **workload.settings,
+        ).counts
         for workload in [draw_workload("cnn")]
-        for strict in (False, True)
+        for fire_above in (False, True)
     ]
     assert not torch.equal(*counts)
 

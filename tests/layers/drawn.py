@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from respike.layers.norm_lif import NormLIF
+from respike.layers.norm_neuron import NormNeuron
 from respike.layers.tdbn import TdBN
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -26,7 +26,7 @@ def make(neuron, shortcut, channels):
     norms = [TdBN(channels, neuron.v_th, 0.7) for _ in range(1 + (shortcut == "normed"))]
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 2), nn.init.normal_(norm.bias, 0, 0.2)
-    return NormLIF(neuron, *norms)
+    return NormNeuron(neuron, *norms)
 
 
 def draw(neuron, shortcut, steps, channels, dtype=torch.float32, shape=(2, 4, 3)):
@@ -46,7 +46,7 @@ def draw(neuron, shortcut, steps, channels, dtype=torch.float32, shape=(2, 4, 3)
 @torch.no_grad()
 def _margin(layer, inputs, steps):
     layer = deepcopy(layer).double()
-    neuron, a = layer.lif.neuron, getattr(layer.lif.neuron.surrogate, "a", 0)
+    neuron, a = layer.neurons.neuron, getattr(layer.neurons.neuron.surrogate, "a", 0)
     centre = neuron.v_th if neuron.surrogate.centre == "threshold" else 0
     currents = layer.current(*(x.double() for x in inputs), steps=steps if len(inputs[0]) == 1 else None)
     state, margin = neuron.initial(currents[0]), 1.0

@@ -95,7 +95,7 @@ def test_ranks_share_every_batch_in_equal_parts(transform, size, ranks):
 def test_processes_that_restart_the_command_line_are_refused_in_a_multirun(tmp_path, monkeypatch, capfd, more):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
-    sweep = ["simulate.threshold=1,2", "trainer=ddp", "hydra.sweep.dir=sweep"]
+    sweep = ["neuron.threshold=1,2", "trainer=ddp", "hydra.sweep.dir=sweep"]
     monkeypatch.setattr(sys, "argv", ["respike.train", "-m", *SMALL, *sweep, *more])
     with pytest.raises(SystemExit):
         main()

@@ -21,6 +21,7 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate import SpikeRecord, simulate
 from respike.simulate.rate.kernels import event_bounds, gpu
+from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import predict
 
@@ -60,7 +61,7 @@ def our_simulator(
             checked = True
             runnable, message = REQUIREMENTS[backend]
             parsed = Settings(**chosen)
-            if not runnable(parsed.compile(snn, images.shape[1:]), parsed):
+            if not runnable(compile_program(snn, images.shape[1:], parsed), parsed):
                 raise InputError(message)
         return simulate(snn, images.to(device), **chosen)
 

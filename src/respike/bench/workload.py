@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
@@ -14,8 +13,9 @@ from torch import Tensor
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.saving import network_content, network_from_content
 from respike.data.datamodule import ImageDataModule
+from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
-from respike.train import CONF, quiet_libraries
+from respike.system.messages import quiet_libraries
 from respike.training.fit import check_fit, fit_once
 
 TITLES = {
@@ -93,8 +93,7 @@ def make_workload(cfg: DictConfig) -> Workload:
 def experiment_config(experiment: str, outputs: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
     """The config of an experiment as `respike.train` composes it, without loggers."""
     places = [f"paths.run={outputs}/bench", f"paths.outputs={outputs}", f"name={experiment}", "logger=none"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=[f"experiment={experiment}", *places, *overrides])
+    return compose_run([f"experiment={experiment}", *places, *overrides])
 
 
 def start_training(cfg: DictConfig) -> tuple[pl.LightningModule, ImageDataModule]:

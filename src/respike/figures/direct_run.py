@@ -65,7 +65,7 @@ class DirectRunFigures(Callback):
             "firing_rates": firing_rates(activities(record), "spikes per step"),
             "layer_rates": self._of_image(trainer, done),
             "rates_over_steps": rate_map(activities_over_steps(record), steps, "step", over_steps),
-            "membrane_potentials": self._potentials(trainer, done, pl_module.net.fire.lif.neuron.v_th),
+            "membrane_potentials": self._potentials(trainer, done, pl_module.net.fire.neurons.neuron.threshold),
             "confusion": _of_classes(trainer, done),
             **figures_of_any(trainer),
             **self._of_training(Path(trainer.default_root_dir, "training.csv")),

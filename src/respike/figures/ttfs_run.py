@@ -14,8 +14,8 @@ from respike.figures.confusion import confusion_charts
 from respike.figures.potentials import chosen_neurons, hidden_potentials, output_potentials
 from respike.figures.spike_times import layer_windows, raster, spike_time_distributions
 from respike.metrics.confusion import confusion, row_shares
-from respike.simulate.ttfs.operations import network_shapes
 from respike.simulate.ttfs.potentials import potentials
+from respike.simulate.ttfs.program import network_shapes
 from respike.simulate.ttfs.record import TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import rank

@@ -27,7 +27,7 @@ class Statistics:
     count: float | Tensor
 
 
-def kernels(
+def choose_kernels(
     backend: str, neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
 ) -> ModuleType | None:
     """The kernels that can do it: on maps of one dtype that they know, with tdBNs in front of the neurons, or one Identity and

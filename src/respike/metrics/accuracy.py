@@ -29,7 +29,7 @@ def disagreements(record: SpikeRecord, labels: Tensor, ann: Tensor) -> list[tupl
 def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, float]:
     """ann/test_acc, snn/test_acc, snn/acc_drop, snn/agreement, snn/steps_to_1pct, snn/time_to_1pct_ms.
 
-    labels, ann: the true classes and those of the ReLU network, (B,) each.
+    labels, ann: the true classes and those of the ReLU network, (B,) each. The record must have times (`times_ms`).
     """
     spiking = spiking_accuracy(record, labels)
     ann_accuracy = float((ann == labels).double().mean())

@@ -1,7 +1,5 @@
 """How much a spiking network spikes. Input spikes are reported as a layer of their own and left out of the totals."""
 
-import math
-
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
@@ -44,7 +42,7 @@ def activity_metrics(record: SpikeRecord) -> dict[str, float]:
     spikes = float(spikes_per_image(record)[-1])
     neurons = sum(count for name, count in record.neurons.items() if name != "input")
     synops = sum(int(values.sum()) for values in record.synops.values())
-    family, values = ("activity", activities(record)) if math.isnan(record.dt) else ("rate", firing_rates(record))
+    family, values = ("activity", activities(record)) if record.dt is None else ("rate", firing_rates(record))
     layers = {f"snn/{family}/{name}": value for name, value in values.items()}
     return {
         "snn/spikes_per_image": spikes,

@@ -111,7 +111,7 @@ class Search:
         swept = [override for override in [*own, *typed] if override.is_sweep_override()]
         if not swept:
             raise InputError(
-                "a search needs something to vary, as in simulate.threshold='interval(0.25,4)' or hydra.sweeper.params"
+                "a search needs something to vary, as in neuron.threshold='interval(0.25,4)' or hydra.sweeper.params"
             )
         fixed = [override.input_line for override in [*own, *typed] if not override.is_sweep_override()]
         return {override.get_key_element(): distribution(override) for override in swept}, fixed

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from respike.errors import InputError, explain
 from respike.runs.folder import finished
+from respike.runs.old_names import check_words
 
 FAILURE = "failure.json"
 OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and the module that it needs
@@ -49,14 +50,15 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
-    """Refuse a sweep that has nothing to vary, or a key without a value."""
+    """Refuse a sweep that has nothing to vary, a key without a value, and old names in the parameters of the sweeper."""
+    check_words(f"{key}={values}" for key, values in (params or {}).items())
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     for override in parsed:
         if override.value() == "":
             raise InputError(f"{override.input_line}: no value to sweep over; as in {override.key_or_group}=0.5,1,2")
     if not params and not any(override.is_sweep_override() for override in parsed):
         raise InputError(
-            "a sweep needs something to vary: give several values, as in simulate.threshold=0.5,1,2, or a named sweep, "
+            "a sweep needs something to vary: give several values, as in neuron.threshold=0.5,1,2, or a named sweep, "
             "as in sweep=threshold_rate"
         )
 

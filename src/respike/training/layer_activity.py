@@ -5,7 +5,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from respike.simulate.direct.evaluate import watched
+from respike.layers.recording import spike_hooks
 
 ACTIVITY = "activity/"
 
@@ -25,7 +25,7 @@ class LayerActivity(Callback):
     ) -> None:
         """Watch the first batch."""
         if batch_idx == 0:
-            self.watching = watched(pl_module.net, self._see)
+            self.watching = spike_hooks(pl_module.net, self._see)
             self.watching.__enter__()
 
     def on_validation_batch_end(

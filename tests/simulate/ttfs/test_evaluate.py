@@ -89,7 +89,7 @@ def test_no_certified_pair_is_early(case, zeta, noise):
         return
     for counts in simulate_ttfs(snn, case[1], **noise).counts.values():
         assert 0 <= counts.certified + counts.early <= counts.pairs
-    for first_crossing in ("true", "authors"):
+    for first_crossing in ("exact", "authors"):
         ours, sorted_ = (
             times(snn, case[1], evaluator=evaluator, first_crossing=first_crossing, **noise)
             for evaluator in ("certified", "sorted")
@@ -184,7 +184,7 @@ def test_an_input_that_comes_after_the_reading_has_not_counted_unless_the_author
     net = nn.Sequential(nn.Flatten(), nn.Linear(9, 4)).double()
     images = torch.rand(20, 1, 3, 3, dtype=torch.float64)
     snn = exact_map(net, images)
-    for first_crossing, floor in (("true", 0.0), ("authors", -torch.inf)):
+    for first_crossing, floor in (("exact", 0.0), ("authors", -torch.inf)):
         record, spikes = times(snn, images, time_noise=0.3, first_crossing=first_crossing)
         expected = net((1 - spikes["input"]).clamp(min=floor)).detach()
         assert float(spikes["input"].max()) > 1

@@ -93,7 +93,7 @@ def _conv(ours: nn.Conv2d) -> nn.Module:
 class _Block(nn.Module):
     def __init__(self, ours: Any):
         super().__init__()
-        lif = ours.fire1.lif.neuron
+        lif = ours.fire1.neurons.neuron
         self.first = nn.Sequential(_conv(ours.conv1), _norm(ours.fire1.norm, lif.v_th), _lif(lif))
         self.second = nn.Sequential(_conv(ours.conv2), _norm(ours.fire2.norm, lif.v_th))
         self.shortcut: nn.Module = nn.Identity()
