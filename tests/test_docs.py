@@ -34,16 +34,18 @@ def commands(start):
 
 
 def composed(words, tmp_path):
-    """Compose every job of the overrides; of a sweep one value after the other, with the first value of the others."""
+    """Compose the first job of a command, and of a sweep every job that differs from the first in one value."""
     overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
-    values = {
-        override: list(override.sweep_string_iterator()) if override.is_sweep_override() else None
+    choices = [
+        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
         for override in overrides
-    }
-    first = {o: f"{o.key_or_group}={choices[0]}" if (choices := values[o]) else o.input_line for o in overrides}
-    jobs = [first] + [first | {o: f"{o.key_or_group}={v}"} for o in overrides for v in values[o] or ()]
-    for job in jobs:
-        compose_run([f"paths.run={tmp_path}", *job.values()])
+    ]
+    first = [values[0] for values in choices]
+    jobs = [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
+    for job in [first, *jobs]:
+        compose_run([f"paths.run={tmp_path}", *job])
 
 
 def anchor(heading):
@@ -106,5 +108,5 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     names = {"MyNet": my_net, "calibration_images": images, "images": images, "labels": torch.zeros(12)}
     exec(compile(code, "docs/your-own-network.md", "exec"), names)
-    assert len(names["accuracy"]) == 40 and names["record"].counts.sum() > 0
+    assert len(names["accuracy"]) == 40 and names["record"].spikes["conv1"].sum() > 0
     assert type(names["snn"]).__name__ == "RateSNN"
