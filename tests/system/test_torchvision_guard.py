@@ -30,13 +30,14 @@ def test_torchvision_and_lightning_import_behind_the_guard_alone():
     assert printed == "True"
 
 
-def test_nothing_is_declared_where_the_compiled_library_loads(tmp_path):
-    """Any library that loads stands in for a fitting `_C`: the guard must then leave the operators to it."""
+@pytest.mark.parametrize("name", torchvision_guard.LIBRARIES)
+def test_nothing_is_declared_where_the_compiled_library_loads(tmp_path, name):
+    """Any library that loads stands in for a fitting one: the guard must then leave the operators to it."""
     loadable = importlib.util.find_spec("_ctypes_test") or importlib.util.find_spec("numpy._core._multiarray_umath")
     folder = tmp_path / "torchvision"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise AssertionError('the guard must not import torchvision')")
-    shutil.copy(loadable.origin, folder / "_C.so")
+    shutil.copy(loadable.origin, folder / f"{name}.so")
     printed = run_python(
         "import torch, torchvision_guard\n"
         "assert torchvision_guard.compiled_ops_load()\n"

@@ -12,6 +12,7 @@ import sys
 
 import torch
 
+LIBRARIES = ("_C_stable", "_C")  # from torchvision 0.29 on, and before
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -22,14 +23,15 @@ def compiled_ops_load() -> bool:
     """Whether torchvision's compiled library can be loaded. Loading it a second time costs nothing."""
     package = importlib.util.find_spec("torchvision")  # does not import the package
     folders = list(package.submodule_search_locations or ()) if package else []
-    library = importlib.machinery.PathFinder.find_spec("_C", folders)
-    if library is None or library.origin is None:
-        return False
-    try:
-        torch.ops.load_library(library.origin)
-    except OSError:
-        return False
-    return True
+    for name in LIBRARIES:
+        library = importlib.machinery.PathFinder.find_spec(name, folders)
+        if library is not None and library.origin is not None:
+            try:
+                torch.ops.load_library(library.origin)
+            except OSError:
+                return False
+            return True
+    return False
 
 
 def declare_missing_ops() -> torch.library.Library | None:
