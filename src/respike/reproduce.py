@@ -21,9 +21,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from respike.errors import InputError, explain
-from respike.report import load_run, rows, to_text, write_report
-from respike.report.collect import Run
+from respike.report import judge, load_runs, to_text, write_report
+from respike.report.__main__ import terminal_width
 from respike.report.pictures import compact
+from respike.report.runs import with_skipped
 from respike.runs.folder import finished
 from respike.train import CONF, train
 
@@ -71,10 +72,10 @@ def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder
 
 def run_rows(
     preset: DictConfig, folder: Path, extra: Sequence[str], long: bool = False
-) -> tuple[list[Run], dict[str, str], bool]:
+) -> tuple[list[Path], dict[str, str], bool]:
     """Run what is not finished; rows marked `long` only where that is asked for.
 
-    Returns the finished runs, why others are missing, and whether any broke unexpectedly.
+    Returns the directories of the finished runs, why others are missing, and whether any broke unexpectedly.
     """
     runs, skipped, broken = [], {}, False
     for number, row in enumerate(preset.rows, 1):
@@ -96,7 +97,8 @@ def run_rows(
             print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
             if not done:
                 train(cfg, extra)
-            runs.append(load_run(place))
+            load_runs([place])  # a row whose files cannot be read failed
+            runs.append(place)
         except Exception as error:
             line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
             broken = True
@@ -107,17 +109,17 @@ def run_rows(
     return runs, skipped, broken
 
 
-def publish(runs: Sequence[Run], place: Path) -> list[Run]:
-    """Copy results, without logs and large networks, to place/runs, for keeping in the repository."""
+def publish(runs: Sequence[Path], place: Path) -> list[Path]:
+    """Copy results, without logs and large networks, to place/runs, for keeping in the repository; returns the copies."""
     for run in runs:
-        if (place / "runs" / run.path.name / "provenance.json").is_file():
-            shutil.rmtree(place / "runs" / run.path.name)
-        networks = [path for path in run.path.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
-        for path in [*networks, *(file for pattern in KEPT for file in run.path.glob(pattern))]:
-            copy = place / "runs" / run.path.name / path.relative_to(run.path)
+        if (place / "runs" / run.name / "provenance.json").is_file():
+            shutil.rmtree(place / "runs" / run.name)
+        networks = [path for path in run.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
+        for path in [*networks, *(file for pattern in KEPT for file in run.glob(pattern))]:
+            copy = place / "runs" / run.name / path.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    return [load_run(place / "runs" / run.path.name) for run in runs]
+    return [place / "runs" / run.name for run in runs]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,9 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         runs, skipped, broken = run_rows(preset, folder, given.overrides, given.long)
         groups = OmegaConf.to_container(preset.groups)
-        write_report(runs, skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
+        write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
-            write_report(publish(runs, given.publish), skipped, given.publish, preset.title, groups)
+            write_report(load_runs(publish(runs, given.publish)), skipped, given.publish, preset.title, groups)
             compact(given.publish)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nrespike: interrupted; finished rows and epochs are kept, the same command goes on", file=sys.stderr)
         return 130
-    print(to_text(rows(runs, skipped), max(shutil.get_terminal_size((120, 24)).columns, 100)))
+    print(to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width()))
     print(f"\nreport: {Path(preset.paths.outputs, 'report', 'index.html')}")
     return int(broken)
 

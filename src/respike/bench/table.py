@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from respike.report.render import markdown_text
+from respike.report.tables import markdown_text
 from respike.system.provenance import git_commit
 
 Row = dict[str, Any]
