@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from respike.system import torchvision_guard
 
 SYSTEM = Path(torchvision_guard.__file__).parent

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.utils import JobReturn
@@ -151,8 +152,11 @@ class Search:
         for name, trials in (("trials.csv", whole), ("front.csv", best)):
             _table(self.folder / name, trials, list(self.objectives))
         if len(self.objectives) == 2:
-            points, front = ([tuple(trial.values) for trial in trials] for trials in (whole, best))
-            save(front_figure(points, front, list(self.objectives)), self.folder / "front.png")
+            every, front = (
+                pd.DataFrame([trial.values for trial in trials], columns=list(self.objectives))
+                for trials in (whole, best)
+            )
+            save(front_figure(every, front), self.folder / "front.png")
         for trial in best:
             values = ", ".join(f"{name} {value:.5g}" for name, value in zip(self.objectives, trial.values, strict=True))
             print(f"best: {values}\n  {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
