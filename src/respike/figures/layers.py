@@ -116,6 +116,8 @@ def potential_panels(counts: Mapping[str, Tensor], low: float, high: float, v_th
         axes.tick_params(axis="y", labelleft=False, length=0, which="both")
     for axes in panels[len(counts) :]:
         axes.set_axis_off()
+    for axes in panels[max(0, len(counts) - columns) : len(counts)]:  # the lowest panel of each column
+        axes.tick_params(axis="x", labelbottom=True)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     figure.supxlabel(
         f"membrane potential (line: threshold {v_th:g}); share of potentials, logarithmic", fontsize=9, color=INK

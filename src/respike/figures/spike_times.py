@@ -184,7 +184,7 @@ def _layer(
         _potential(top, neuron, window[1])
         spikes = neuron.spike < window[1]
         outcome = f"spikes at {neuron.spike:.4g}" if spikes else "silent"
-        top.set_title(f"{layer}, neuron {neuron.neuron}: {outcome}", loc="left", fontsize=9, color=INK)
+        top.set_title(f"{layer}, neuron {neuron.neuron}\n{outcome}", loc="left", fontsize=9, color=INK)
         _inputs(bottom, neuron, window[0])
         bottom.set_xlabel(TIME, color=INK)
     for axes in [*above[len(neurons) :], *below[len(neurons) :]]:

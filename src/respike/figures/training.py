@@ -21,7 +21,7 @@ def training_progress(history: Mapping[str, Sequence[float]], published: Sequenc
     """
     if not history.get("epoch"):
         raise ValueError("no epoch to draw; expected at least one")
-    figure = Figure(figsize=(8, 3.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(8, 3.7), dpi=DPI, layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
     _lines(accuracy, history, "acc", 100, "{:.2f} %")
     accuracy.set_ylabel("accuracy (%)", color=INK)
@@ -40,7 +40,9 @@ def training_progress(history: Mapping[str, Sequence[float]], published: Sequenc
         if last == 1:  # a single point: without limits the ticks would be fractions of an epoch
             axes.set_xlim(0.5, 1.5)
         if axes.lines:
-            axes.legend(frameon=False, labelcolor=INK)
+            axes.legend(
+                frameon=False, labelcolor=INK, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+            )
     return figure
 
 
