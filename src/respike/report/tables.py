@@ -16,7 +16,7 @@ GAP = "  "
 WORD_END = re.compile(r"( |(?<=[-_])(?=.))")
 RESULT_FIELDS = (
     "method", "source", "headline", "published", "ours", "difference", "tolerance", "verdict", "data", "reduced",
-    "failure", "test_images", "budget_min", "cfg.seed",
+    "failure", "test_images", "budget_min", "cfg.seed", "changed",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def markdown_text(text: str) -> str:
 
 def to_csv(judged: pd.DataFrame, path: Path) -> None:
     """Write a line per row of a frame from `judge`, with every metric; accuracies are fractions, unknown values empty."""
-    fields = [*RESULT_FIELDS, *(["changed"] if judged["changed"].any() else []), *metric_names(judged)]
+    fields = [*RESULT_FIELDS, *metric_names(judged)]
     table = judged.reindex(columns=fields).rename(columns={"failure": "skipped", "cfg.seed": "seed"})
     table.to_csv(path, index_label="row", lineterminator="\n")
 
@@ -64,8 +64,12 @@ def _note(run: pd.Series) -> str:
 def text_table(cells: pd.DataFrame, width: int, left: Collection[str] = ()) -> str:
     """A table of texts, aligned for a terminal; headings, and the columns named in `left`, wrap where it is too wide.
 
-    Where the columns do not fit even so, the table continues below, the first column repeated.
+    Where the columns do not fit even so, rows are numbered and the table continues below.
     """
+    least = [_span(name, cells[name], name in left)[0] for name in cells]
+    if sum(least) + len(GAP) * (len(least) - 1) > width:
+        cells = cells.copy()
+        cells.insert(0, "#", [str(i) for i in range(1, len(cells) + 1)])
     blocks, names = [], list(cells)
     spans = {name: _span(name, cells[name], name in left) for name in names}
     while names:
@@ -88,7 +92,7 @@ def _span(heading: str, column: pd.Series, wraps: bool) -> tuple[int, int]:
     """The least and the natural width of a column."""
     widest = max(map(len, column), default=0)
     whole = max((len(word) for cell in column for word in WORD_END.split(cell)), default=0) if wraps else widest
-    longest_word = max(map(len, WORD_END.split(heading)))
+    longest_word = max(map(len, heading.split(" ")))
     return max(whole, longest_word), max(widest, longest_word)
 
 
@@ -100,7 +104,7 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
         if not shrinkable:
             break
         widths[max(shrinkable, key=lambda name: widths[name])] -= 1
-    heads = [_wrapped(name, size) for name, size in widths.items()]
+    heads = [textwrap.wrap(name, size, break_on_hyphens=False) for name, size in widths.items()]
     deepest = max(map(len, heads))
     lines = list(zip(*([""] * (deepest - len(head)) + head for head in heads), strict=True))
     lines.append(tuple("-" * size for size in widths.values()))
@@ -108,13 +112,13 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
         wrapped = [_wrapped(cell, size) for cell, size in zip(row, widths.values(), strict=True)]
         lines += zip_longest(*wrapped, fillvalue="")
     aligned = [
-        [
-            part.ljust(size) if name in left else part.rjust(size)
-            for part, (name, size) in zip(line, widths.items(), strict=True)
-        ]
-        for line in lines
+        [_aligned(part, widths[name], name in left) for name, part in zip(widths, line, strict=True)] for line in lines
     ]
     return "\n".join(GAP.join(parts).rstrip() for parts in aligned)
+
+
+def _aligned(text: str, width: int, left: bool) -> str:
+    return text.ljust(width) if left else text.rjust(width)
 
 
 class _Wrapper(textwrap.TextWrapper):

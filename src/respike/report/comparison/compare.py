@@ -17,6 +17,9 @@ from respike.report.comparison.varied import DATA, Setting, settings_of, typed_k
 from respike.report.runs import is_missing, is_number, metric_names, numbers
 
 
+MOST_NAMED = 8  # settings in the name of a point
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What tables and figures read.
@@ -45,7 +48,9 @@ class Comparison:
         return self.objectives[1]
 
     def name(self, point: int, without: Sequence[str] = ()) -> str:
-        """The settings of a point: "data_norm, threshold 0.5, rate 400 Hz"."""
+        """The settings of a point: "data_norm, threshold 0.5, rate 400 Hz"; of too many settings, the name of its run."""
+        if len(self.settings) > MOST_NAMED:
+            return str(self.runs.index[self.runs["point"] == point][0])
         values = [(s, self.points.at[point, s.key]) for s in self.settings if s.key not in without]
         said = [setting.say(value) for setting, value in values if not is_missing(value)]
         return ", ".join(said) or ("default" if self.settings else "all runs")

@@ -21,7 +21,8 @@ from respike.report.comparison.compare import Comparison
 from respike.report.comparison.varied import Setting, shown
 from respike.report.runs import is_number, numbers
 
-FEW = 12  # points that one panel can show, and steps of a curve that are marked
+FEW = 12  # steps of a curve that are marked
+MOST_OVERLAID = 7  # points in one panel
 MOST_PANELS = 24
 MOST_LISTED = 8
 MOST_LINES = 7
@@ -44,7 +45,7 @@ def overlaid_curves(comparison: Comparison) -> Figure | None:
     curves = long_curves(comparison)
     if curves.empty:
         return None
-    return (_one_panel if curves["point"].nunique() <= FEW else _multiples)(comparison, curves)
+    return (_one_panel if curves["point"].nunique() <= MOST_OVERLAID else _multiples)(comparison, curves)
 
 
 def long_curves(comparison: Comparison) -> pd.DataFrame:
@@ -214,7 +215,8 @@ def effect_figure(comparison: Comparison, setting: Setting, columns: Sequence[Co
         axes.set_ylabel("")
         axes.set_title(column.heading, loc="left", fontsize=10, color=INK)
     handles, lines = grid[0].get_legend_handles_labels()
-    grid[0].get_legend().remove()
+    if grid[0].get_legend():
+        grid[0].get_legend().remove()
     if len(panels) > 1:
         figure.legend(handles, lines, loc="outside lower left", ncols=min(3, len(lines)), frameon=False, labelcolor=INK)
     notes = [comparison.seed_note()] if comparison.seed_note() else []

@@ -54,18 +54,15 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
     order = {point: i for i, point in enumerate(points)}
     runs = comparison.runs.sort_values("point", key=lambda column: column.map(order), kind="stable")
     settings, flat = (*comparison.settings, *comparison.seeds), settings_of(runs)
-    table = pd.DataFrame({setting.typed: flat[setting.key] for setting in settings}, index=runs.index)
-    late = comparison.latency.key
-    fields = [name for name in (late, *metric_names(runs)) if name == late or name in runs]
-    table = table.assign(
-        data=runs["data"],
-        reduced=runs["reduced"],
-        best_trade_off=runs["point"].map(comparison.points["best"]).astype(int),
-        **{name: runs[name] for name in dict.fromkeys(fields)},
-        changed=runs["changed"],
-        test_images=runs["test_images"],
-        run=runs["path"].map(str),
-    )
+    columns = {setting.typed: flat[setting.key] for setting in settings}
+    columns |= {
+        DATA: runs["data"],
+        "reduced": runs["reduced"],
+        "best_trade_off": runs["point"].map(comparison.points["best"]).astype(int),
+    }
+    columns |= {name: runs[name] for name in dict.fromkeys([comparison.latency.key, *metric_names(runs)])}
+    columns |= {"changed": runs["changed"], "test_images": runs["test_images"], "run": runs["path"].map(str)}
+    table = pd.DataFrame(columns)
     table.to_csv(path, index=False, lineterminator="\n")
 
 

@@ -148,9 +148,10 @@ def _scatter(axes: Axes, points: pd.DataFrame, x: Setting, y: Setting, norm: Nor
     """Points where runs are: grey for networks that are mostly wrong, a cross where a run has no number."""
     known = points[points["known"]]
     look = {"edgecolor": "#777777", "s": 64, "legend": False, "ax": axes}
-    grey = known[known["value"].isna()]
+    grey, coloured = known[known["value"].isna()], known.dropna(subset=["value"])
     sns.scatterplot(grey, x=x.key, y=y.key, color=GREY, **look)
-    sns.scatterplot(known.drop(grey.index), x=x.key, y=y.key, hue="value", hue_norm=norm, palette=palette, **look)
+    if len(coloured):
+        sns.scatterplot(coloured, x=x.key, y=y.key, hue="value", hue_norm=norm, palette=palette, **look)
     axes.plot(points[x.key][~points["known"]], points[y.key][~points["known"]], "x", color=FAINT, markersize=6)
     plain_axes(axes, grid="both")
     for values, set_scale in ((points[x.key], axes.set_xscale), (points[y.key], axes.set_yscale)):

@@ -129,6 +129,8 @@ def _maps(comparison: Comparison) -> list[Drawn]:
     if len(axes) < 2:
         return []
     y, x = axes[:2]
+    if all(len(points) < 2 for points in comparison.panels((x.key, y.key)).values()):
+        return []
     made: list[Drawn] = []
     for column in _mapped(comparison):
         name = column.key.split("/")[-1].replace("_", "-").replace(".", "-")

@@ -22,6 +22,7 @@ from respike.report.comparison.trade_off import useful, useful_from
 from respike.report.comparison.varied import DATA, Setting, shown
 
 MOST_NAMED = 14
+LINE = 0.155  # height of a line of text [in]
 TICKS = (0.0, 50.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95)  # % accuracy
 
 
@@ -45,12 +46,17 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     groups = {name: group for name, group in points.groupby(DATA, sort=False) if group["drawn"].any()}
     norm = _norm(drawn["spent"])
     setting, markers = _markers(comparison)
-    figure = Figure(figsize=(10.4, 5.0 * len(groups) + 0.6), dpi=DPI, layout="constrained")
-    grid = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    best = {
+        name: group[group["drawn"] & group["best"]].sort_values(["late", "error"]) for name, group in groups.items()
+    }
+    texts = {name: _names(comparison, rows.index) for name, rows in best.items()}
+    heights = [max(5.0, LINE * (text.count("\n") + 4)) for text in texts.values()]
+    figure = Figure(figsize=(10.4, sum(heights) + 0.6), dpi=DPI, layout="constrained")
+    grid = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
         _panel(axes, group[group["drawn"]], comparison, norm, setting, markers)
         axes.set_title(_title(name, group, comparison), loc="left", fontsize=10, color=INK)
-        _name_best(axes, group[group["drawn"] & group["best"]], comparison)
+        _write_best(axes, best[name], texts[name])
     bar = figure.colorbar(
         ScalarMappable(norm, "viridis_r"), ax=list(grid), location="left", shrink=0.8, pad=0.02, aspect=30
     )
@@ -110,6 +116,8 @@ def _panel(
     )
     for best, look in looks:
         chosen = points[points["best"] == best]
+        if chosen.empty:
+            continue
         sns.scatterplot(
             chosen, x="late", y="error", hue="spent", hue_norm=norm, palette="viridis_r", legend=False, ax=axes,
             style=chosen[setting.key].map(shown) if setting else None, markers=dict(markers) or True, **look,
@@ -135,20 +143,23 @@ def _log_error_axis(axes: Axes, errors: pd.Series) -> None:
     axes.set_yticks([], minor=True)
 
 
-def _name_best(axes: Axes, best: pd.DataFrame, comparison: Comparison) -> None:
-    """Numbers at the best points, from fast to slow, and their names to the right of the panel."""
+def _names(comparison: Comparison, best: Sequence[int]) -> str:
+    """The best points by number, their settings and their metrics."""
     lines = ["Best trade-offs (ringed): no other is at least", "as good in all three and better in one", ""]
-    for i, (point, row) in enumerate(best.sort_values(["late", "error"]).iterrows(), start=1):
-        axes.annotate(
-            str(i), (row["late"], row["error"]), xytext=(6, 6), textcoords="offset points", fontsize=9, zorder=5
-        )
-        if i <= MOST_NAMED:
-            name = textwrap.fill(comparison.name(point, [DATA]), 46, subsequent_indent="    ")
-            lines.append(f"{i}  {name}\n    {_numbers(comparison, point)}")
+    for i, point in enumerate(best[:MOST_NAMED], start=1):
+        name = textwrap.fill(comparison.name(point, [DATA]), 46, subsequent_indent="    ")
+        lines.append(f"{i}  {name}\n    {_numbers(comparison, point)}")
     if len(best) > MOST_NAMED:
         lines.append(f"... and {len(best) - MOST_NAMED} more, see the table")
+    return "\n".join(lines)
+
+
+def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
+    """Numbers at the best points, from fast to slow, and their names to the right of the panel."""
+    for i, (late, error) in enumerate(zip(best["late"], best["error"], strict=True), start=1):
+        axes.annotate(str(i), (late, error), xytext=(6, 6), textcoords="offset points", fontsize=9, zorder=5)
     axes.annotate(
-        "\n".join(lines), (1.02, 1), xycoords="axes fraction", va="top", fontsize=8.5, color=INK, linespacing=1.3,
+        text, (1.02, 1), xycoords="axes fraction", va="top", fontsize=8.5, color=INK, linespacing=1.3,
         annotation_clip=False,
     )  # fmt: skip
 

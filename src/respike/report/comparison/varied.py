@@ -21,7 +21,7 @@ DATA = "data"  # the data set that was read; the config may allow several
 LABELS = {
     DATA: "data set", "seed": "seed", "model._target_": "network", "recipe.name": "recipe",
     "convert._target_": "normalization", "convert.q": "percentile", "encode._target_": "input coding",
-    "encode.max_rate": "rate (Hz)", "neuron._target_": "neuron", "neuron.threshold": "threshold",
+    "encode.max_rate": "rate (Hz)", "neuron.threshold": "threshold",
     "neuron.t_ref": "refractory time (s)", "neuron.reset": "reset", "neuron.v_th": "V_th",
     "neuron.surrogate.a": "half-width a", "simulate.duration": "duration (s)", "simulate.dt": "time step (s)",
     "convert.zeta": "zeta", "simulate.time_noise": "noise of spike times", "simulate.alpha_noise": "noise of alpha",
@@ -158,7 +158,8 @@ def _goes_along(key: str, head: str, flats: Sequence[Mapping[str, Any]]) -> bool
         return False
     fixed: dict[Any, set[Any]] = {}
     for flat in flats:
-        fixed.setdefault(flat.get(head), set()).add(flat.get(key))
+        if key in flat:
+            fixed.setdefault(flat.get(head), set()).add(flat[key])
     return all(len(values) == 1 for values in fixed.values())
 
 
