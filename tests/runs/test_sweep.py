@@ -1,5 +1,6 @@
 """Multiruns on real images: one training, finished jobs kept, failures told, empty grids refused."""
 
+import importlib.util
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
 from respike.runs.compose import CONF, compose_run, names
-from respike.runs.sweep import check_grid
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed
 
 SMALL = (
     "experiment=diehl_fc",
@@ -113,3 +114,13 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
     last = compose_run(["paths.run=x", *given, *(f"{key}={value}" for key, value in values.items())])
     assert last.callbacks.figures is None and not last.keep_networks
     assert values and ("time_noise" in last.simulate) == exact
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_launcher_that_is_not_installed_names_the_extra(name, monkeypatch):
+    choice, module = OPTIONAL[name]
+    check_installed(f"some.module.{name}")  # the test environment has all of them
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == module else object())
+    with pytest.raises(InputError, match=rf"{choice} needs {module}.*respike\[cluster\]"):
+        check_installed(f"some.module.{name}")
+    check_installed("hydra._internal.core_plugins.basic_launcher.BasicLauncher")

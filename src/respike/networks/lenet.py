@@ -7,11 +7,11 @@ from torch import nn
 from respike.errors import InputError
 from respike.networks.dropout import Dropout, dropout_shares
 
-KERAS = {"eps": 1e-3, "momentum": 0.01}  # batch norms as Keras has them
+KERAS = {"eps": 1e-3, "momentum": 0.01}  # the defaults of batch norms in Keras
 
 
 def set_momentum(net: nn.Module, momentum: float) -> None:
-    """Of every batch norm that learns: the share of a batch in its running mean and deviation."""
+    """Set the momentum of every batch norm that learns: the share of a batch in its running mean and variance."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
             module.momentum = momentum

@@ -13,12 +13,13 @@ POOL = "P"
 
 
 class VGG(nn.Sequential):
-    """Padded 3x3 convolutions, each with a ReLU and then a batch norm; max-pools of 2; linear layers alike; the outputs.
+    """Padded 3x3 convolutions and max-pools of 2, then linear layers; a ReLU and then a batch norm behind each but the last.
 
-    features: maps of each convolution, "P" for a pool; hidden: widths of the linear layers before the output;
-    dropout: (behind the first convolution, behind the others, behind the last pool, behind linear layers);
-    dropout_at_pools: also behind convolutions that a pool follows; mean, std: of the pixels, per channel, which the
-    network subtracts and divides by first; batch_norm: false leaves them out.
+    features: number of maps of each convolution, "P" for a pool. hidden: widths of the linear layers before the output.
+    input_shape: (C, H, W). dropout: shares dropped behind the first convolution, the other convolutions, the last pool, and
+    linear layers. dropout_at_pools: drop also behind convolutions that a pool follows. mean, std: of the pixels per channel;
+    if given, the first layer standardizes the pixels. batch_norm: false builds no batch norms. Raises InputError for images
+    that are too small for the pools.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class VGG(nn.Sequential):
                 continue
             layers += [nn.Conv2d(maps, width, 3, padding=1), nn.ReLU()]
             layers += [nn.BatchNorm2d(width, **KERAS)] if batch_norm else []
-            if dropout_at_pools or features[i + 1 : i + 2] != [POOL]:
+            pool_follows = i + 1 < len(features) and features[i + 1] == POOL
+            if dropout_at_pools or not pool_follows:
                 layers += _dropout(others if i else first)
             maps = width
         if min(sides) < 1:

@@ -28,7 +28,7 @@ def varied(resolved):
         ([["encode=current"], ["encode=rate"]], {"encode"}),
         ([["recipe.optimizer.lr=0.1"], []], {"recipe.optimizer.lr"}),
         ([["trainer.max_epochs=1"], []], {"trainer.max_epochs"}),
-        ([["recipe=authors"], []], {"recipe.name"}),
+        ([["recipe=diehl_cnn_authors"], []], {"recipe.name"}),
         ([["seed=1", "simulate.threshold=1"], ["seed=2", "simulate.threshold=2"]], {"seed", "simulate.threshold"}),
         ([["logger=none"], ["name=other"], ["paths.outputs=elsewhere"], ["budget_min=9"]], set()),
     ],

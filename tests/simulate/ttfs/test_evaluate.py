@@ -241,7 +241,7 @@ def test_the_bound_in_low_precision_proves_nothing_that_is_not_so(shape, linear)
     weight = torch.rand(module.weight.shape, dtype=torch.float64, generator=generator) / module.weight[0].numel()
     module.weight.data = weight * 0.9
     length = torch.tensor(1.0, dtype=torch.float64)
-    program = compile_layer("layer", TTFSLayer([], module, 0 * length, length, 2.0), TTFSSettings())
+    program = compile_layer("layer", TTFSLayer.from_relu_layer([], module, 0 * length, length, 2.0), TTFSSettings())
     leads = leads.flatten(1) if linear else leads
     reach = program.alpha * program.source_length + program.drive(leads)[0]  # all weights are positive
     for share, open_ in ((1 - 1e-9, True), (1.05, False)):
@@ -257,7 +257,7 @@ def test_the_bound_between_marks_proves_what_is_so_and_nothing_else(monkeypatch)
     weight = torch.randn(200, 300, dtype=torch.float64, generator=generator)
     module.weight.data = weight - weight.mean(1, keepdim=True)  # sums of 0, so that J = W
     length = torch.tensor(6.0, dtype=torch.float64)
-    program = compile_layer("layer", TTFSLayer([], module, 0 * length, length, 2.0), TTFSSettings())
+    program = compile_layer("layer", TTFSLayer.from_relu_layer([], module, 0 * length, length, 2.0), TTFSSettings())
     times = torch.cat([leads[0], torch.zeros(1, dtype=torch.float64)])  # V is a straight line between arrivals
     course = program.alpha * (6 - times[:, None]) + (leads[0] - times[:, None]).clamp(min=0) @ program.weight.T
     largest, reached = course.amax(0), lambda share: replace(program, theta=share * largest).uncertain(leads)
