@@ -12,7 +12,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from respike.errors import InputError
-from respike.figures import curves as figures
+from respike.figures.layers import firing_rates
+from respike.figures.style import save
 from respike.report import columns, render, summary
 from respike.report.collect import Run
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
@@ -88,7 +89,7 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[Section]
         if figure is not None:
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
-            figures.save(figure, folder / name)
+            save(figure, folder / name)
         pictures = _pictures(group.rows[0].run, out) if len(group.rows) == 1 else ()
         beside = group.rows if group.table else ()
         sections.append(Section(group.title, caption(group), name, pictures, beside))
@@ -117,7 +118,7 @@ def _rates_figure(run: Run, path: Path) -> str:
     for family, unit in (("snn/rate/", "Hz"), ("snn/activity/", "spikes per step")):
         rates = run.family(family)
         if rates:
-            figures.save(figures.firing_rates(rates, unit), path)
+            save(firing_rates(rates, unit), path)
             return path.name
     return ""
 

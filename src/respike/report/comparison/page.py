@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from respike.errors import InputError
-from respike.figures import curves as figures
+from respike.figures.style import save
 from respike.report.comparison.effects import MOST_LINES, effect_figure
 from respike.report.comparison.gather import Comparison, axes_of, panels
 from respike.report.comparison.heat_maps import heat_map
@@ -81,7 +81,7 @@ def _pictures(comparison: Comparison, folder: Path) -> list[Picture]:
     drawn += [(trade, trade_off_figure(comparison)), (curves, overlaid_curves(comparison))]
     for picture, figure in drawn:
         if figure is not None:
-            figures.save(figure, folder / picture.file)
+            save(figure, folder / picture.file)
     return [picture for picture, figure in drawn if figure is not None]
 
 
