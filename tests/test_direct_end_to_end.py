@@ -128,7 +128,7 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
         (["model.std=[0]"], "model.std"),
         (["model.mean=[0,0,0]", "model.std=[1,1,1]"], "(1, 28, 28)"),
         (["callbacks.figures.image=60"], "callbacks.figures.image=60"),
-        (["model=diehl_fc", "recipe=own"], "callbacks=direct"),
+        (["model=diehl_fc", "recipe=own"], "method=direct"),
         (["callbacks=default", "convert=data_norm", "encode=rate", "simulate=default"], "callbacks=direct"),
         (["train=false", "ckpt_path={wide}"], "of another network"),
     ],

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import respike
 from respike.system import torchvision_guard
 
-PACKAGE = Path(respike.__file__).parent
+SYSTEM = Path(torchvision_guard.__file__).parent
 
 
 def run_python(code: str, *path: Path) -> str:
-    """stdout of `code` in a fresh interpreter that finds modules in `path` first; the package's own folder is last."""
-    lines = [f"import sys; sys.path[:0] = {[str(folder) for folder in (*path, PACKAGE)]}", code]
+    """stdout of `code` in a fresh interpreter that finds modules in `path` first; the folder of the guard is last."""
+    lines = [f"import sys; sys.path[:0] = {[str(folder) for folder in (*path, SYSTEM)]}", code]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]

@@ -13,7 +13,7 @@ from respike.bench.plan import BATCHES, QUICK, WORKLOADS, Plan
 from respike.bench.rows import run
 from respike.bench.table import COLUMNS, facts_of, markdown, to_frame
 from respike.errors import InputError
-from respike.figures.curves import save
+from respike.figures.style import save
 from respike.system.files import write_csv
 from respike.system.provenance import processor
 

@@ -14,6 +14,7 @@ from respike.bench.timing import WARM_UP, affordable, seconds, spread
 from respike.bench.workload import experiment_config, start_training
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.saving import network_content, network_from_content
+from respike.data.pixels import to_unit
 from respike.simulate.ttfs import search, simulate_ttfs
 from respike.training.fit import fit_once
 
@@ -72,7 +73,7 @@ def measure(
 def _relu(net: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, float | None]]:
     def run(images: Tensor) -> tuple[Tensor, None]:
         with torch.inference_mode():
-            parts = [net((part.float() / 255).to(dtype)) for part in images.split(100)]
+            parts = [net(to_unit(part).to(dtype)) for part in images.split(100)]
         return torch.cat(parts).argmax(1), None
 
     return run

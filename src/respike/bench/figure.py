@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from respike.figures.curves import DPI, FAINT, INK, PALETTE
+from respike.figures.style import DPI, FAINT, INK, PALETTE
 
 OURS, PEERS = PALETTE[0], PALETTE[1]
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from respike.errors import explain
+from respike.system.files import write_json
 
 MIB = 1 << 20
 
@@ -81,9 +82,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Read a job from stdin, run it and write its answer to the file that it names."""
     job = json.load(sys.stdin)
-    answer, path = _answer(job), Path(job["answer"])
-    path.with_suffix(".part").write_text(json.dumps(answer))
-    path.with_suffix(".part").replace(path)  # a process that is killed leaves no half-written answer
+    write_json(job["answer"], _answer(job))
 
 
 if __name__ == "__main__":

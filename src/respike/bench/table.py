@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from respike.report.render import markdown_text
+from respike.report.tables import markdown_text
 from respike.system.provenance import git_commit
 
 COLUMNS = [

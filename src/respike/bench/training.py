@@ -19,6 +19,7 @@ from respike.bench.isolated import peak_mib
 from respike.bench.timing import spread
 from respike.bench.workload import experiment_config, start_training
 from respike.data.datamodule import ImageDataModule
+from respike.data.pixels import to_unit
 from respike.networks.resnet19 import SpikingResNet19
 
 
@@ -54,7 +55,7 @@ def loop(experiment: str, outputs: str, overrides: list[str], batches: int, warm
     cfg = experiment_config(experiment, Path(outputs), tuple(overrides))
     module, data = start_training(cfg)
     net, loss = module.net.train(), module.loss
-    images, labels = data.images.train_images.float() / 255, data.images.train_labels
+    images, labels = to_unit(data.images.train_images), data.images.train_labels
     order = data.index["train"][torch.randperm(len(data.index["train"]))]
     parts = order.split(cfg.data.batch_size)[:batches]
     optimizer = module.make_optimizer(net.parameters())

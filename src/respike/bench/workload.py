@@ -13,6 +13,7 @@ from torch import Tensor
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.saving import network_content, network_from_content
 from respike.data.datamodule import ImageDataModule
+from respike.data.pixels import to_unit
 from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
 from respike.system.messages import quiet_libraries
@@ -52,8 +53,7 @@ class Workload:
 
     def pixels(self, count: int | None = None) -> Tensor:
         """The first `count` images as float32 in [0, 1]."""
-        images = self.images[:count]
-        return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return to_unit(self.images[:count]).float()
 
     def save(self, path: Path) -> Path:
         """Write a file that another process can `load`; returns the path."""

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from respike.errors import InputError, explain
 from respike.runs.folder import finished
 from respike.runs.old_names import check_words
+from respike.system.files import write_json
 
 FAILURE = "failure.json"
 OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and the module that it needs
@@ -42,9 +43,8 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
         if reason is None:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        folder.mkdir(parents=True, exist_ok=True)
         failure = {"overrides": list(overrides), "reason": reason, "time": time.time()}
-        (folder / FAILURE).write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / FAILURE, failure)
         log.error("failed %s: %s", ", ".join(overrides), reason)
         return None
 

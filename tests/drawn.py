@@ -53,7 +53,7 @@ def _margin(layer, inputs, steps):
     for x in currents:
         state = neuron.step(x, state)
         for edge in (neuron.v_th, centre - a, centre + a):
-            margin = min(margin, float((state.u - edge).abs().min()))
+            margin = min(margin, float((state.potential - edge).abs().min()))
     return margin
 
 
