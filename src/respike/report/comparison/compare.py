@@ -16,7 +16,6 @@ from respike.report.comparison.trade_off import ACCURACY, front
 from respike.report.comparison.varied import DATA, Setting, settings_of, typed_keys, varied_settings
 from respike.report.runs import is_missing, is_number, metric_names, numbers
 
-
 MOST_NAMED = 8  # settings in the name of a point
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from respike.report.columns import Column
-from respike.report.comparison.compare import Comparison
+from respike.report.comparison.compare import MOST_NAMED, Comparison
 from respike.report.comparison.varied import DATA, settings_of, shown
 from respike.report.runs import is_missing, metric_names
 from respike.report.tables import text_table
@@ -43,10 +43,16 @@ def sort_values(comparison: Comparison, points: Sequence[int], columns: Sequence
 def to_text(
     comparison: Comparison, points: Sequence[int], columns: Sequence[Column], width: int, most: int = 20
 ) -> str:
-    """An aligned table of the first `most` points for a terminal of `width` characters."""
+    """An aligned table of the first `most` points for a terminal of `width` characters.
+
+    Of too many settings for the terminal, names of runs stand in their place.
+    """
     table = point_table(comparison, points[:most], columns)
+    if len(comparison.settings) > MOST_NAMED:
+        table = table.drop(columns=[setting.label for setting in comparison.settings if setting.key != DATA])
+        table.insert(0, "run", [comparison.name(point) for point in points[:most]])
     more = [f"... and {len(points) - most} more in comparison.csv"] if len(points) > most else []
-    return "\n".join([text_table(table, width), *more])
+    return "\n".join([text_table(table, width, left=["run"]), *more])
 
 
 def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
