@@ -104,7 +104,7 @@ def test_its_weights_go_through_the_test_again_without_training(finished):
 
 def test_reports_and_comparisons_take_such_runs(finished, capsys):
     folder, metrics = finished
-    run(folder, "other", "model.v_th=0.8", "trainer.max_epochs=1", "callbacks.figures=null")
+    run(folder, "other", "neuron.v_th=0.8", "trainer.max_epochs=1", "callbacks.figures=null")
     assert report([str(folder / "first"), "--out", str(folder / "report")]) == 0
     assert report([str(folder / "first"), str(folder / "other"), "--compare", "--out", str(folder / "compared")]) == 0
     page = (folder / "report" / "REPORT.md").read_text()
@@ -116,10 +116,10 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
     ("overrides", "words"),
     [
         (["model.steps=0"], "model.steps=0"),
-        (["model.v_th=0"], "model.v_th=0"),
-        (["model.v_th=-1"], "model.v_th=-1"),
-        (["model/surrogate=rectangle", "model.surrogate.a=0"], "model.surrogate.a=0"),
-        (["model.surrogate.centre=left"], "model.surrogate.centre=left"),
+        (["neuron.v_th=0"], "neuron.v_th=0"),
+        (["neuron.v_th=-1"], "neuron.v_th=-1"),
+        (["neuron/surrogate=rectangle", "neuron.surrogate.a=0"], "neuron.surrogate.a=0"),
+        (["neuron.surrogate.centre=left"], "neuron.surrogate.centre=left"),
         (["simulate.steps=0"], "simulate.steps=0"),
         (["simulate.chunk=0"], "simulate.chunk=0"),
         (["data.val_size=0"], "data.val_size=6000"),
@@ -128,7 +128,7 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
         (["model.std=[0]"], "model.std"),
         (["model.mean=[0,0,0]", "model.std=[1,1,1]"], "(1, 28, 28)"),
         (["callbacks.figures.image=60"], "callbacks.figures.image=60"),
-        (["model=diehl_fc", "recipe=own"], "callbacks=direct"),
+        (["model=diehl_fc", "recipe=own"], "method=direct"),
         (["callbacks=default", "convert=data_norm", "encode=rate", "simulate=default"], "callbacks=direct"),
         (["train=false", "ckpt_path={wide}"], "of another network"),
     ],

@@ -142,8 +142,8 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     assert after["time/fit_was_cached"] == 1
     assert after["ann/test_acc"] == before["ann/test_acc"]
     assert after["snn/spikes_per_image"] != before["snn/spikes_per_image"]
-    error = run(finished, "experiment=diehl_fc", *SMALL, "logger=none", "simulate.reset=never", expect=1)
-    assert "simulate.reset=zero" in error and "Traceback" not in error
+    error = run(finished, "experiment=diehl_fc", *SMALL, "logger=none", "neuron.reset=never", expect=1)
+    assert "neuron.reset=zero" in error and "Traceback" not in error
     assert not (finished / "run" / "metrics.json").exists()
 
 
@@ -259,7 +259,7 @@ def test_a_network_and_images_from_outside_the_package(tmp_path, monkeypatch):
     [
         (["experiment=nope"], "diehl_cnn_published"),
         (["convert=nope"], "percentile"),
-        (["simulate.threshold=-1"], "simulate.threshold=-1"),
+        (["neuron.threshold=-1"], "neuron.threshold=-1"),
         (["simulate.dt=0"], "simulate.dt=0"),
         (["encode.max_rate=-3"], "encode.max_rate=-3"),
         (["simulate.duration=0.0001"], "simulate.duration"),

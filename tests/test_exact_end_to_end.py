@@ -1,6 +1,7 @@
 """The exact mapping from the command line's config to the report: small real runs, read back."""
 
 import csv
+import functools
 import json
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from respike.callbacks import simulate_test_set
 from respike.callbacks.simulate_ttfs import SimulateTTFS, summary
 from respike.report import load_run, write_report
 from respike.report.comparison import compare, write_comparison
@@ -120,19 +122,20 @@ def test_of_several_ranks_each_evaluates_its_share_and_the_whole_is_the_same(fin
     run(folder, "ranks", "experiment=exact_fc", NARROW)
     callback, trainer, module = seen[0]
     snn = next(c.snn for c in trainer.callbacks if hasattr(c, "snn"))
-    whole, relu, _ = callback._evaluated(snn, module, trainer.datamodule)
-    import respike.callbacks.simulate_ttfs as room
+    arguments = callback.simulate, snn, trainer.datamodule, module.device
+    whole = simulate_test_set.simulate_test_set(*arguments)
 
     given = []
     for rank in range(2):
-        monkeypatch.setattr(room, "share", lambda n, rank=rank: range(n * rank // 2, n * (rank + 1) // 2))
-        monkeypatch.setattr(room, "gather", lambda part: given.append(part) or [part])
-        callback._evaluated(snn, module, trainer.datamodule)
-    monkeypatch.setattr(room, "gather", lambda part: given[:2])
-    record, outputs, _ = callback._evaluated(snn, module, trainer.datamodule)
+        shard = functools.partial(lambda n, rank: range(n * rank // 2, n * (rank + 1) // 2), rank=rank)
+        monkeypatch.setattr(simulate_test_set, "shard_range", shard)
+        monkeypatch.setattr(simulate_test_set, "all_gather", lambda records: given.append(records) or [records])
+        simulate_test_set.simulate_test_set(*arguments, 7)
+    monkeypatch.setattr(simulate_test_set, "all_gather", lambda records: given[:2])
+    record = simulate_test_set.simulate_test_set(*arguments)
+    assert sum(len(records) for records in given[:2]) > 2, "each rank simulates its share in parts"
     assert torch.equal(record.index, whole.index) and record.synops == whole.synops
-    for ours, alone in ((record.logits, whole.logits), (outputs, relu)):
-        torch.testing.assert_close(ours, alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(record.logits, whole.logits, rtol=1e-12, atol=1e-12)
     assert {name: counts.active for name, counts in record.counts.items()} == {
         name: counts.active for name, counts in whole.counts.items()
     }
@@ -156,8 +159,6 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["experiment=exact_fc", "convert=data_norm"], "convert=exact_map"),
-        (["experiment=diehl_fc", "convert=exact_map"], "simulate=ttfs callbacks=exact"),
         (["experiment=exact_fc", "convert.zeta=-1"], "convert.zeta=-1"),
         (["experiment=exact_fc", "convert.input_range=[0,0.5]"], "leave the input range [0, 0.5]"),
         (["experiment=exact_fc", "lit.activity_penalty=-1"], "lit.activity_penalty=-1"),

@@ -45,7 +45,7 @@ def results(metrics):
 
 
 def test_a_job_array_gives_the_numbers_of_the_local_launcher_with_one_training(tmp_path):
-    grid = ("simulate.threshold=0.5,1", "encode.max_rate=400,1000")
+    grid = ("neuron.threshold=0.5,1", "encode.max_rate=400,1000")
     array = sweep(tmp_path / "array", *grid)
     local = sweep(tmp_path / "local", *grid, launcher=())
     assert len(array) == 4 and array.keys() == local.keys()
@@ -57,17 +57,17 @@ def test_a_job_array_gives_the_numbers_of_the_local_launcher_with_one_training(t
 
 
 def test_an_array_that_is_submitted_again_keeps_what_is_finished(tmp_path):
-    sweep(tmp_path, "simulate.threshold=1,2")
+    sweep(tmp_path, "neuron.threshold=1,2")
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("metrics.json")}
-    again = sweep(tmp_path, "simulate.threshold=1,2,4")
+    again = sweep(tmp_path, "neuron.threshold=1,2,4")
     assert len(stamps) == 2 and len(again) == 3
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
 def test_ranks_that_slurm_starts_find_each_other(tmp_path):
-    ranks = ("trainer=ddp", "hydra.launcher.tasks_per_node=2", "model.dropout=0", "simulate.threshold=1,2")
+    ranks = ("trainer=ddp", "hydra.launcher.tasks_per_node=2", "model.dropout=0", "neuron.threshold=1,2")
     two = sweep(tmp_path / "two", *ranks)
-    one = sweep(tmp_path / "one", "model.dropout=0", "simulate.threshold=1,2", launcher=())
+    one = sweep(tmp_path / "one", "model.dropout=0", "neuron.threshold=1,2", launcher=())
     assert len(two) == len(one) == 2
     pairs = [(a, b) for a in two.values() for b in one.values() if abs(a["snn/test_acc"] - b["snn/test_acc"]) < 0.02]
     assert pairs

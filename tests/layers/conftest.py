@@ -10,14 +10,14 @@ RANK = """
 import sys
 import torch
 from torch import distributed
-from respike.layers.norm_lif import NormLIF
+from respike.layers.norm_neuron import NormNeuron
 from respike.layers.tdbn import TdBN
 from respike.neurons.lif import LIF
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 whole = torch.load(f"{folder}/whole.pt")
-layer = NormLIF(LIF(), TdBN(5, 0.4)).to(whole["x"].dtype)
+layer = NormNeuron(LIF(), TdBN(5, 0.4)).to(whole["x"].dtype)
 x = whole["x"][:, (slice(0, 3), slice(3, None))[rank]].requires_grad_()
 if sys.argv[3] == "current":
     out = layer.current(x)

@@ -10,7 +10,7 @@ from torch import nn
 
 from respike.layers import fused
 from respike.layers.kernels import compiled
-from respike.layers.norm_lif import NormLIF
+from respike.layers.norm_neuron import NormNeuron
 from respike.layers.tdbn import TdBN
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.lif import LIF
@@ -106,7 +106,7 @@ def test_a_folded_network_fires_as_its_plain_modules_do(monkeypatch):
         spikes = net.spikes(images)
         assert len(calls) == 17
         for layer in net.modules():
-            if isinstance(layer, NormLIF):
+            if isinstance(layer, NormNeuron):
                 layer.backend = "torch"
         assert torch.equal(spikes, net.spikes(images)) and len(calls) == 17
 
@@ -150,8 +150,10 @@ def test_what_it_does_not_know_is_left_to_the_plain_modules(monkeypatch, caplog,
     plain.backend = "torch"
     with caplog.at_level("WARNING"):
         assert torch.equal(layer(y, states={} if why == "states" else None), plain(y)) and not calls
-    told = {"surrogate": ["a surrogate Own"], "steps": ["T = 17, more than 16"]}.get(why, [])
-    assert [line.split(":")[0] for line in caplog.messages] == told
+    reasons = {"surrogate": ["the surrogate Own"], "steps": ["T = 17, more than 16,"]}.get(why, [])
+    assert [line.split(":")[0] for line in caplog.messages] == [
+        f"the fused kernels do not support {r}" for r in reasons
+    ]
 
 
 @pytest.mark.parametrize("broken", ["absent", "failing"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from respike.layers.norm_lif import NormLIF
+from respike.layers.norm_neuron import NormNeuron
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
 from respike.neurons.lif import LIF
@@ -73,7 +73,7 @@ def test_a_convolution_with_its_tdbn_folded_in_gives_the_same_currents(bias):
 def test_two_processes_normalize_and_learn_as_one_with_the_whole_batch(two_ranks):
     x, weights = currents(), currents().flip(0).cos()
     parts = two_ranks(x, weights, "current")
-    layer = NormLIF(LIF(), TdBN(5, 0.4)).double()
+    layer = NormNeuron(LIF(), TdBN(5, 0.4)).double()
     alone = x.clone().requires_grad_()
     out = layer.current(alone)
     (out * weights).sum().backward()

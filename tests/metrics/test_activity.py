@@ -7,6 +7,7 @@ from respike.convert import no_norm
 from respike.metrics.activity import activity_metrics, firing_rates, spikes_per_image
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import SpikeRecord, simulate
 
 
@@ -53,7 +54,7 @@ def test_an_analog_input_has_no_rate():
 def test_numbers_of_merged_parts_are_means_over_all_images():
     torch.manual_seed(0)
     snn, images, index = no_norm(MLP([9, 6, 3])), torch.rand(7, 1, 3, 3), torch.arange(7)
-    settings = {"weight_bits": 8, "threshold": 0.25, "duration": 0.01}
+    settings = {"weight_bits": 8, "neuron": IntegrateFire(0.25), "duration": 0.01}
     parts = [simulate(snn, images[i], index=index[i], **settings) for i in (slice(2), slice(2, 7))]
     whole = activity_metrics(SpikeRecord.merge(parts))
     assert whole == pytest.approx(activity_metrics(simulate(snn, images, index=index, **settings)))

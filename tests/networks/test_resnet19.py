@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from respike.errors import InputError
-from respike.layers.lif import LIFLayer
+from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.resnet19 import SpikingResNet19
+from respike.neurons.lif import LIF
 from respike.neurons.surrogate import Rectangle, Triangle
 
 SMALL = {"width_mult": 1 / 16, "hidden": 24, "input_shape": (1, 12, 12)}
@@ -104,7 +105,7 @@ def test_it_is_the_published_network_spike_for_spike_in_training():
 
 @pytest.mark.parametrize("centre", ["threshold", "zero"])
 def test_its_gradients_are_those_of_the_published_network(centre):
-    net = small(surrogate=Rectangle(0.5, centre=centre))
+    net = small(neuron=LIF(surrogate=Rectangle(0.5, centre=centre)))
     labels = torch.arange(6)
     F.cross_entropy(net(images()), labels).backward()
     ours = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
@@ -154,8 +155,8 @@ def test_step_by_step_gives_the_spikes_of_all_steps_at_once():
 
 
 def test_all_of_its_neurons_are_the_chosen_one():
-    net = small(v_th=0.7, tau=0.5, surrogate=Triangle(2.0), reset="subtract", detach_reset=True)
-    neurons = {layer.neuron for layer in net.modules() if isinstance(layer, LIFLayer)}
+    net = small(neuron=LIF(v_th=0.7, tau=0.5, surrogate=Triangle(2.0), reset="subtract", detach_reset=True))
+    neurons = {layer.neuron for layer in net.modules() if isinstance(layer, NeuronLayer)}
     assert [str(neuron) for neuron in neurons] == [
         "LIF(v_th=0.7, tau=0.5, surrogate=Triangle(centre='threshold', a=2.0), reset='subtract', detach_reset=True)"
     ]
@@ -181,7 +182,6 @@ def test_odd_sides_are_halved_upwards(shape):
     ("wrong", "line"),
     [
         ({"steps": 0}, r"model\.steps=0: .* model\.steps=2"),
-        ({"v_th": 0.0}, r"model\.v_th=0\.0: "),
         ({"input_shape": (1, 3, 28)}, r"images of shape \[1, 3, 28\]: .* 4 or more pixels for 2 strides"),
         ({"input_shape": (28, 28)}, r"images of shape \[28, 28\]"),
         ({"width_mult": 0.001}, r"model\.width_mult=0\.001: "),

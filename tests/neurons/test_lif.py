@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from respike.errors import InputError
-from respike.neurons.lif import LIF, State, fire
+from respike.neurons.lif import LIF, fire
 from respike.neurons.surrogate import Rectangle, Sigmoid
 
 CURRENTS = st.lists(st.integers(-64, 64), min_size=1, max_size=20).map(lambda values: [v / 32 for v in values])
@@ -31,7 +31,7 @@ def trace(neuron, currents):
     state, found = neuron.initial(column(currents)[0]), []
     for x in column(currents):
         state = neuron.step(x, state)
-        found.append((float(state.u), int(state.o)))
+        found.append((float(state.potential), int(state.spikes)))
     return found
 
 
@@ -77,7 +77,7 @@ def test_steps_in_parts_are_as_steps_in_one_go(currents, neuron):
     whole, last = neuron.scan(x)
     cut = len(currents) // 2
     first, state = neuron.scan(x[:cut]) if cut else (x[:0], None)
-    second, end = neuron.scan(x[cut:], state)
+    second, end = neuron.scan(x[cut:], state=state)
     assert torch.equal(torch.cat([first, second]), whole)
     assert all(torch.equal(*pair) for pair in zip(end, last, strict=True))
 
@@ -108,17 +108,18 @@ def test_a_spike_has_the_dtype_of_its_potential_and_fires_strictly_above():
 
 
 def test_a_fresh_state_is_at_rest():
-    assert LIF().initial(torch.ones(2)).u.tolist() == State(torch.zeros(2), torch.zeros(2)).o.tolist() == [0, 0]
+    state = LIF().initial(torch.ones(2))
+    assert state.potential.tolist() == state.spikes.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"v_th": 0}, r"model\.v_th=0: .* model\.v_th=0\.4"),
+        ({"v_th": 0}, r"neuron\.v_th=0: .* neuron\.v_th=0\.4"),
         ({"v_th": -1.0}, r"v_th=-1"),
         ({"v_th": math.nan}, r"v_th=nan"),
-        ({"tau": 1.5}, r"model\.tau=1\.5: .* model\.tau=0\.25"),
-        ({"reset": "half"}, r"reset=half.*zero or model\.reset=subtract"),
+        ({"tau": 1.5}, r"neuron\.tau=1\.5: .* neuron\.tau=0\.25"),
+        ({"reset": "half"}, r"reset=half.*zero or neuron\.reset=subtract"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(wrong, line):

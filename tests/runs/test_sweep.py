@@ -1,5 +1,6 @@
 """Multiruns on real images: one training, finished jobs kept, failures told, empty grids refused."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
-from respike.runs.sweep import check_grid
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed
 from respike.train import CONF
 
 SMALL = (
@@ -39,11 +40,11 @@ def finished_jobs(folder):
 
 
 def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_path):
-    grid = ("simulate.threshold=-1,0.5,1", "encode.max_rate=500,1000")
+    grid = ("neuron.threshold=-1,0.5,1", "encode.max_rate=500,1000")
     status, printed = sweep(tmp_path, *grid)
     assert status == 1
     assert "4 finished jobs, 2 failed" in printed
-    assert printed.count("must be above 0, as in simulate.threshold=1") >= 2
+    assert printed.count("must be above 0, as in neuron.threshold=1") >= 2
     first = finished_jobs(tmp_path)
     folders = [path.parent for path in (tmp_path / "outputs/sweeps/diehl_fc/grid").rglob("metrics.json")]
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
@@ -53,7 +54,7 @@ def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_pa
 
     lost = folders[0]
     (lost / "metrics.json").unlink()  # as if it had been killed before its end
-    status, printed = sweep(tmp_path, "simulate.threshold=0.5,1,2", grid[1])
+    status, printed = sweep(tmp_path, "neuron.threshold=0.5,1,2", grid[1])
     assert status == 0 and "6 finished jobs, 0 failed" in printed
     again = finished_jobs(tmp_path)
     assert {name for name in first if again[name] == first[name]} == set(first) - {lost.name}
@@ -65,7 +66,7 @@ def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):
     environment = os.environ | {"DATA_DIR": str(tmp_path / "none"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "respike.train", "-m", *SMALL]
     both = [
-        subprocess.Popen([*command, f"sweep_name={name}", "simulate.threshold=0.5,1"], cwd=tmp_path, env=environment,
+        subprocess.Popen([*command, f"sweep_name={name}", "neuron.threshold=0.5,1"], cwd=tmp_path, env=environment,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for name in ("one", "two")
     ]  # fmt: skip
@@ -74,17 +75,17 @@ def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):
     metrics = {path.parent: json.loads(path.read_text()) for path in tmp_path.rglob("metrics.json")}
     assert sum(m["time/fit_was_cached"] == 0 for m in metrics.values()) == 1
     for threshold in ("0.5", "1"):
-        pair = [m for path, m in metrics.items() if f"simulate.threshold={threshold}," in path.name]
+        pair = [m for path, m in metrics.items() if f"neuron.threshold={threshold}," in path.name]
         assert len(pair) == 2 and pair[0]["snn/spikes_per_image"] == pair[1]["snn/spikes_per_image"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "params"),
     [
-        (["simulate.threshold=1,2"], None),
+        (["neuron.threshold=1,2"], None),
         (["experiment=diehl_fc", "simulate.seed=range(3)"], None),
         (["encode.max_rate=choice(100,200)"], {}),
-        (["experiment=diehl_fc"], {"simulate.threshold": "1,2"}),
+        (["experiment=diehl_fc"], {"neuron.threshold": "1,2"}),
     ],
 )
 def test_a_grid_is_several_values_typed_or_named(overrides, params):
@@ -112,3 +113,13 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
         values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
         last = compose("config", overrides=[*given, *(f"{key}={value}" for key, value in values.items())])
     assert values and ("time_noise" in last.simulate) == exact
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_launcher_that_is_not_installed_names_the_extra(name, monkeypatch):
+    choice, module = OPTIONAL[name]
+    check_installed(f"some.module.{name}")  # the test environment has all of them
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == module else object())
+    with pytest.raises(InputError, match=rf"{choice} needs {module}.*respike\[cluster\]"):
+        check_installed(f"some.module.{name}")
+    check_installed("hydra._internal.core_plugins.basic_launcher.BasicLauncher")

@@ -38,13 +38,13 @@ def test_fan_outs_count_every_edge_of_a_convolution(kernel, stride, padding):
     net = nn.Sequential(nn.Conv2d(2, 3, kernel, stride, padding), nn.ReLU())
     program = compile_float(no_norm(net), torch.Size((2, 7, 9)), IntegrateFire())
     expected = edges_per_pixel((2, 7, 9), kernel, stride, padding, 3)
-    assert torch.equal(program.layers[0].fan_outs[0], expected)
-    assert program.macs() == int(expected.sum())
+    assert torch.equal(program.connections.layers[0].fan_outs[0], expected)
+    assert program.connections.macs() == int(expected.sum())
 
 
 def test_fan_outs_of_pools_linear_layers_and_groups():
     net = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(24, 5))
-    conv, pool, linear = compile_float(no_norm(net), torch.Size((2, 7, 9)), IntegrateFire()).layers
+    conv, pool, linear = compile_float(no_norm(net), torch.Size((2, 7, 9)), IntegrateFire()).connections.layers
     assert torch.equal(conv.fan_outs[0], edges_per_pixel((2, 7, 9), 3, 1, 0, 2))
     expected = edges_per_pixel((4, 5, 7), 2, 2, 0, 1)
     assert torch.equal(pool.fan_outs[0], expected) and (expected[:, 4] == 0).all()
@@ -57,14 +57,14 @@ def test_multiply_accumulates_are_those_of_the_relu_network(spiking_pools):
     snn = no_norm(DiehlCNN(), spiking_pools=spiking_pools)
     program = compile_float(snn, torch.Size((1, 28, 28)), IntegrateFire())
     first = 12 * 24 * 24 * 25
-    assert program.macs("input") == first
-    assert program.macs() == first + 64 * 8 * 8 * 12 * 25 + 1024 * 10
+    assert program.connections.macs("input") == first
+    assert program.connections.macs() == first + 64 * 8 * 8 * 12 * 25 + 1024 * 10
 
 
 def test_zero_weights_are_connections_too():
     net = MLP([4, 3])
     net[1].weight.data.zero_()
-    assert compile_float(no_norm(net), torch.Size((1, 2, 2)), IntegrateFire()).macs() == 12
+    assert compile_float(no_norm(net), torch.Size((1, 2, 2)), IntegrateFire()).connections.macs() == 12
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (3, 28, 28)])

@@ -1,6 +1,21 @@
-"""From a ReLU network to a spiking one: read the graph, rescale, rewire."""
+"""From a ReLU network to a spiking one: read its graph, then convert it to spike rates or to exact spike times.
 
+graph/  the network as named operations   rate/  normalization -> RateSNN   exact/  exact mapping -> TTFSNet
+"""
+
+from respike.convert.exact.mapping import exact_map
+from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.loading import load_snn
 from respike.convert.rate.normalize import data_norm, model_norm, no_norm, percentile_norm
 from respike.convert.rate.rate_snn import RateSNN
 
-__all__ = ["RateSNN", "data_norm", "model_norm", "no_norm", "percentile_norm"]
+__all__ = [
+    "RateSNN",
+    "TTFSNet",
+    "data_norm",
+    "exact_map",
+    "load_snn",
+    "model_norm",
+    "no_norm",
+    "percentile_norm",
+]

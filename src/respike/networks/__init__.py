@@ -1,1 +1,1 @@
-"""ReLU networks, and readers of the files in which authors publish theirs."""
+"""Network architectures, and readers of the files in which authors publish trained networks."""

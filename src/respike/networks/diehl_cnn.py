@@ -11,9 +11,9 @@ from respike.networks.mlp import output_activation
 class DiehlCNN(nn.Sequential):
     """Valid convolutions, ReLU and average pools, then one linear layer with a ReLU; no biases.
 
-    channels: maps of each convolution; kernel: its width; pool: width of the average pool;
-    pool_stride: its stride (the pool's width by default); input_shape: (C, H, W); classes: outputs;
-    output_relu: as in `output_activation`.
+    channels: number of maps of each convolution; kernel: width of the kernels; pool: width of the average pools;
+    pool_stride: their stride, by default their width; input_shape: (C, H, W); classes: number of outputs; bias: true adds
+    biases; output_relu: as in `output_activation`. Raises InputError for images that are too small.
     """
 
     def __init__(

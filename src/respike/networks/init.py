@@ -1,4 +1,4 @@
-"""Start weights, as the published trainers draw them. Each function changes a network's weights in place."""
+"""Initial weights, drawn as in the published trainings. Each function changes the weights of a network in place."""
 
 import math
 
@@ -10,13 +10,13 @@ def _weighted(net: nn.Module) -> list[nn.Module]:
 
 
 def uniform(net: nn.Module, bound: float) -> None:
-    """Every weight uniform in [-bound, bound] (Diehl et al., FC: 0.01)."""
+    """Weights uniform in [-bound, bound] (Diehl et al. 2015, fully-connected network: 0.01)."""
     for module in _weighted(net):
         nn.init.uniform_(module.weight, -bound, bound)
 
 
 def glorot(net: nn.Module) -> None:
-    """Weights uniform +-sqrt(6 / (fan_in + fan_out)), biases 0, as Keras starts."""
+    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases 0: the default of Keras."""
     for module in _weighted(net):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -24,7 +24,7 @@ def glorot(net: nn.Module) -> None:
 
 
 def glorot_positive_output(net: nn.Module) -> None:
-    """Uniform +-sqrt(6 / (fan_in + fan_out)); the last layer uniform in [0, that] (Diehl et al., CNN)."""
+    """Weights uniform in +-b, b = sqrt(6 / (fan_in + fan_out)), and in [0, b] in the last layer (Diehl et al. 2015, CNN)."""
     *hidden, output = _weighted(net)
     for module in hidden:
         nn.init.xavier_uniform_(module.weight)

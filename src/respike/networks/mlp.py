@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from respike.errors import InputError
+from respike.networks.dropout import Dropout, dropout_shares
 
 
 class MaskDropout(nn.Module):
-    """Dropout as Hinton et al. 2012 wrote it: a plain mask at training, activations times (1 - p) at test.
+    """Dropout as in Hinton et al. 2012: a mask in training, activations times (1 - p) in eval mode.
 
-    `nn.Dropout` scales at training instead; with a learning rate of 1 the two do not train alike, and here the
-    weights at test belong to unscaled activations (Diehl et al. simulate them without the factor).
+    `nn.Dropout` scales in training instead. The two train differently at a learning rate of 1, and with this one the trained
+    weights belong to unscaled activations (Diehl et al. 2015 simulate them without the factor). p: share dropped, in [0, 1).
     """
 
     def __init__(self, p: float):
@@ -29,7 +30,7 @@ class MaskDropout(nn.Module):
         return x * (1 - self.p)
 
     def extra_repr(self) -> str:
-        """The share dropped, for print(net)."""
+        """The share that is dropped, for print(net)."""
         return f"p={self.p}"
 
 
@@ -44,7 +45,7 @@ class _UnmaskedReLU(torch.autograd.Function):
 
 
 class UnmaskedReLU(nn.ReLU):
-    """A ReLU whose gradient is 1 everywhere: the authors' FC trainer does not mask its output error."""
+    """A ReLU whose gradient is 1 everywhere: the authors' fully-connected trainer does not mask its output error."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
@@ -52,28 +53,35 @@ class UnmaskedReLU(nn.ReLU):
 
 
 def output_activation(output_relu: str) -> list[nn.Module]:
-    """What follows the last layer: "masked", an ordinary ReLU; "unmasked", an `UnmaskedReLU`; "none", nothing."""
-    ends = {"masked": [nn.ReLU()], "unmasked": [UnmaskedReLU()], "none": []}
-    if output_relu not in ends:
-        raise InputError(f"model.output_relu={output_relu}: unknown, choose one of {', '.join(ends)}")
-    return ends[output_relu]
+    """The modules behind the last layer: a ReLU ("masked"), an `UnmaskedReLU` ("unmasked"), or none ("none").
+
+    Raises InputError for any other word.
+    """
+    if output_relu == "masked":
+        return [nn.ReLU()]
+    if output_relu == "unmasked":
+        return [UnmaskedReLU()]
+    if output_relu == "none":
+        return []
+    raise InputError(f"model.output_relu={output_relu}: unknown, choose one of masked, unmasked, none")
 
 
 class MLP(nn.Sequential):
     """Linear layers, each followed by a ReLU; images (B, C, H, W) are flattened to (B, C*H*W).
 
-    sizes: neurons per layer, input first; dropout: `MaskDropout` behind each hidden layer; bias: weights only
-    where false; output_relu: as in `output_activation`.
+    sizes: neurons per layer, input first; dropout: `MaskDropout` behind each hidden layer, its share as in `dropout_shares`;
+    bias: weights only where false; output_relu: as in `output_activation`.
     """
 
-    def __init__(self, sizes: Sequence[int], dropout: float = 0.0, bias: bool = False, output_relu: str = "masked"):
+    def __init__(self, sizes: Sequence[int], dropout: Dropout = 0.0, bias: bool = False, output_relu: str = "masked"):
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(
                 f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]"
             )
+        _, _, share = dropout_shares(dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(sizes[:-1]):
             layers += [nn.Linear(n_in, n_out, bias=bias), nn.ReLU()]
-            if dropout:
-                layers.append(MaskDropout(dropout))
+            if share:
+                layers.append(MaskDropout(share))
         super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1], bias=bias), *output_activation(output_relu))

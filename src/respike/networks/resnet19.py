@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from respike.errors import InputError
-from respike.layers.lif import LIFLayer, States
-from respike.layers.norm_lif import NormLIF
+from respike.layers.neuron_layer import NeuronLayer, States
+from respike.layers.norm_neuron import NormNeuron
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
 from respike.networks.standardize import Standardize
 from respike.neurons.lif import LIF
-from respike.neurons.surrogate import Rectangle, Surrogate
+from respike.neurons.neuron import Neuron
 
 Path = list[nn.Module]
 
-WIDTH = 128  # channels of the first stage; every later one has twice as many and half the sides
+WIDTH = 128  # channels of the first stage; each later stage doubles the channels and halves height and width
 
 
 def _conv(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Conv2d:
@@ -27,31 +27,48 @@ def _conv(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """conv - tdBN - LIF - conv - tdBN, plus the shortcut (1x1 conv - tdBN where the shape changes), LIF after the sum."""
+    """conv - tdBN - neurons - conv - tdBN, plus the shortcut (1x1 conv - tdBN if the shape changes), neurons after the sum.
 
-    def __init__(self, inputs: int, outputs: int, stride: int, neuron: LIF, alphas: tuple[float, float], backend: str):
+    alpha: of the first tdBN; residual_alpha: of the second and of the shortcut's.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        neuron: Neuron,
+        alpha: float,
+        residual_alpha: float,
+        backend: str,
+    ):
         super().__init__()
-        changes = stride != 1 or inputs != outputs
-        norms = [TdBN(outputs, neuron.v_th, alpha) for alpha in (*alphas, alphas[1])]
-        self.conv1, self.fire1 = _conv(inputs, outputs, 3, stride), NormLIF(neuron, norms[0], backend=backend)
+        v_th = neuron.threshold
+        self.conv1 = _conv(inputs, outputs, 3, stride)
+        self.fire1 = NormNeuron(neuron, TdBN(outputs, v_th, alpha), backend=backend)
         self.conv2 = _conv(outputs, outputs, 3)
-        self.shortcut = _conv(inputs, outputs, 1, stride) if changes else None
-        self.fire2 = NormLIF(neuron, norms[1], norms[2] if changes else None, backend)
+        self.shortcut, shortcut_norm = None, None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = _conv(inputs, outputs, 1, stride)
+            shortcut_norm = TdBN(outputs, v_th, residual_alpha)
+        self.fire2 = NormNeuron(neuron, TdBN(outputs, v_th, residual_alpha), shortcut_norm, backend)
 
     def forward(self, x: Tensor, states: States | None = None) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
-        y = over_time(self.conv2, self.fire1(over_time(self.conv1, x), states=states))
-        return self.fire2(y, x if self.shortcut is None else over_time(self.shortcut, x), states=states)
+        y = self.fire1(over_time(self.conv1, x), states=states)
+        y = over_time(self.conv2, y)
+        shortcut = x if self.shortcut is None else over_time(self.shortcut, x)
+        return self.fire2(y, shortcut, states=states)
 
 
 class SpikingResNet19(nn.Module):
     """Images (B, C, H, W), a constant current at each of T steps -> logits (B, classes): mean output spikes per step.
 
-    steps: T; stem: channels of the first convolution (128 in the paper, 64 in the MNIST repository); width_mult: times all
-    channels; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); mean, std: of the pixels, one
-    per channel, which are brought to 0 and 1 first (None: they stay as they are); v_th, tau, surrogate (a
-    rectangle of a = 0.5 by default), reset, detach_reset: of every neuron, as in `LIF`; alpha, residual_alpha: of the tdBNs,
-    the second on each block's second norm and its shortcut's; backend: of every `NormLIF`. 12,629,706 parameters by default.
+    steps: T; stem: channels of the first convolution (128 in the paper, 64 in the MNIST repository); width_mult: factor on
+    the channels of all convolutions; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); neuron: of
+    all layers, `LIF()` by default; alpha, residual_alpha: of the tdBNs, the latter of each block's second one and of its
+    shortcut's; backend: of every `NormNeuron`; mean, std: of the pixels, one per channel, by which images are standardized
+    (None: not at all). 12,629,706 parameters by default. Raises InputError for a network that cannot be built.
     """
 
     def __init__(
@@ -63,11 +80,7 @@ class SpikingResNet19(nn.Module):
         hidden: int = 256,
         classes: int = 10,
         input_shape: Sequence[int] = (1, 28, 28),
-        v_th: float = 0.4,
-        tau: float = 0.25,
-        surrogate: Surrogate | None = None,
-        reset: str = "zero",
-        detach_reset: bool = False,
+        neuron: Neuron | None = None,
         alpha: float = 1.0,
         residual_alpha: float = 1 / math.sqrt(2),
         backend: str = "auto",
@@ -76,21 +89,20 @@ class SpikingResNet19(nn.Module):
     ):
         super().__init__()
         _check(steps, stem, width_mult, blocks, hidden, classes, input_shape, alpha, residual_alpha)
-        neuron = LIF(v_th, tau, surrogate or Rectangle(), reset, detach_reset)
+        neuron = LIF() if neuron is None else neuron
         self.steps, self.strides = steps, len(blocks) - 1
         self.standardize = Standardize(mean or (), std or ()) if mean or std else nn.Identity()
         channels = [round(stem * width_mult), *(round(WIDTH * 2**stage * width_mult) for stage in range(len(blocks)))]
         self.stem = _conv(input_shape[0], channels[0], 3)
-        self.fire = NormLIF(neuron, TdBN(channels[0], v_th, alpha), backend=backend)
-        self.blocks = nn.ModuleList(
-            Block(
-                outputs if i else inputs, outputs, 2 if stage and not i else 1, neuron, (alpha, residual_alpha), backend
-            )
-            for stage, (inputs, outputs) in enumerate(pairwise(channels))
-            for i in range(blocks[stage])
-        )
-        self.fc1, self.fire1 = nn.Linear(channels[-1], hidden), LIFLayer(neuron)
-        self.fc2, self.fire2 = nn.Linear(hidden, classes), LIFLayer(neuron)
+        self.fire = NormNeuron(neuron, TdBN(channels[0], neuron.threshold, alpha), backend=backend)
+        self.blocks = nn.ModuleList()
+        for stage, (inputs, outputs) in enumerate(pairwise(channels)):
+            stride = 1 if stage == 0 else 2  # of the first block of the stage
+            self.blocks.append(Block(inputs, outputs, stride, neuron, alpha, residual_alpha, backend))
+            for _ in range(blocks[stage] - 1):
+                self.blocks.append(Block(outputs, outputs, 1, neuron, alpha, residual_alpha, backend))
+        self.fc1, self.fire1 = nn.Linear(channels[-1], hidden), NeuronLayer(neuron)
+        self.fc2, self.fire2 = nn.Linear(hidden, classes), NeuronLayer(neuron)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as the repository does
@@ -103,16 +115,18 @@ class SpikingResNet19(nn.Module):
     def spikes(self, images: Tensor, steps: int | None = None, states: States | None = None) -> Tensor:
         """Output spikes (T, B, classes) of images (B, C, H, W).
 
-        steps: other than the network's; states: a dict, empty before the first step, through which calls for some steps
-        each are as one call for all (in eval mode: in training tdBN looks at all steps of a call).
+        steps: T, by default the network's. states: a dict, empty before the first call, that keeps the neurons' states, so that
+        several calls for some steps each give the spikes of one call for all (in eval mode only: in training, tdBN takes the
+        statistics of all steps of a call).
         """
         _check_size(images.shape[1:], self.strides)
         x = self.fire(self.stem(self.standardize(images))[None], steps=steps or self.steps, states=states)
         for block in self.blocks:
             x = block(x, states)
-        exact = self.fc1.weight.dtype  # of potentials, also where products have fewer bits
-        x = x.mean((-2, -1), dtype=exact)  # (T, B, C)
-        return self.fire2(self.fc2(self.fire1(self.fc1(x).to(exact), states)).to(exact), states)
+        dtype = self.fc1.weight.dtype  # autocast computes products in fewer bits; potentials keep all
+        x = x.mean((-2, -1), dtype=dtype)  # (T, B, C)
+        x = self.fire1(self.fc1(x).to(dtype), states)
+        return self.fire2(self.fc2(x).to(dtype), states)
 
     def spiking_layers(self) -> dict[str, nn.Module]:
         """The 19 modules whose outputs are spikes (T, B, ...), by name, first to last."""
@@ -122,9 +136,9 @@ class SpikingResNet19(nn.Module):
         return layers | {"fc1": self.fire1, "fc2": self.fire2}
 
     def synapses(self) -> dict[str, list[tuple[str, Path]]]:
-        """By spiking layer, first to last: (source, modules from its spikes to the currents) of all that drives it.
+        """By spiking layer, first to last: (source, modules from its spikes to the currents) of each connection into it.
 
-        The source "input" is the image. An empty path is a shortcut that hands spikes on as they are.
+        The source "input" is the image. An empty list of modules is an identity shortcut.
         """
         found: dict[str, list[tuple[str, Path]]] = {"stem": [("input", [self.stem])]}
         before = "stem"
@@ -171,7 +185,7 @@ def _check(
 
 
 def _check_size(shape: Sequence[int], strides: int) -> None:
-    """Raises InputError for images (C, H, W) that have no pixels left after so many strides of 2."""
+    """Raises InputError for images (C, H, W) that are too small for this many strides of 2."""
     least = 2**strides
     if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < least:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Images brought to mean 0 and deviation 1, as part of the network that was trained on such images."""
+"""Standardization of images as the first layer of a network."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,10 @@ from respike.errors import InputError
 
 
 class Standardize(nn.BatchNorm2d):
-    """(x - mean) / std per channel, with constants: a batch norm whose statistics never move.
+    """(x - mean) / std per channel with constant mean and std, as a batch norm whose statistics never change.
 
-    mean, std: one number per channel, in the units of the pixels the network gets ([0, 1]).
+    mean, std: one number per channel, for pixels in [0, 1]. Raises InputError unless there is one of each per channel and
+    every std is above 0.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
@@ -25,5 +26,5 @@ class Standardize(nn.BatchNorm2d):
         self.eval()
 
     def train(self, mode: bool = True) -> "Standardize":
-        """Stays in eval mode: the statistics are constants."""
+        """Does nothing: the module stays in eval mode, because its statistics are constants."""
         return super().train(False)

@@ -25,13 +25,13 @@ class Surrogate(ABC):
     def __post_init__(self) -> None:
         if self.centre not in CENTRES:
             raise InputError(
-                f"model.surrogate.centre={self.centre}: unknown, choose model.surrogate.centre={' or '.join(CENTRES)}"
+                f"neuron.surrogate.centre={self.centre}: unknown, choose neuron.surrogate.centre={' or '.join(CENTRES)}"
             )
         for name in (f.name for f in fields(self) if f.name != "centre"):
             if not getattr(self, name) > 0:
                 raise InputError(
-                    f"model.surrogate.{name}={getattr(self, name)}: a width or steepness above 0 is needed, "
-                    f"as in model.surrogate.{name}=0.5"
+                    f"neuron.surrogate.{name}={getattr(self, name)}: a width or steepness above 0 is needed, "
+                    f"as in neuron.surrogate.{name}=0.5"
                 )
 
     def __call__(self, u: Tensor, v_th: float) -> Tensor:

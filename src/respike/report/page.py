@@ -13,7 +13,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from respike.errors import InputError
-from respike.figures.curves import firing_rates, save
+from respike.figures.layers import firing_rates
+from respike.figures.style import save
 from respike.report import columns, summary, tables
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
 from respike.report.pictures import Picture, run_pictures

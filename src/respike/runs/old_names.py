@@ -17,6 +17,7 @@ OPTIONS = {
     "convert=direct": "method=direct",
     "encode=direct": "method=direct",
     "encode=none": "method=ttfs",
+    "simulate.first_crossing=true": "simulate.first_crossing=exact",
     "recipe=own": "recipe=custom",
     "model=own": "model=custom",
     "recipe=authors": "recipe=<network>_authors, as in recipe=diehl_fc_authors",
@@ -73,7 +74,9 @@ def new_key(key: str) -> str:
 def new_target(target: str) -> str:
     """The present import path of a callable: respike.simulate.clock.simulate is respike.simulate.rate.layerwise.simulate."""
     module, _, name = target.rpartition(".")
-    return CLASSES.get(target) or f"{MODULES.get(module, module)}.{name}"
+    if target in CLASSES:
+        return CLASSES[target]
+    return f"{MODULES[module]}.{name}" if module in MODULES else target
 
 
 def check_words(overrides: Iterable[str]) -> None:

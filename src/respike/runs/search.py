@@ -3,7 +3,6 @@
 The study lies in the sweep's folder as study.db; started again, it goes on until it has n_trials.
 """
 
-import csv
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from respike.errors import InputError
-from respike.figures.curves import save
 from respike.figures.front import front_figure
+from respike.figures.style import save
+from respike.system.files import read_csv, write_csv
 
 log = logging.getLogger(__name__)
 AT = re.compile(r"acc_at_([\d.]+)ms")
@@ -49,8 +49,8 @@ def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
             raise InputError(f"hydra.sweeper.objectives.{name}: not measured; there are acc_at_10ms and {known}")
         return float(metrics[name])
-    with (folder / "curves.csv").open() as file:
-        curve = [(float(row["time_ms"]), float(row["acc"])) for row in csv.DictReader(file)]
+    table = read_csv(folder / "curves.csv")
+    curve = list(zip(table["time_ms"], table["acc"], strict=True))
     latency = float(found[1])
     if not curve[0][0] <= latency <= curve[-1][0] + 1e-9:
         raise InputError(
@@ -112,7 +112,7 @@ class Search:
         swept = [override for override in [*own, *typed] if override.is_sweep_override()]
         if not swept:
             raise InputError(
-                "a search needs something to vary, as in simulate.threshold='interval(0.25,4)' or hydra.sweeper.params"
+                "a search needs something to vary, as in neuron.threshold='interval(0.25,4)' or hydra.sweeper.params"
             )
         fixed = [override.input_line for override in [*own, *typed] if not override.is_sweep_override()]
         return {override.get_key_element(): distribution(override) for override in swept}, fixed
@@ -169,9 +169,13 @@ def _done(study: optuna.Study) -> list[FrozenTrial]:
 
 def _table(path: Path, trials: Sequence[FrozenTrial], objectives: list[str]) -> None:
     keys = sorted({key for trial in trials for key in trial.params})
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", *objectives, *keys, "folder"])
-        for trial in trials:
-            parameters = [trial.params.get(key, "") for key in keys]
-            writer.writerow([trial.number, *trial.values, *parameters, trial.user_attrs["folder"]])
+    rows = [
+        {
+            "trial": trial.number,
+            **dict(zip(objectives, trial.values, strict=True)),
+            **{key: trial.params.get(key) for key in keys},
+            "folder": trial.user_attrs["folder"],
+        }
+        for trial in trials
+    ]
+    write_csv(path, rows)

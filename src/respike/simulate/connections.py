@@ -1,27 +1,119 @@
-"""Shapes and connections of a spiking network, found by passing one image of zeros or ones through it."""
+"""Shapes, fan-outs and multiply-accumulates of a spiking network, of whatever kind, from the modules on its synapses.
+
+A path is the list of modules from the spikes of one layer to the currents of another; an empty path is an identity shortcut.
+Shapes are without the batch.
+"""
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
-from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 
+Path = Sequence[nn.Module]
+Paths = Mapping[str, Sequence[tuple[str, Path]]]  # by layer, first to last: (source, path) of all that drives it
 
-def fixed_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
-    """A copy whose adaptive pools are ordinary ones, now that shapes are known."""
-    snn = copy.deepcopy(snn).eval()
-    shapes = layer_shapes(snn, input_shape)
-    for layer in snn.layers.values():
-        for synapse in layer.synapses:
-            shape = shapes[synapse.source]
-            for i, module in enumerate(synapse):
-                if isinstance(module, nn.AdaptiveAvgPool2d):
-                    synapse[i] = _ordinary_pool(module, shape)
-                shape = _output_shape(synapse[i], shape)
-    return snn
+
+@dataclass(frozen=True)
+class LayerConnections:
+    """The connections that end on one spiking layer. Per source, in the order of `sources`, two counts:
+
+    fan_outs: connections of each source neuron into the layer, int64 (source shape); macs: multiply-accumulates of the
+    weighted operation for one image.
+    """
+
+    name: str
+    shape: torch.Size
+    sources: tuple[str, ...]
+    fan_outs: tuple[Tensor, ...]
+    macs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The connections of a network for images of shape `input_shape`, layer by layer, first to last."""
+
+    input_shape: torch.Size
+    layers: tuple[LayerConnections, ...]
+
+    @property
+    def neurons(self) -> dict[str, int]:
+        """Number of neurons of the input and of each layer."""
+        return {"input": self.input_shape.numel()} | {layer.name: layer.shape.numel() for layer in self.layers}
+
+    def macs(self, source: str | None = None) -> int:
+        """Multiply-accumulates of one pass of the network per image; only those on one source if it is given."""
+        return sum(
+            macs
+            for layer in self.layers
+            for name, macs in zip(layer.sources, layer.macs, strict=True)
+            if source in (None, name)
+        )
+
+
+def network_connections(paths: Paths, input_shape: torch.Size) -> Connections:
+    """The connections of a network. Raises InputError where images of this shape or branches do not fit."""
+    shapes = layer_shapes(paths, input_shape)
+    layers = []
+    for name, incoming in paths.items():
+        plain = [(source, without_adaptive_pools(path, shapes[source])) for source, path in incoming]
+        layers.append(
+            LayerConnections(
+                name,
+                shapes[name],
+                tuple(source for source, _ in plain),
+                tuple(fan_out(path, shapes[source]) for source, path in plain),
+                tuple(multiply_accumulates(path, shapes[source]) for source, path in plain),
+            )
+        )
+    return Connections(shapes["input"], tuple(layers))
+
+
+def layer_shapes(paths: Paths, input_shape: torch.Size) -> dict[str, torch.Size]:
+    """The shape of every layer for images of shape (C, H, W); the input's under "input".
+
+    Raises InputError where images or branches do not fit.
+    """
+    shapes = {"input": torch.Size(input_shape)}
+    for name, incoming in paths.items():
+        try:
+            ends = {path_shape(path, shapes[source]) for source, path in incoming}
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"images of shape {tuple(input_shape)} do not fit the network at layer '{name}' ({reason})"
+            ) from error
+        if len(ends) > 1:
+            raise InputError(
+                f"branches of shapes {[tuple(end) for end in ends]} meet in layer '{name}'; all must have one shape"
+            )
+        shapes[name] = ends.pop()
+    return shapes
+
+
+def path_shape(path: Path, shape: torch.Size) -> torch.Size:
+    """The shape that leaves a path which a value of `shape` enters."""
+    for module in path:
+        parameter = next(module.parameters(), torch.empty(0))
+        with torch.inference_mode():
+            shape = module(torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)).shape[1:]
+    return shape
+
+
+def without_adaptive_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
+    """The path with ordinary average pools in place of adaptive ones, for a source of `shape`.
+
+    Raises InputError for a pool whose windows differ in size.
+    """
+    found = []
+    for module in path:
+        found.append(_ordinary_pool(module, shape) if isinstance(module, nn.AdaptiveAvgPool2d) else module)
+        shape = path_shape([module], shape)
+    return found
 
 
 def _ordinary_pool(module: nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPool2d:
@@ -34,34 +126,8 @@ def _ordinary_pool(module: nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPoo
     return nn.AvgPool2d(tuple(side // size for size, side in zip(sizes, shape[-2:], strict=True)))
 
 
-def _output_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
-    parameter = next(module.parameters(), torch.empty(0))
-    return module(torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)).shape[1:]
-
-
-def layer_shapes(snn: RateSNN, input_shape: torch.Size) -> dict[str, torch.Size]:
-    """The shape of every layer, without the batch, for images of shape (C, H, W); the input's under "input".
-
-    Raises InputError where images or branches do not fit.
-    """
-    shapes = {"input": torch.Size(input_shape)}
-    for name, layer in snn.layers.items():
-        try:
-            ends = {_output_shape(synapse, shapes[synapse.source]) for synapse in layer.synapses}
-        except RuntimeError as error:
-            raise InputError(
-                f"images of shape {tuple(input_shape)} do not fit the network at layer '{name}': {error}"
-            ) from error
-        if len(ends) > 1:
-            raise InputError(
-                f"branches of shapes {[tuple(end) for end in ends]} meet in layer '{name}'; they must be alike"
-            )
-        shapes[name] = ends.pop()
-    return shapes
-
-
 def sum_pool(pool: nn.AvgPool2d) -> tuple[nn.AvgPool2d, int]:
-    """The same pool without its division, and what it divided by."""
+    """The same pool without its division, and what it divided by. Raises InputError for windows of unequal areas."""
     height, width = pool.kernel_size if isinstance(pool.kernel_size, tuple) else (pool.kernel_size,) * 2
     area = pool.divisor_override or height * width
     if (pool.padding not in (0, (0, 0)) and not pool.count_include_pad) or pool.ceil_mode:
@@ -71,40 +137,45 @@ def sum_pool(pool: nn.AvgPool2d) -> tuple[nn.AvgPool2d, int]:
     return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, divisor_override=1), area
 
 
-def connections(layer: SpikingLayer, shapes: dict[str, torch.Size]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Per synapse: how many connections each source neuron has into the layer (int64, source shape), and its MACs."""
-    fan_outs = tuple(_fan_out(synapse, shapes[synapse.source]) for synapse in layer.synapses)
-    return fan_outs, tuple(_macs(synapse, shapes[synapse.source]) for synapse in layer.synapses)
-
-
-def _macs(synapse: Synapse, shape: torch.Size) -> int:
-    """Connections of the weighted operation alone, counted on what reaches it."""
-    for module in synapse:
+def multiply_accumulates(path: Path, shape: torch.Size) -> int:
+    """Connections of the weighted operation alone for one image, 0 for a path without weights; shape: the source's."""
+    for i, module in enumerate(path):
         if isinstance(module, nn.Linear) and len(shape) == 1:
             return module.weight.numel()
         if isinstance(module, nn.Linear | nn.Conv2d):
-            return int(_fan_out(Synapse(synapse.source, module), shape).sum())
-        shape = _output_shape(module, shape)
+            return int(fan_out([path[i]], shape).sum())
+        shape = path_shape([module], shape)
     return 0
 
 
-def _fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
-    """The gradient of the summed output of the same connections, all of weight 1."""
-    (*before, last) = synapse or [nn.Identity()]
-    flat = all(isinstance(module, nn.Flatten) for module in before)
-    if flat and isinstance(last, nn.Linear) and last.in_features == shape.numel():  # known without a gradient
-        return torch.full(shape, last.out_features, device=last.weight.device)
+def fan_out(path: Path, shape: torch.Size) -> Tensor:
+    """How many connections each source neuron has through the path: int64 (source shape). Weights of 0 count too.
+
+    This is the gradient of the summed output of the same connections, all of weight 1.
+    """
+    device = next((parameter.device for module in path for parameter in module.parameters()), torch.device("cpu"))
+    fully_connected = (
+        len(path) > 0
+        and isinstance(path[-1], nn.Linear)
+        and all(isinstance(module, nn.Flatten) for module in path[:-1])
+        and path[-1].in_features == shape.numel()
+    )
+    if fully_connected:  # known without a gradient
+        return torch.full(shape, path[-1].out_features, device=device)
     with torch.inference_mode(False), torch.enable_grad():
-        unit = copy.deepcopy(synapse).double()
-        for i, module in enumerate(unit):
-            if isinstance(module, nn.AvgPool2d):
-                unit[i] = sum_pool(module)[0]
-            elif isinstance(module, Scale):
-                unit[i] = nn.Identity()
-            elif hasattr(module, "weight"):
-                module.weight = nn.Parameter(torch.ones(module.weight.shape, dtype=torch.float64), requires_grad=False)
-                module.bias = None
         ones = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
-        (reached,) = torch.autograd.grad(unit.cpu()(ones).sum(), ones)
-    device = next(synapse.parameters(), torch.empty(0)).device
+        (reached,) = torch.autograd.grad(nn.Sequential(*map(_of_weight_one, path))(ones).sum(), ones)
     return reached[0].round().long().to(device)
+
+
+def _of_weight_one(module: nn.Module) -> nn.Module:
+    """The module's connections, all of weight 1, without bias, float64 on the CPU."""
+    if isinstance(module, nn.AvgPool2d):
+        return sum_pool(module)[0]
+    if isinstance(module, Scale):
+        return nn.Identity()
+    unit = copy.deepcopy(module).double().cpu()
+    if hasattr(unit, "weight"):
+        unit.weight = nn.Parameter(torch.ones(unit.weight.shape, dtype=torch.float64), requires_grad=False)
+        unit.bias = None
+    return unit

@@ -1,17 +1,17 @@
 """A directly trained network counted: every spike, every synapse it reaches, every potential."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from respike.errors import InputError
+from respike.layers.recording import spike_hooks
 from respike.metrics.activity import activities, activities_over_steps, activity_metrics
 from respike.metrics.energy import energy_metrics
 from respike.networks.resnet19 import SpikingResNet19
-from respike.simulate.direct.evaluate import potential_histograms, simulate_direct, watched, wiring
+from respike.simulate.connections import network_connections
+from respike.simulate.direct.evaluate import potential_histograms, simulate_direct
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def images(count=6):
 
 def all_spikes(net, x, steps):
     found = {}
-    with torch.inference_mode(), watched(net, found.__setitem__):
+    with torch.inference_mode(), spike_hooks(net, found.__setitem__):
         output = net.spikes(x, steps)
     return found, output
 
@@ -71,7 +71,7 @@ def test_spikes_and_synaptic_operations_are_counted_one_by_one(net):
     assert {name: int(values.sum()) for name, values in record.synops.items()} == reached(spikes, net)
 
 
-def test_the_wiring_drives_the_network_as_it_runs(net):
+def test_the_synapses_drive_the_network_as_it_runs(net):
     """Each layer's currents, rebuilt from the spikes of the sources that it names, make its spikes."""
     spikes, _ = all_spikes(net, images(), 1)
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_rates_are_per_step_and_the_first_layer_pays_for_products(net):
     metrics, over = activity_metrics(record), activities_over_steps(record)
     for name, rate in activities(record).items():
         assert metrics[f"snn/activity/{name}"] == rate == pytest.approx(sum(over[name]) / 3)
-    assert math.isnan(record.dt) and not any(name.startswith("snn/rate") for name in metrics)
+    assert record.dt is None and record.times_ms is None and not any(name.startswith("snn/rate") for name in metrics)
     stem = 4 * (9 * 81 - 4 * 27 + 4)  # 3x3 kernels of one channel on 9x9 pixels, without what lies outside
     assert record.analog_macs == stem
     energy = energy_metrics(record)["energy/snn_nj"]
@@ -109,7 +109,7 @@ def test_rates_are_per_step_and_the_first_layer_pays_for_products(net):
 
 
 def test_products_of_a_pass_leave_shortcuts_without_weights_out(net):
-    layers = {layer.name: layer.macs for layer in wiring(net, (1, 9, 9)).layers}
+    layers = {layer.name: layer.macs for layer in network_connections(net.synapses(), (1, 9, 9)).layers}
     assert layers["block3.2"][1] == 0 and layers["block2.2"][1] == 16 * 8 * 25 and layers["fc1"] == (16 * 12,)
 
 

@@ -15,7 +15,7 @@ from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
-from respike.simulate.rate.fixed_point import compile_grid
+from respike.simulate.rate.program import compile_fixed_point
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -23,10 +23,10 @@ from respike.simulate.rate.fixed_point import compile_grid
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 def test_the_grid_holds_integers_that_use_the_bits(draw_snn, wiring, bits, analog, bias):
     snn, images = draw_snn(wiring, bias=bias)
-    program = compile_grid(snn, images.shape[1:], IntegrateFire(start=0.3), bits, 20, 1.0 if analog else None)
+    program = compile_fixed_point(snn, images.shape[1:], IntegrateFire(start=0.3), bits, 20, 1.0 if analog else None)
     largest = 2 ** (bits - 1) - 1
     for layer in program.layers:
-        neuron = torch.tensor([layer.neuron.threshold, layer.neuron.start])
+        neuron = torch.tensor([layer.neuron.threshold, layer.neuron.start_potential])
         values = [*layer.synapses.parameters(), *layer.synapses.buffers(), neuron]  # weights, biases, constant factors
         assert all(torch.equal(value, value.round()) for value in values)
         weights = [p for name, p in layer.synapses.named_parameters() if name.endswith("weight")]
@@ -37,7 +37,7 @@ def test_the_grid_holds_integers_that_use_the_bits(draw_snn, wiring, bits, analo
 @pytest.mark.parametrize("threshold", [0.5, 1.0, 2.0])
 def test_weights_keep_their_ratio_to_the_threshold_within_half_a_unit(draw_snn, threshold):
     snn, images = draw_snn("fc")
-    program = compile_grid(snn, images.shape[1:], IntegrateFire(threshold), 8, 20, None)
+    program = compile_fixed_point(snn, images.shape[1:], IntegrateFire(threshold), 8, 20, None)
     for layer, own in zip(program.layers, snn.layers.values(), strict=True):
         unit = layer.neuron.threshold / threshold
         assert unit == 2 ** round(math.log2(unit))
@@ -52,7 +52,7 @@ def test_weights_keep_their_ratio_to_the_threshold_within_half_a_unit(draw_snn, 
 def test_a_pool_keeps_its_integer_sum_and_multiplies_its_threshold_by_its_area(pool, area):
     snn = no_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), pool))
     for threshold in (1.0, 0.75):
-        program = compile_grid(snn, torch.Size((1, 6, 6)), IntegrateFire(threshold), 8, 20, None)
+        program = compile_fixed_point(snn, torch.Size((1, 6, 6)), IntegrateFire(threshold), 8, 20, None)
         layer = program.layers[1]
         spikes = torch.randint(0, 2, (5, 2, 6, 6), generator=torch.Generator().manual_seed(0)).double()
         drive = layer.synapses.drive({"conv1": spikes})
@@ -74,7 +74,7 @@ def test_a_network_that_lies_on_the_grid_is_simulated_exactly(
         parameter.data = (parameter.data * 32).round() / 32
     images = (images[:6] * 256).round() / 256
     snn = no_norm(net, spiking_pools=spiking_pools)
-    settings = {"encode": encode, "reset": reset, "threshold": 0.75, "start": 0.5, "duration": 0.015}
+    settings = {"encode": encode, "neuron": IntegrateFire(0.75, reset, 0.5), "duration": 0.015}
     exact = simulate(snn, images, **settings)
     assert 0 < exact.counts.double().mean() < 15
     assert_same_record(simulate(snn, images, weight_bits=14, **settings), exact)
@@ -88,7 +88,7 @@ def test_neurons_right_behind_a_pool_of_the_input_are_exact_too(assert_same_reco
     for parameter in net.parameters():
         parameter.data = torch.randint(-16, 48, parameter.shape).double() / 64
     images = torch.randint(0, 257, (5, 1, 6, 12)).double() / 256
-    settings = {"encode": encode, "reset": reset, "threshold": 0.75, "duration": 0.015}
+    settings = {"encode": encode, "neuron": IntegrateFire(0.75, reset), "duration": 0.015}
     exact = simulate(no_norm(net), images, **settings)
     assert 0 < exact.counts.double().mean() < 15
     assert_same_record(simulate(no_norm(net), images, weight_bits=12, **settings), exact)
@@ -119,7 +119,7 @@ def test_the_grid_simulates_the_rounded_network(draw_snn, assert_same_record, wi
             factor.copy_((factor * unit).round() / unit)
     encode = Current() if analog else Rate()
     given = (images.double() * 2 ** (bits - 1)).round() / 2 ** (bits - 1) if analog else images
-    settings = {"encode": encode, "duration": 0.015, "reset": "subtract"}
+    settings = {"encode": encode, "duration": 0.015, "neuron": IntegrateFire(reset="subtract")}
     on_grid = simulate(snn, images, weight_bits=bits, **settings)
     assert_same_record(on_grid, simulate(rounded, given, **settings))
     assert on_grid.counts.sum() > 0
@@ -145,9 +145,9 @@ def test_currents_above_1_count_towards_the_exact_integers():
 def test_sums_that_could_leave_the_exact_integers_are_refused():
     snn, shape = no_norm(MLP([784, 10])), torch.Size((1, 28, 28))
     with pytest.raises(InputError, match=r"^simulate\.weight_bits=24:.*'linear1'.*fewer bits"):
-        compile_grid(snn, shape, IntegrateFire(), 24, 500, 1.0)
-    compile_grid(snn, shape, IntegrateFire(), 16, 500, 1.0)
-    compile_grid(snn, shape, IntegrateFire(), 24, 500, None)
+        compile_fixed_point(snn, shape, IntegrateFire(), 24, 500, 1.0)
+    compile_fixed_point(snn, shape, IntegrateFire(), 16, 500, 1.0)
+    compile_fixed_point(snn, shape, IntegrateFire(), 24, 500, None)
 
 
 @pytest.mark.parametrize("spiking_pools", [True, False])
@@ -157,7 +157,7 @@ def test_no_network_that_is_accepted_can_leave_the_exact_integers(draw_snn, wiri
     snn, images = draw_snn(wiring, spiking_pools=spiking_pools)
 
     def program(k):
-        return compile_grid(snn, images.shape[1:], IntegrateFire(), 16, 2**k, largest_current)
+        return compile_fixed_point(snn, images.shape[1:], IntegrateFire(), 16, 2**k, largest_current)
 
     def refused(k):
         try:
@@ -182,11 +182,11 @@ def test_no_network_that_is_accepted_can_leave_the_exact_integers(draw_snn, wiri
 @pytest.mark.parametrize("bits", [1, 25])
 def test_bits_outside_the_grid_are_refused(bits):
     with pytest.raises(InputError, match=rf"^simulate\.weight_bits={bits}: 2 to 24"):
-        compile_grid(no_norm(MLP([4, 2])), torch.Size((1, 2, 2)), IntegrateFire(), bits, 10, None)
+        compile_fixed_point(no_norm(MLP([4, 2])), torch.Size((1, 2, 2)), IntegrateFire(), bits, 10, None)
 
 
 @pytest.mark.parametrize("pool", [nn.AvgPool2d(2, ceil_mode=True), nn.AvgPool2d(2, padding=1, count_include_pad=False)])
 def test_pools_that_divide_by_unequal_areas_are_refused_on_the_grid(pool):
     snn = no_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), pool, nn.ReLU()))
     with pytest.raises(InputError, match="unequal areas"):
-        compile_grid(snn, torch.Size((1, 5, 5)), IntegrateFire(), 8, 10, None)
+        compile_fixed_point(snn, torch.Size((1, 5, 5)), IntegrateFire(), 8, 10, None)

@@ -10,10 +10,12 @@ from respike.convert import no_norm
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import SpikeRecord, simulate
 from respike.simulate.record import predict
 
 INDEX = torch.tensor([3, 0, 4096, 17, 59_999, 8])
+SOFT = IntegrateFire(reset="subtract")
 GRID = {"weight_bits": 8, "duration": 0.012}
 
 
@@ -76,7 +78,12 @@ def test_first_layer_counts_are_rounded_activations(steps, start, low, high):
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 30)).double()
     images = torch.rand(20, 1, 3, 4).double() * 3
     record = simulate(
-        no_norm(net), images, encode=Current(), weight_bits=None, reset="subtract", start=start, duration=steps / 1000
+        no_norm(net),
+        images,
+        encode=Current(),
+        weight_bits=None,
+        neuron=IntegrateFire(reset="subtract", start=start),
+        duration=steps / 1000,
     )
     error = record.counts - steps * net(images).clamp(0, 1)
     assert low - 1e-9 <= error.min() and error.max() <= high + 1e-9
@@ -91,7 +98,7 @@ def test_rates_converge_to_activations_layer_by_layer(draw_net, steps):
         for weight in net.parameters():
             weight.data.abs_()
             weight.data /= weight.flatten(1).sum(1).view(-1, *[1] * (weight.ndim - 1))
-        depth, settings = 0, {"encode": Current(), "reset": "subtract", "duration": steps / 1000, "weight_bits": None}
+        depth, settings = 0, {"encode": Current(), "neuron": SOFT, "duration": steps / 1000, "weight_bits": None}
         for stop, module in enumerate(net, start=1):
             depth += isinstance(module, nn.Linear | nn.Conv2d | nn.AvgPool2d)
             if isinstance(module, nn.ReLU | nn.AvgPool2d) or stop == len(net):
@@ -125,7 +132,7 @@ def test_synaptic_operations_are_the_edges_that_spikes_reach():
     for conv in convs:
         conv.weight.data.abs_()
     images = torch.rand(3, 1, 6, 7)
-    record = simulate(no_norm(net), images, threshold=0.5, duration=0.008, trace=[0, 1, 2])
+    record = simulate(no_norm(net), images, neuron=IntegrateFire(0.5), duration=0.008, trace=[0, 1, 2])
     expected = {name: torch.zeros(8, dtype=torch.int64) for name in record.synops}
     for trace in record.traces.values():
         s = trace.spikes
@@ -159,7 +166,7 @@ def test_without_any_output_spike_the_lowest_class_is_predicted():
 def test_the_output_layer_misses_its_first_input_and_nothing_else(draw_snn, wiring):
     snn, images = draw_snn(wiring)
     plain, dropped = (
-        simulate(snn, images, drop_first_output=choice, threshold=0.25, **GRID) for choice in (False, True)
+        simulate(snn, images, drop_first_output=choice, neuron=IntegrateFire(0.25), **GRID) for choice in (False, True)
     )
     assert plain.spikes[snn.output][0] > 0 and dropped.spikes[snn.output][0] == 0
     for name in plain.spikes:
@@ -171,7 +178,7 @@ def test_a_first_step_more_that_the_output_misses_only_shifts_time():
     """One layer under constant current: t = 0 .. 12 ms without input at t = 0 is dt .. 12 ms, a step later."""
     torch.manual_seed(0)
     snn, images = no_norm(MLP([12, 5], bias=True)), torch.rand(8, 1, 3, 4)
-    settings = GRID | {"encode": Current(), "threshold": 0.5}
+    settings = GRID | {"encode": Current(), "neuron": IntegrateFire(0.5)}
     plain, shifted = (
         simulate(snn, images, **settings),
         simulate(snn, images, start_at_zero=True, drop_first_output=True, **settings),
@@ -186,7 +193,7 @@ def test_a_higher_threshold_is_smaller_weights(threshold):
     """In a net of one layer; in float64 and by a power of two, so that every potential scales exactly."""
     torch.manual_seed(0)
     net, images = MLP([12, 6]).double(), torch.rand(9, 1, 3, 4)
-    record = simulate(no_norm(net), images, threshold=threshold)
+    record = simulate(no_norm(net), images, neuron=IntegrateFire(threshold))
     net[1].weight.data /= threshold
     assert torch.equal(simulate(no_norm(net), images).counts, record.counts) and record.counts.sum() > 0
 
@@ -211,9 +218,9 @@ def test_the_record_does_not_grow_with_steps_times_classes_times_images():
 def test_the_grid_comes_close_to_the_floats_as_bits_are_added(draw_snn):
     """Rounding to b bits moves a first-layer potential by at most T x pixels x half a unit."""
     snn, images = draw_snn("fc", bias=False)
-    exact = simulate(snn, images, encode=Current(), reset="subtract", duration=0.1).counts
+    exact = simulate(snn, images, encode=Current(), neuron=SOFT, duration=0.1).counts
     errors = [
-        (simulate(snn, images, encode=Current(), reset="subtract", duration=0.1, weight_bits=bits).counts - exact)
+        (simulate(snn, images, encode=Current(), neuron=SOFT, duration=0.1, weight_bits=bits).counts - exact)
         .abs()
         .sum()
         for bits in (3, 6, 16)

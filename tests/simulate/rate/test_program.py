@@ -7,8 +7,7 @@ import torch
 
 from respike.convert import no_norm
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.rate.fixed_point import compile_grid
-from respike.simulate.rate.program import compile_float
+from respike.simulate.rate.program import compile_fixed_point, compile_float
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -26,11 +25,11 @@ def test_the_products_of_all_sources_are_those_of_the_network_on_the_grid_and_of
     snn, images = draw_snn(wiring)
     exact, rounded = (
         compile_float(snn, images.shape[1:], IntegrateFire()),
-        compile_grid(snn, images.shape[1:], IntegrateFire(), 8, 20, None),
+        compile_fixed_point(snn, images.shape[1:], IntegrateFire(), 8, 20, None),
     )
     sources = ["input", *(layer.name for layer in exact.layers)]
-    assert sum(exact.macs(source) for source in sources) == exact.macs() == rounded.macs() > 0
-    for ours, others in zip(exact.layers, rounded.layers, strict=True):
+    assert sum(map(exact.connections.macs, sources)) == exact.connections.macs() == rounded.connections.macs() > 0
+    for ours, others in zip(exact.connections.layers, rounded.connections.layers, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.fan_outs, others.fan_outs, strict=True))
 
 
@@ -38,19 +37,19 @@ def test_the_products_of_all_sources_are_those_of_the_network_on_the_grid_and_of
 def test_currents_are_rounded_to_the_grid_and_spikes_are_not(draw_snn, bits):
     snn, images = draw_snn("fc")
     unit = 2 ** (bits - 1)
-    program = compile_grid(snn, images.shape[1:], IntegrateFire(), bits, 20, 1.0)
+    program = compile_fixed_point(snn, images.shape[1:], IntegrateFire(), bits, 20, 1.0)
     currents = program.input_values(images[None])
     assert torch.equal(currents, (images.double() * unit).round()[None])
     assert (currents / unit - images).abs().max() <= 0.5 / unit
     spikes = torch.rand(20, 6, 3, 2, 2) > 0.5
-    program = compile_grid(snn, images.shape[1:], IntegrateFire(), bits, 20, None)
+    program = compile_fixed_point(snn, images.shape[1:], IntegrateFire(), bits, 20, None)
     assert torch.equal(program.input_values(spikes), spikes.double())
 
 
 def test_compiling_leaves_the_network_alone(draw_snn, wiring):
     snn, images = draw_snn(wiring)
     before = copy.deepcopy(snn)
-    compile_grid(snn, images.shape[1:], IntegrateFire(), 8, 20, 1.0)
+    compile_fixed_point(snn, images.shape[1:], IntegrateFire(), 8, 20, 1.0)
     compile_float(snn, images.shape[1:], IntegrateFire())
     assert str(snn) == str(before)
     assert all(

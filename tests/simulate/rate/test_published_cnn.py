@@ -8,7 +8,7 @@ import torch
 from respike.convert import data_norm
 from respike.data.datasets import mnist
 from respike.metrics.accuracy import correct_share
-from respike.networks.published import load_cnn
+from respike.networks.matlab_files import load_cnn
 from respike.simulate import simulate
 
 CURVE = {

@@ -14,13 +14,9 @@ from respike.simulate.rate.settings import Settings
 
 NAN = float("nan")
 BAD = {
-    "threshold": [0, -1.0, NAN],
     "dt": [0, -0.001, NAN],
     "duration": [0, -0.04, 0.0009, NAN],
-    "t_ref": [-0.001, NAN],
-    "start": [1, 1.5, NAN],
     "weight_bits": [0, 1, 25, -8],
-    "reset": ["half", "", None],
 }
 
 
@@ -48,19 +44,10 @@ def test_time_may_start_at_zero_as_in_the_authors_cnn_loop():
     assert settings.times_ms.tolist() == pytest.approx(list(range(41)))
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
-@pytest.mark.parametrize("t_ref_us", [0, 400, 500, 1000, 1100, 2000, 3000, 4500])
-@pytest.mark.parametrize("dt_us", [1000, 500, 100])
-def test_under_a_strong_drive_spikes_lie_one_refractory_period_apart(reset, t_ref_us, dt_us):
-    """max(1, ceil(t_ref / dt)) steps; computed here on whole microseconds."""
-    settings = Settings(dt=dt_us / 1e6, t_ref=t_ref_us / 1e6, reset=reset)
-    spikes = settings.neuron.scan(torch.full((1, 1), 2.0, dtype=torch.float64), 100)
-    assert spikes.nonzero()[:, 0].tolist() == list(range(0, 100, max(1, -(-t_ref_us // dt_us))))
-
-
-def test_the_start_is_a_share_of_the_threshold():
-    neuron = Settings(threshold=3.0, start=0.5).neuron
-    assert (neuron.threshold, neuron.start) == (3.0, 1.5)
+@pytest.mark.parametrize("neuron", [None, "lif", {"threshold": 1}])
+def test_something_else_than_a_neuron_is_refused(neuron):
+    with pytest.raises(InputError, match=r"neuron=.*neuron=integrate_fire or neuron=lif"):
+        Settings(neuron=neuron)
 
 
 @pytest.mark.parametrize("encode", [Rate(2000.0), Threshold(0.5)])

@@ -13,6 +13,7 @@ from respike.convert import data_norm, no_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate, simulate_stepwise
 
 ENCODINGS = st.one_of(
@@ -21,11 +22,14 @@ ENCODINGS = st.one_of(
 SETTINGS = st.fixed_dictionaries(
     {
         "encode": ENCODINGS,
-        "threshold": st.sampled_from([0.25, 0.7, 1.0, 1.9]),
-        "reset": st.sampled_from(["zero", "subtract"]),
-        "t_ref": st.sampled_from([0, 0.001, 0.002, 0.0035]),
-        "start": st.sampled_from([0, 0.5, -0.4, 0.99]),
-        "strict": st.booleans(),
+        "neuron": st.builds(
+            IntegrateFire,
+            threshold=st.sampled_from([0.25, 0.7, 1.0, 1.9]),
+            reset=st.sampled_from(["zero", "subtract"]),
+            t_ref=st.sampled_from([0, 0.001, 0.002, 0.0035]),
+            start=st.sampled_from([0, 0.5, -0.4, 0.99]),
+            fire_above=st.booleans(),
+        ),
         "start_at_zero": st.booleans(),
         "drop_first_output": st.booleans(),
         "weight_bits": st.sampled_from([2, 5, 8, 16]),
@@ -92,7 +96,7 @@ def test_it_is_the_published_simulation_in_plain_numpy(net, reset, t_ref, thresh
         fan_in = weight[0].numel()
         weight.data = ((torch.randn_like(weight) / fan_in**0.5 + 0.5 / fan_in) * 64).round() / 64
     images = torch.rand(4, 1, 14, 14)
-    settings = {"reset": reset, "t_ref": t_ref, "threshold": threshold, "duration": 0.02}
+    settings = {"neuron": IntegrateFire(threshold, reset, t_ref=t_ref), "duration": 0.02}
     record = simulate(no_norm(net), images, trace=range(4), **settings)
     for number, trace in record.traces.items():
         expected = authors_loop(net, trace.spikes["input"].numpy(), threshold, reset, t_ref, 0.001)
@@ -144,18 +148,18 @@ def test_traces_add_up_to_the_record(draw_snn, wiring, encode):
         assert record.predicted[:, b].tolist() == [step.index(max(step)) for step in counts]
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("fire_above", [True, False])
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 @pytest.mark.parametrize("start", [0, 0.5])
-def test_potentials_in_traces_charge_fire_and_reset(draw_snn, strict, reset, start):
-    """v_t = reset(v_{t-1}) + drive_t in thresholds; a spike wherever v_t reaches 1 (exceeds it, where strict)."""
-    settings = {"encode": Rate(800.0), "threshold": 0.5, "strict": strict, "reset": reset, "start": start}
-    snn, record = traced(draw_snn, "cnn", **settings)
+def test_potentials_in_traces_charge_fire_and_reset(draw_snn, fire_above, reset, start):
+    """v_t = reset(v_{t-1}) + drive_t in thresholds; a spike wherever v_t reaches 1 (exceeds it, with fire_above)."""
+    neuron = IntegrateFire(0.5, reset, start, fire_above=fire_above)
+    snn, record = traced(draw_snn, "cnn", encode=Rate(800.0), neuron=neuron)
     fired = 0
     for trace in record.traces.values():
         for name, layer in snn.layers.items():
             v, s = trace.potentials[name], trace.spikes[name]
-            assert torch.equal(s.bool(), v > 1 if strict else v >= 1)
+            assert torch.equal(s.bool(), v > 1 if fire_above else v >= 1)
             fired += int(s.sum())
             after = torch.cat(
                 [torch.full_like(v[:1], start), torch.where(s > 0, v - (v if reset == "zero" else 1), v)[:-1]]
@@ -192,7 +196,7 @@ def test_in_float32_few_spikes_differ_and_how_many_is_reported(draw_snn, wiring,
 def test_an_output_of_maps_is_counted_neuron_by_neuron():
     torch.manual_seed(0)
     snn, images = no_norm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).double()), torch.rand(4, 1, 5, 5)
-    record = simulate(snn, images, trace=range(4), duration=0.01, threshold=0.25)
+    record = simulate(snn, images, trace=range(4), duration=0.01, neuron=IntegrateFire(0.25))
     for b in range(4):
         assert record.counts[b].tolist() == record.traces[b].spikes["conv1"].sum(0).flatten().tolist()
     assert record.counts.sum() > 0

@@ -89,7 +89,7 @@ def test_no_certified_pair_is_early(case, zeta, noise):
         return
     for counts in simulate_ttfs(snn, case[1], **noise).counts.values():
         assert 0 <= counts.certified + counts.early <= counts.pairs
-    for first_crossing in ("true", "authors"):
+    for first_crossing in ("exact", "authors"):
         ours, sorted_ = (
             times(snn, case[1], evaluator=evaluator, first_crossing=first_crossing, **noise)
             for evaluator in ("certified", "sorted")
@@ -184,7 +184,7 @@ def test_an_input_that_comes_after_the_reading_has_not_counted_unless_the_author
     net = nn.Sequential(nn.Flatten(), nn.Linear(9, 4)).double()
     images = torch.rand(20, 1, 3, 3, dtype=torch.float64)
     snn = exact_map(net, images)
-    for first_crossing, floor in (("true", 0.0), ("authors", -torch.inf)):
+    for first_crossing, floor in (("exact", 0.0), ("authors", -torch.inf)):
         record, spikes = times(snn, images, time_noise=0.3, first_crossing=first_crossing)
         expected = net((1 - spikes["input"]).clamp(min=floor)).detach()
         assert float(spikes["input"].max()) > 1
@@ -241,7 +241,7 @@ def test_the_bound_in_low_precision_proves_nothing_that_is_not_so(shape, linear)
     weight = torch.rand(module.weight.shape, dtype=torch.float64, generator=generator) / module.weight[0].numel()
     module.weight.data = weight * 0.9
     length = torch.tensor(1.0, dtype=torch.float64)
-    program = compile_layer("layer", TTFSLayer([], module, 0 * length, length, 2.0), TTFSSettings())
+    program = compile_layer("layer", TTFSLayer.from_relu_layer([], module, 0 * length, length, 2.0), TTFSSettings())
     leads = leads.flatten(1) if linear else leads
     reach = program.alpha * program.source_length + program.drive(leads)[0]  # all weights are positive
     for share, open_ in ((1 - 1e-9, True), (1.05, False)):
@@ -257,7 +257,7 @@ def test_the_bound_between_marks_proves_what_is_so_and_nothing_else(monkeypatch)
     weight = torch.randn(200, 300, dtype=torch.float64, generator=generator)
     module.weight.data = weight - weight.mean(1, keepdim=True)  # sums of 0, so that J = W
     length = torch.tensor(6.0, dtype=torch.float64)
-    program = compile_layer("layer", TTFSLayer([], module, 0 * length, length, 2.0), TTFSSettings())
+    program = compile_layer("layer", TTFSLayer.from_relu_layer([], module, 0 * length, length, 2.0), TTFSSettings())
     times = torch.cat([leads[0], torch.zeros(1, dtype=torch.float64)])  # V is a straight line between arrivals
     course = program.alpha * (6 - times[:, None]) + (leads[0] - times[:, None]).clamp(min=0) @ program.weight.T
     largest, reached = course.amax(0), lambda share: replace(program, theta=share * largest).uncertain(leads)

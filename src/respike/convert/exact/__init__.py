@@ -1,1 +1,1 @@
-"""From a ReLU network to spike times without loss (Stanojevic et al. 2023)."""
+"""The exact mapping of a ReLU network to spike times (Stanojevic et al. 2023)."""

@@ -1,4 +1,4 @@
-"""A ReLU network as a chain: weighted layers with ReLUs between them, what the exact mapping carries over."""
+"""Reads a ReLU network as a chain: weighted layers that alternate with ReLUs, the form that the exact mapping takes."""
 
 from itertools import pairwise
 
@@ -13,10 +13,11 @@ MAPPED = "Linear, Conv2d, ReLU, MaxPool2d, BatchNorm, Flatten, Dropout and const
 
 
 def read_chain(graph: Graph, input_shape: tuple[int, ...]) -> Graph:
-    """The graph, each node reading the one before, with every ReLU directly behind its weighted layer.
+    """The graph as a chain: each node reads the one before, and every ReLU directly follows its weighted layer.
 
-    Softmax and flattening at the end are dropped, as are pools of one pixel and second ReLUs; a ReLU behind a max-pool changes
-    place with it. Raises InputError for branches and operations that spike times do not have.
+    Dropped are softmax and flattening at the end, adaptive pools that keep every pixel, and repeated ReLUs. A max-pool between
+    a weighted layer and its ReLU moves behind the ReLU. Batch norms between them are folded into the weighted layer.
+    input_shape: (C, H, W). Raises InputError for branches and for operations without an exact form in spike times.
     """
     nodes, previous = [], "input"
     for node in graph.nodes.values():
@@ -29,27 +30,29 @@ def read_chain(graph: Graph, input_shape: tuple[int, ...]) -> Graph:
     while nodes and nodes[-1].kind in ("softmax", "flatten"):
         nodes.pop()
     shapes = graph.shapes(input_shape)
-    nodes = [node for node in nodes if not _is_identity(node, shapes)]
+    nodes = [node for node in nodes if not _is_identity_pool(node, shapes)]
     for node in nodes:
-        _check(node)
-    graph = fold_batch_norms(linked(_without_repeats(_pools_last(nodes))))
+        _refuse_unmapped(node)
+    graph = fold_batch_norms(connect_in_order(_drop_repeated_relus(_move_pools_behind_relus(nodes))))
     _check_order(list(graph.nodes.values()))
     return graph
 
 
-def linked(nodes: list[Node]) -> Graph:
-    """The graph in which each node reads the one before."""
-    sources = ["input", *(node.name for node in nodes)]
-    chain = zip(nodes, sources[:-1], strict=True)
-    return Graph({node.name: Node(node.name, node.kind, (source,), node.module) for node, source in chain}, sources[-1])
+def connect_in_order(nodes: list[Node]) -> Graph:
+    """The graph in which each node reads the one before it in the list."""
+    connected, source = {}, "input"
+    for node in nodes:
+        connected[node.name] = Node(node.name, node.kind, (source,), node.module)
+        source = node.name
+    return Graph(connected, source)
 
 
-def _is_identity(node: Node, shapes: dict) -> bool:
-    """An adaptive pool, as in torchvision's VGG, that keeps every pixel."""
+def _is_identity_pool(node: Node, shapes: dict[str, torch.Size]) -> bool:
+    """An adaptive pool that keeps every pixel, as torchvision's VGG has on images of 224 pixels."""
     return isinstance(node.module, nn.AdaptiveAvgPool2d) and shapes[node.name] == shapes[node.inputs[0]]
 
 
-def _check(node: Node) -> None:
+def _refuse_unmapped(node: Node) -> None:
     if node.kind in ("avgpool", "add", "softmax"):
         raise InputError(
             f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times; mapped are {MAPPED}"
@@ -60,8 +63,8 @@ def _check(node: Node) -> None:
         raise InputError(f"max-pool '{node.name}' returns indices; set return_indices=False")
 
 
-def _pools_last(nodes: list[Node]) -> list[Node]:
-    """Max-pools between a weighted layer and its ReLU, moved behind the ReLU and the batch norms before it."""
+def _move_pools_behind_relus(nodes: list[Node]) -> list[Node]:
+    """Move each max-pool between a weighted layer and its ReLU behind that ReLU, and behind the batch norms before it."""
     nodes = list(nodes)
     for i in range(len(nodes)):
         k = i
@@ -73,14 +76,17 @@ def _pools_last(nodes: list[Node]) -> list[Node]:
                 break
             pool = nodes[k - 1]
             if nodes[k].kind == "batchnorm" and nodes[k].module.affine:
-                pool = signed_pool(pool, nodes[k].module.weight.detach())
+                pool = pool_scaled_maps(pool, nodes[k].module.weight.detach())
             nodes[k - 1], nodes[k] = nodes[k], pool
             k -= 1
     return nodes
 
 
-def signed_pool(node: Node, factor: Tensor) -> Node:
-    """The max-pool node as it is once each of its channels has been multiplied by its factor (C,)."""
+def pool_scaled_maps(node: Node, factor: Tensor) -> Node:
+    """The max-pool that gives the pooled maps times `factor` (C,) if it reads the maps times `factor`.
+
+    A negative factor turns the maximum of its channel into a minimum.
+    """
     if not bool((factor < 0).any()):
         return node
     pool, sign = node.module, torch.where(factor < 0, -1, 1)
@@ -89,8 +95,8 @@ def signed_pool(node: Node, factor: Tensor) -> Node:
     return Node(node.name, node.kind, node.inputs, SignedMaxPool2d(pool, sign))
 
 
-def _without_repeats(nodes: list[Node]) -> list[Node]:
-    """Of ReLUs with nothing but max-pools and flattening between them, the first."""
+def _drop_repeated_relus(nodes: list[Node]) -> list[Node]:
+    """Drop a ReLU whose input is rectified already: only max-pools and flattening lie between it and a ReLU before it."""
     kept, rectified = [], False
     for node in nodes:
         if node.kind != "relu" or not rectified:
@@ -100,24 +106,24 @@ def _without_repeats(nodes: list[Node]) -> list[Node]:
 
 
 def _check_order(nodes: list[Node]) -> None:
-    """Weighted layers and ReLUs take turns, and a weighted layer, perhaps with a ReLU, ends the network."""
-    turns = [node for node in nodes if node.kind in ("conv", "linear", "relu")]
-    if not any(node.kind != "relu" for node in turns):
+    """Weighted layers and ReLUs must alternate, and the network must end with a weighted layer or with its ReLU."""
+    alternating = [node for node in nodes if node.kind in ("conv", "linear", "relu")]
+    if not any(node.kind != "relu" for node in alternating):
         raise InputError("the network has no Linear or Conv2d layer: there is nothing to convert")
-    if turns[0].kind == "relu":
+    if alternating[0].kind == "relu":
         raise InputError(
-            f"ReLU '{turns[0].name}' stands before the first weighted layer; the exact mapping takes none there"
+            f"ReLU '{alternating[0].name}' stands before the first weighted layer; the exact mapping takes none there"
         )
-    for first, second in pairwise(turns):
-        if first.kind == second.kind == "relu" or (first.kind != "relu" and second.kind != "relu"):
+    for first, second in pairwise(alternating):
+        if (first.kind == "relu") == (second.kind == "relu"):
             what = "two ReLUs with no weighted layer" if first.kind == "relu" else "two weighted layers with no ReLU"
             raise InputError(
-                f"'{first.name}' and '{second.name}' are {what} between them; the exact mapping needs turns"
+                f"'{first.name}' and '{second.name}' are {what} between them; in the exact mapping they must alternate"
             )
     for before, node in pairwise(nodes):
         if node.kind == "relu" and before.kind not in ("conv", "linear"):
             raise InputError(
                 f"'{before.name}' stands between ReLU '{node.name}' and its weighted layer and cannot be folded; move it"
             )
-    if turns[-1] is not nodes[-1]:
+    if alternating[-1] is not nodes[-1]:
         raise InputError(f"'{nodes[-1].name}' stands behind the last weighted layer; end the network with that layer")

@@ -1,124 +1,96 @@
-"""What the layers of a chain reach over a training set: X_n, how many activations are not 0, and the smallest safe zeta."""
+"""Measures over calibration images what the layers of a chain reach: X_n, the share of active neurons, and upper bounds."""
 
 import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from respike.convert.exact.ttfs_net import bias_of, synapses_of
+from respike.convert.calibration import EMPTY, Images, image_batches
+from respike.convert.exact.ttfs_net import Ranges, bias_of, synapses_of, unit_leads
 from respike.convert.graph.nodes import Graph, Node
-from respike.convert.rate.scales import image_batches
 from respike.errors import InputError, SilentLayer
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 BUDGET = 1 << 27  # bytes of the widest layer's unfolded input in one batch
 
 
-@dataclass
-class Ranges:
-    """Per hidden layer, named by its weighted operation: largest activation X_n, share of activations above 0, and the
-    largest ceiling sum_j W+_ij x_j + b_i, which no potential's course exceeds (in ReLU values)."""
-
-    largest: dict[str, float] = field(default_factory=dict)
-    active: dict[str, float] = field(default_factory=dict)
-    ceilings: dict[str, float] = field(default_factory=dict)
-
-    def safe_zeta(self) -> float:
-        """The smallest zeta at which the bound certifies every neuron on every image seen."""
-        return max((self.ceilings[name] / self.largest[name] for name in self.largest), default=1.0) * (1 + 1e-9) - 1
-
-
-def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dtype) -> Tensor:
-    """(x - p) / (q - p) for images in [p, q]. Raises InputError for a pixel outside."""
-    p, q = input_range
-    low, high = float(images.min()), float(images.max())
-    if not p <= low <= high <= q:
-        raise InputError(
-            f"images between {low:.4g} and {high:.4g} leave the input range [{p:g}, {q:g}] of the mapping; "
-            f"give convert.input_range=[{min(low, p):g},{max(high, q):g}], or images within it"
-        )
-    return (images.to(dtype) - p) / (q - p)
-
-
 def measure_ranges(
     graph: Graph,
-    images: Tensor | Iterable[Tensor],
+    images: Images,
     input_range: tuple[float, float] = (0.0, 1.0),
-    ceilings: bool = False,
+    upper_bounds: bool = False,
 ) -> Ranges:
-    """The ranges of a chain whose input is in [0, 1], for images in input_range, batch by batch in bounded memory.
+    """The ranges of a preprocessed chain over images in input_range, measured batch by batch in bounded memory.
 
-    Of several ranks each gives its own images, and the ranges are over those of all. The image with a layer's largest
-    activation is found in float32, its value taken in the chain's own precision. ceilings: also those, for one more product
-    per layer, all in that precision. Raises InputError where there is no image, `SilentLayer` for a layer that none of them
-    activates.
+    In a distributed run each process measures its own images, and every process gets the ranges over all of them.
+    upper_bounds: measure these too, in the precision of the chain, at the cost of one more product per layer. Otherwise the
+    image with a layer's largest activation is found in float32, and its value is then computed in the precision of the chain.
+    Raises InputError if there is no image, SilentLayer for a layer that no image activates.
     """
     hidden = [node for node in graph.nodes.values() if node.kind == "relu" and node.name != graph.output]
-    layers = {node.inputs[0]: node.name for node in hidden}
-    scan = graph if ceilings else _single(graph)
-    ranges, counts = Ranges({name: 0.0 for name in layers}), {name: [0, 0] for name in layers}
-    tops: dict[str, Tensor] = {}
+    relu_of_layer = {node.inputs[0]: node.name for node in hidden}
+    layer_of_relu = {node.name: node.inputs[0] for node in hidden}
+    scan = graph if upper_bounds else _in_float32(graph)
+    ranges = Ranges({name: 0.0 for name in relu_of_layer})
+    counts = {name: [0, 0] for name in relu_of_layer}  # activations above 0, and all
+    largest_images: dict[str, Tensor] = {}
     for batch in _batches(scan, images):
         before = leads = unit_leads(batch, input_range, scan.dtype)
         for name, value in scan.stream(leads):
-            if ceilings and name in layers:
-                top = float(_ceiling(graph.nodes[name].module, before).max())
-                ranges.ceilings[name] = max(ranges.ceilings.get(name, top), top)
+            if upper_bounds and name in relu_of_layer:
+                bound = float(_upper_bound(graph.nodes[name].module, before).max())
+                ranges.upper_bounds[name] = max(ranges.upper_bounds.get(name, bound), bound)
             before = value
-            if name in layers.values():
-                layer = graph.nodes[name].inputs[0]
+            if name in layer_of_relu:
+                layer = layer_of_relu[name]
                 largest, image = value.flatten(1).amax(1).max(0)
                 if largest > ranges.largest[layer]:
-                    ranges.largest[layer], tops[layer] = float(largest), batch[image : image + 1]
+                    ranges.largest[layer], largest_images[layer] = float(largest), batch[image : image + 1]
                 counts[layer][0] += int((value > 0).sum())
                 counts[layer][1] += value.numel()
     if scan is not graph:
-        ranges.largest |= {
-            layer: _largest(graph, layers[layer], unit_leads(image, input_range, graph.dtype))
-            for layer, image in tops.items()
-        }
-    ranges, counts = _of_all_ranks(ranges, counts)
-    return _checked(ranges, counts)
+        for layer, image in largest_images.items():
+            leads = unit_leads(image, input_range, graph.dtype)
+            ranges.largest[layer] = _largest_activation(graph, relu_of_layer[layer], leads)
+    return _over_all_processes(ranges, counts)
 
 
-def _single(graph: Graph) -> Graph:
-    """The chain in float32."""
-    nodes = (Node(n.name, n.kind, n.inputs, copy.deepcopy(n.module).float()) for n in graph.nodes.values())
-    return Graph({node.name: node for node in nodes}, graph.output)
+def _in_float32(graph: Graph) -> Graph:
+    """A copy of the chain in float32."""
+    nodes = {
+        name: Node(name, node.kind, node.inputs, copy.deepcopy(node.module).float())
+        for name, node in graph.nodes.items()
+    }
+    return Graph(nodes, graph.output)
 
 
-def _largest(graph: Graph, relu: str, image: Tensor) -> float:
-    """The largest value of a ReLU for one image (1, C, H, W)."""
+def _largest_activation(graph: Graph, relu: str, leads: Tensor) -> float:
+    """The largest value of a ReLU for one image, given as leads (1, C, H, W)."""
     with torch.inference_mode():
-        return next(float(value.max()) for name, value in graph.stream(image) if name == relu)
+        return next(float(value.max()) for name, value in graph.stream(leads) if name == relu)
 
 
-def _checked(ranges: Ranges, counts: dict[str, list[int]]) -> Ranges:
-    if counts and not any(total for _, total in counts.values()):
-        raise InputError("the calibration set is empty; give at least one image")
-    for name, largest in ranges.largest.items():
+def _over_all_processes(ranges: Ranges, counts: dict[str, list[int]]) -> Ranges:
+    """The ranges over the images of all processes, with the active shares. counts: activations above 0, and all."""
+    parts = all_gather((ranges.largest, ranges.upper_bounds, counts))
+    whole = Ranges({name: max(part[0][name] for part in parts) for name in ranges.largest})
+    for _, bounds, _ in parts:
+        whole.upper_bounds |= {name: max(bound, whole.upper_bounds.get(name, bound)) for name, bound in bounds.items()}
+    totals = {name: sum(part[2][name][1] for part in parts) for name in counts}
+    if counts and not any(totals.values()):
+        raise InputError(EMPTY)
+    for name, largest in whole.largest.items():
         if not largest > 0:
             raise SilentLayer(
                 f"layer '{name}' is silent on the calibration images: train the network, or give other images"
             )
-    ranges.active = {name: active / total for name, (active, total) in counts.items()}
-    return ranges
+    whole.active = {name: sum(part[2][name][0] for part in parts) / total for name, total in totals.items()}
+    return whole
 
 
-def _of_all_ranks(ranges: Ranges, counts: dict[str, list[int]]) -> tuple[Ranges, dict[str, list[int]]]:
-    parts = gather((ranges.largest, ranges.ceilings, counts))
-    whole = Ranges({name: max(part[0][name] for part in parts) for name in ranges.largest})
-    for _, tops, _ in parts:
-        whole.ceilings |= {name: max(top, whole.ceilings.get(name, top)) for name, top in tops.items()}
-    return whole, {
-        name: [sum(pair) for pair in zip(*(part[2][name] for part in parts), strict=True)] for name in counts
-    }
-
-
-def _batches(graph: Graph, images: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
-    """Images as given, floating, on the graph's device, so many at a time that memory stays bounded."""
+def _batches(graph: Graph, images: Images) -> Iterator[Tensor]:
+    """Floating-point images on the device of the graph, in batches whose size keeps memory bounded."""
     size = None
     with torch.inference_mode():
         for part in [images] if isinstance(images, Tensor) else images:
@@ -128,15 +100,14 @@ def _batches(graph: Graph, images: Tensor | Iterable[Tensor]) -> Iterator[Tensor
 
 
 def bytes_per_image(graph: Graph, input_shape: torch.Size, itemsize: int) -> int:
-    """Of the widest layer's input, unfolded as a convolution may unfold it, and its output, for one image."""
+    """Bytes for one image in the widest layer: its input, unfolded as a convolution may unfold it, and its output."""
     shapes, widest = graph.shapes(input_shape), 1
     for name, node in graph.nodes.items():
-        fan_in = node.module.weight[0].numel() if node.kind == "conv" else 1
-        places = shapes[name][1:].numel() if node.kind == "conv" else 0
-        widest = max(widest, fan_in * places + shapes[name].numel() + shapes[node.inputs[0]].numel())
+        unfolded = node.module.weight[0].numel() * shapes[name][1:].numel() if node.kind == "conv" else 0
+        widest = max(widest, unfolded + shapes[name].numel() + shapes[node.inputs[0]].numel())
     return widest * itemsize
 
 
-def _ceiling(module: nn.Module, x: Tensor) -> Tensor:
+def _upper_bound(module: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """sum_j W+_ij x_j + b_i."""
     return synapses_of(module, module.weight.detach().clamp(min=0))(x) + bias_of(module)

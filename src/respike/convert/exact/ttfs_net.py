@@ -1,14 +1,49 @@
 """TTFSNet: a chain of layers in which every neuron fires once (Stanojevic et al. 2023). Equations: neurons/ttfs.py."""
 
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.nodes import BiasMapConv2d
+from respike.convert.saving import SavedNetwork, build_module, describe_module
+from respike.errors import InputError
 from respike.neurons.ttfs import efficacies, thresholds
 
 
+@dataclass
+class Ranges:
+    """What the hidden layers, named by their weighted operation, reach over the calibration images.
+
+    largest: largest activation X_n. active: share of activations above 0. upper_bounds: largest sum_j W+_ij x_j + b_i, in ReLU
+    values, which no potential exceeds at any time; empty if not measured.
+    """
+
+    largest: dict[str, float] = field(default_factory=dict)
+    active: dict[str, float] = field(default_factory=dict)
+    upper_bounds: dict[str, float] = field(default_factory=dict)
+
+    def safe_zeta(self) -> float:
+        """The smallest zeta at which the bound certifies every neuron on every calibration image."""
+        ratios = [self.upper_bounds[name] / self.largest[name] for name in self.largest]
+        return max(ratios, default=1.0) * (1 + 1e-9) - 1
+
+
+def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dtype) -> Tensor:
+    """Leads of the input spikes: (x - p) / (q - p) for images in [p, q]. Raises InputError for a pixel outside."""
+    p, q = input_range
+    low, high = float(images.min()), float(images.max())
+    if not p <= low <= high <= q:
+        raise InputError(
+            f"images between {low:.4g} and {high:.4g} leave the input range [{p:g}, {q:g}] of the mapping; "
+            f"give convert.input_range=[{min(low, p):g},{max(high, q):g}], or images within it"
+        )
+    return (images.to(dtype) - p) / (q - p)
+
+
 def bias_of(module: nn.Module) -> Tensor:
-    """The bias of a weighted layer as it is added to its output: (N,), (C, 1, 1) or (C, H, W); zeros where it has none."""
+    """The bias of a weighted layer as it is added to its output: (N,), (C, 1, 1) or (C, H, W); zeros if it has none."""
     if isinstance(module, BiasMapConv2d):
         return module.bias_map
     bias = module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias.detach()
@@ -16,91 +51,187 @@ def bias_of(module: nn.Module) -> Tensor:
 
 
 def synapses_of(module: nn.Module, weight: Tensor) -> nn.Linear | nn.Conv2d:
-    """The connections of a weighted layer, with these weights and no bias."""
+    """A layer with the connections of `module`, the given weights, and no bias."""
     if isinstance(module, nn.Linear):
         synapses = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
     else:
-        kept = module.stride, module.padding, module.dilation, module.groups
+        settings = module.stride, module.padding, module.dilation, module.groups
         synapses = nn.Conv2d(
-            module.in_channels, module.out_channels, module.kernel_size, *kept, bias=False, device="meta"
+            module.in_channels, module.out_channels, module.kernel_size, *settings, bias=False, device="meta"
         )
     synapses.weight = nn.Parameter(weight, requires_grad=False)
     return synapses
 
 
 class TTFSLayer(nn.Module):
-    """Neurons that fire when V reaches their threshold: synapses with weights J, theta, and the layer's times.
+    """Neurons that fire when their potential V reaches theta.
 
-    path: the max-pools (earliest spike, or latest) and flattening through which it reads its source. module: the ReLU
-    layer it stands for, its weights summing to less than 1 per neuron; length: B_n, that is t_max - t_min.
+    path: the max-pools (earliest spike, or latest) and flattening between the source and the synapses. synapses: weights J.
+    alpha: the constant drive, which starts at t_min_prev, the t_min of the source. Spikes lie in [t_min, t_max].
+    theta: (N,), (C, 1, 1) or (C, H, W).
     """
 
-    def __init__(self, path: list[nn.Module], module: nn.Module, t_min_prev: Tensor, t_min: Tensor, length: float):
+    def __init__(
+        self,
+        path: list[nn.Module],
+        synapses: nn.Linear | nn.Conv2d,
+        alpha: Tensor,
+        t_min_prev: Tensor,
+        t_min: Tensor,
+        t_max: Tensor,
+        theta: Tensor,
+    ):
         super().__init__()
         self.path = nn.Sequential(*path)
-        self.synapses = synapses_of(module, efficacies(module.weight.detach()))
-        t_max = t_min + length
-        for name, time in (
-            ("alpha", torch.ones_like(t_min)),
-            ("t_min_prev", t_min_prev),
-            ("t_min", t_min),
-            ("t_max", t_max),
-        ):
-            self.register_buffer(name, time.clone())
-        total = self.total(self.synapses.weight)
-        self.register_buffer("theta", thresholds(total, bias_of(module), 1.0, t_min_prev, t_min, t_max))
+        self.synapses = synapses
+        self.register_buffer("alpha", alpha)
+        self.register_buffer("t_min_prev", t_min_prev)
+        self.register_buffer("t_min", t_min)
+        self.register_buffer("t_max", t_max)
+        self.register_buffer("theta", theta)
 
-    def total(self, weight: Tensor) -> Tensor:
-        """The sum of each neuron's weights, in the shape in which theta is: (N,) or (C, 1, 1). Float64."""
+    @classmethod
+    def from_relu_layer(
+        cls, path: list[nn.Module], module: nn.Linear | nn.Conv2d, t_min_prev: Tensor, t_min: Tensor, length: float
+    ) -> Self:
+        """The neurons that represent a ReLU layer.
+
+        module: its Linear or Conv2d, whose weights must sum to less than 1 for every neuron; length: B_n = t_max - t_min.
+        """
+        synapses = synapses_of(module, efficacies(module.weight.detach()))
+        t_max = t_min + length
+        theta = thresholds(cls.total(synapses.weight), bias_of(module), 1.0, t_min_prev, t_min, t_max)
+        return cls(path, synapses, torch.ones_like(t_min), t_min_prev.clone(), t_min.clone(), t_max, theta)
+
+    @staticmethod
+    def total(weight: Tensor) -> Tensor:
+        """The sum of each neuron's weights (N, ...F), in float64, with the number of axes of theta: (N,) or (C, 1, 1)."""
         return weight.double().flatten(1).sum(1).view(-1, *[1] * (weight.ndim - 2))
 
+    def description(self, name: str) -> dict[str, Any]:
+        """The layer in plain data."""
+        return _described(self, name, "hidden") | {"theta_shape": list(self.theta.shape)}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """The layer of a description, its weights and times not yet set."""
+        times = [torch.empty(()) for _ in range(4)]
+        return cls(*_path_and_synapses(description), *times, torch.empty(description["theta_shape"]))
+
     def extra_repr(self) -> str:
-        """Its times, for print(net)."""
+        """The layer's times, for print(net)."""
         return f"t_min_prev={self.t_min_prev:.6g}, t_min={self.t_min:.6g}, t_max={self.t_max:.6g}"
 
 
 class TTFSOutput(nn.Module):
     """Neurons without a threshold: their potential is read at t_min, V_i = alpha_i (t_min - t_min_prev) + sum W (t_min - t_j).
 
-    rectified: the network ends in a ReLU, so that a negative potential is read as 0.
+    path, synapses, t_min_prev, t_min: as in `TTFSLayer`, with the weights W of the ReLU network. rectified: the network ends
+    with a ReLU, so a negative potential is read as 0.
     """
 
-    def __init__(self, path: list[nn.Module], module: nn.Module, t_min_prev: Tensor, t_min: Tensor, rectified: bool):
+    def __init__(
+        self,
+        path: list[nn.Module],
+        synapses: nn.Linear | nn.Conv2d,
+        alpha: Tensor,
+        t_min_prev: Tensor,
+        t_min: Tensor,
+        rectified: bool,
+    ):
         super().__init__()
         self.path = nn.Sequential(*path)
-        self.synapses = synapses_of(module, module.weight.detach().clone())
+        self.synapses = synapses
         self.rectified = rectified
-        self.register_buffer("t_min_prev", t_min_prev.clone())
-        self.register_buffer("t_min", t_min.clone())
-        self.register_buffer("alpha", bias_of(module) / (t_min - t_min_prev))
+        self.register_buffer("t_min_prev", t_min_prev)
+        self.register_buffer("t_min", t_min)
+        self.register_buffer("alpha", alpha)
+
+    @classmethod
+    def from_relu_layer(
+        cls, path: list[nn.Module], module: nn.Linear | nn.Conv2d, t_min_prev: Tensor, t_min: Tensor, rectified: bool
+    ) -> Self:
+        """The output neurons that represent the last weighted layer of a ReLU network."""
+        synapses = synapses_of(module, module.weight.detach().clone())
+        alpha = bias_of(module) / (t_min - t_min_prev)
+        return cls(path, synapses, alpha, t_min_prev.clone(), t_min.clone(), rectified)
+
+    def description(self, name: str) -> dict[str, Any]:
+        """The layer in plain data."""
+        return _described(self, name, "output") | {"alpha_shape": list(self.alpha.shape), "rectified": self.rectified}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """The layer of a description, its weights and times not yet set."""
+        alpha, times = torch.empty(description["alpha_shape"]), [torch.empty(()) for _ in range(2)]
+        return cls(*_path_and_synapses(description), alpha, *times, description["rectified"])
 
     def extra_repr(self) -> str:
-        """Its times, for print(net)."""
+        """The layer's times, for print(net)."""
         return f"t_min_prev={self.t_min_prev:.6g}, t_min={self.t_min:.6g}"
 
 
-class TTFSNet(nn.Module):
+def _described(layer: TTFSLayer | TTFSOutput, name: str, kind: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "path": [describe_module(module, name) for module in layer.path],
+        "synapses": describe_module(layer.synapses, name),
+    }
+
+
+def _path_and_synapses(description: dict[str, Any]) -> tuple[list[nn.Module], nn.Module]:
+    return [build_module(module) for module in description["path"]], build_module(description["synapses"])
+
+
+class TTFSNet(SavedNetwork):
     """Layers by name, each reading the one before; the last is a `TTFSOutput`. Plain weights and buffers.
 
-    An input x in input_range = [p, q] spikes at 1 - (x - p) / (q - p). zeta: the margin of each layer's interval, which
-    lasts B_n = (1 + zeta) X_n.
+    An input x in input_range = [p, q] spikes at 1 - (x - p) / (q - p). zeta: the margin of each layer's interval, whose length
+    is B_n = (1 + zeta) X_n. ranges: what was measured on the calibration images, None if unknown.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], input_range: tuple[float, float], zeta: float):
+    def __init__(
+        self,
+        layers: dict[str, nn.Module],
+        input_range: tuple[float, float],
+        zeta: float,
+        ranges: Ranges | None = None,
+    ):
         super().__init__()
         self.layers = nn.ModuleDict(layers)
         self.register_buffer("input_range", torch.tensor(input_range, dtype=torch.float64))
         self.register_buffer("zeta", torch.tensor(zeta, dtype=torch.float64))
+        self.ranges = ranges
 
     @property
     def latency(self) -> float:
-        """When the classes can be read: t_min of the output layer."""
+        """Time at which the classes can be read: t_min of the output layer."""
         return float(self.output.t_min)
 
     @property
     def output(self) -> TTFSOutput:
         """The last layer."""
         return self.layers[list(self.layers)[-1]]
+
+    def description(self) -> dict[str, Any]:
+        """Layers, input range, zeta and ranges in plain data. Raises InputError as `describe_module`."""
+        return {
+            "layers": [layer.description(name) for name, layer in self.layers.items()],
+            "input_range": self.input_range.tolist(),
+            "zeta": self.zeta.item(),
+            "ranges": None if self.ranges is None else asdict(self.ranges),
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """The network of a description, its weights and times not yet set."""
+        kinds = {"hidden": TTFSLayer, "output": TTFSOutput}
+        layers = {layer["name"]: kinds[layer["kind"]].from_description(layer) for layer in description["layers"]}
+        ranges = description["ranges"]
+        return cls(
+            layers, description["input_range"], description["zeta"], None if ranges is None else Ranges(**ranges)
+        )
 
     def extra_repr(self) -> str:
         """Margin and latency, for print(net)."""

@@ -1,1 +1,1 @@
-"""A network read as a graph: traced, batch norms folded."""
+"""The network as a graph of named operations: traced by torch.fx, batch norms folded."""

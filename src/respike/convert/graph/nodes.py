@@ -1,4 +1,4 @@
-"""A ReLU network as a graph of named nodes, each with its inputs. Branches may meet in an add."""
+"""A ReLU network as a graph of named nodes with their inputs; the modules that nodes may hold besides torch's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from respike.errors import InputError
 
 
 class Add(nn.Module):
-    """The sum of several branches, all of one shape."""
+    """The sum of several branches of one shape."""
 
     def forward(self, *branches: Tensor) -> Tensor:
         """Sum over the branches."""
@@ -25,7 +25,7 @@ class Scale(nn.Module):
         self.register_buffer("factor", torch.as_tensor(float(factor), dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape, kept."""
+        """x of any shape times the factor, in the dtype of x."""
         return x * self.factor.to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -34,7 +34,10 @@ class Scale(nn.Module):
 
 
 class BiasMapConv2d(nn.Conv2d):
-    """A convolution whose bias (C, H, W) differs from place to place, as beside a zero-padded border."""
+    """A convolution with a bias per place (C, H, W).
+
+    It results from folding a shift into a zero-padded convolution: near the border part of the kernel sees no shift.
+    """
 
     def __init__(self, conv: nn.Conv2d, bias_map: Tensor):
         shape = conv.in_channels, conv.out_channels, conv.kernel_size
@@ -44,12 +47,12 @@ class BiasMapConv2d(nn.Conv2d):
         self.register_buffer("bias_map", bias_map)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) of the one size the map was made for."""
+        """Maps (B, C, H, W) of the size that the bias map was made for."""
         return super().forward(x) + self.bias_map
 
 
 class SignedMaxPool2d(nn.Module):
-    """A max-pool in which channels of sign -1 take the minimum: what a max-pool is to maps that changed their sign.
+    """A max-pool that takes the minimum in channels of sign -1, as needed for maps multiplied by a negative factor.
 
     sign: (C,), 1 or -1.
     """
@@ -60,14 +63,17 @@ class SignedMaxPool2d(nn.Module):
         self.register_buffer("sign", sign)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W); padding never wins."""
+        """Maps (B, C, H, W). Padded places are never chosen."""
         sign = self.sign.to(x.dtype).view(-1, 1, 1)
         return sign * self.pool(sign * x)
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its kind, the names of the nodes it reads and the module that computes it."""
+    """One operation.
+
+    kind: a key of `trace.KINDS`, "add" or "scale"; inputs: the names of the nodes it reads; module: computes its value.
+    """
 
     name: str
     kind: str
@@ -76,9 +82,9 @@ class Node:
 
 
 class Graph:
-    """The nodes of a network by name, in an order in which each comes after its inputs.
+    """The nodes of a network by name, each after its inputs.
 
-    The input is called "input"; `output` names the node whose value the network returns.
+    The name of the network's input is "input". output: the name of the node whose value the network returns.
     """
 
     def __init__(self, nodes: dict[str, Node], output: str):
@@ -91,17 +97,17 @@ class Graph:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are."""
+        """The device of the weights."""
         return self._weights.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's weights."""
+        """The dtype of the weights."""
         return self._weights.dtype
 
     @property
     def _weights(self) -> Tensor:
-        """One of the parameters, or an empty tensor where there is none."""
+        """The first parameter, or an empty tensor if there is none."""
         weights = (tensor for node in self.nodes.values() for tensor in node.module.parameters())
         return next(weights, torch.empty(0))
 
@@ -110,7 +116,10 @@ class Graph:
         return dict(self.stream(images, keep=True))
 
     def stream(self, images: Tensor, keep: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """(name, value) of the input and then of each node in turn; unless kept, a value is freed behind its last reader."""
+        """Compute node by node: yields (name, value) of the input and then of each node.
+
+        keep: hold all values; false frees a value after the last node that reads it.
+        """
         values = {"input": images}
         last = {source: node.name for node in self.nodes.values() for source in node.inputs}
         yield "input", images
@@ -123,14 +132,14 @@ class Graph:
             yield node.name, values[node.name]
 
     def shapes(self, input_shape: tuple[int, ...]) -> dict[str, torch.Size]:
-        """The shape of every value, the input's included, for one image of shape (C, H, W), without the batch.
+        """The shape of the input and of every value for one image of shape (C, H, W), without the batch axis.
 
-        Raises InputError where such images do not fit.
+        Raises InputError for images that do not fit.
         """
         images = torch.zeros(1, *input_shape, dtype=self.dtype, device=self.device)
         try:
             with torch.no_grad():
                 return {name: value.shape[1:] for name, value in self.stream(images)}
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             raise InputError(f"images of shape {tuple(input_shape)} do not fit the network ({reason})") from error

@@ -1,4 +1,4 @@
-"""Reads a ReLU network as a graph, with torch.fx: functional calls are seen as well as modules."""
+"""Reads a ReLU network as a graph with torch.fx, from modules and functional calls alike."""
 
 import copy
 import operator
@@ -16,7 +16,7 @@ from respike.networks.mlp import MaskDropout
 
 CONVERTIBLE = "Linear, Conv2d, ReLU, AvgPool2d, BatchNorm, Flatten, Dropout, additions and constant factors"
 
-
+# Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "relu": (nn.ReLU,),
     "linear": (nn.Linear,),
@@ -29,10 +29,12 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "identity": (nn.Identity, nn.Dropout, nn.Dropout2d),
     "softmax": (nn.Softmax, nn.LogSoftmax),
 }
-LEAVES = tuple(kind for kinds in KINDS.values() for kind in kinds)
+LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in module_types)
 
 
 class _Tracer(fx.Tracer):
+    """Does not trace into the modules of KINDS, which may be subclasses defined outside torch."""
+
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return isinstance(module, LEAVES) or super().is_leaf_module(module, qualified_name)
 
@@ -48,13 +50,14 @@ def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
 
 
 def _view(*shape: Any) -> nn.Module:
-    """view(b, -1) and view(-1, n) are read as flatten(1)."""
+    """view(batch, -1) and view(-1, features) are read as flatten(1)."""
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
     if len(shape) != 2 or -1 not in shape:
         raise InputError(f"a reshape to {shape} cannot be converted; only flattening to (batch, -1) can")
     return nn.Flatten()
 
 
+# Function, or name of a tensor method -> kind of node, and what makes its module from the remaining arguments of the call.
 FUNCTIONS: dict[Any, tuple[str, Any]] = {
     F.relu: ("relu", lambda inplace=False: nn.ReLU()),
     torch.relu: ("relu", nn.ReLU),
@@ -77,7 +80,7 @@ PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul")
 
 
 class _Reader:
-    """Walks a traced network from its output back to its input and names what it finds."""
+    """Collects the nodes of a traced network: visits from the output back to the input, adds inputs first, and names nodes."""
 
     def __init__(self, traced: fx.Graph, root: nn.Module):
         self.modules = dict(root.named_modules())
@@ -86,35 +89,8 @@ class _Reader:
         self.count: Counter[str] = Counter()
         self.images = next(node for node in traced.nodes if node.op == "placeholder")
 
-    def name_of(self, kind: str, path: str) -> str:
-        """The module's own name where it has one; nameless ones are counted: conv1, conv2, linear1."""
-        self.count[kind] += 1
-        words = [word for word in path.split(".") if word and not word.isdigit()]
-        name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
-        free = name
-        while free in self.nodes or free == "input" or hasattr(nn.ModuleDict, free):
-            self.count[name] += 1
-            free = f"{name}_{self.count[name] + 1}"
-        return free
-
-    def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
-        in_place = kind == "relu" and (
-            getattr(module, "inplace", False) or True in (*fx_node.args, *fx_node.kwargs.values())
-        )
-        if in_place and len(inputs[0].users) > 1:
-            raise InputError(
-                f"ReLU '{path or fx_node}' changes in place a value that is read again; make it inplace=False"
-            )
-        names = tuple(self.visit(node) for node in inputs)
-        if kind == "identity":
-            name = names[0]
-        else:
-            name = self.name_of(kind, path)
-            self.nodes[name] = Node(name, kind, names, module)
-        self.names[fx_node] = name
-        return name
-
     def visit(self, node: fx.Node) -> str:
+        """Add a traced node and all nodes it depends on; returns its name."""
         if node in self.names:
             return self.names[node]
         if node is self.images:
@@ -138,18 +114,47 @@ class _Reader:
             f"operation '{node}' in the network's forward is not convertible; convertible are {CONVERTIBLE}"
         )
 
+    def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
+        """Add a node behind its inputs; returns its name. path: the module's path in the network, if it is a module."""
+        in_place = kind == "relu" and (
+            getattr(module, "inplace", False) or True in (*fx_node.args, *fx_node.kwargs.values())
+        )
+        if in_place and len(inputs[0].users) > 1:
+            raise InputError(
+                f"ReLU '{path or fx_node}' changes in place a value that is read again; make it inplace=False"
+            )
+        names = tuple(self.visit(node) for node in inputs)
+        if kind == "identity":
+            name = names[0]
+        else:
+            name = self.unique_name(kind, path)
+            self.nodes[name] = Node(name, kind, names, module)
+        self.names[fx_node] = name
+        return name
+
+    def unique_name(self, kind: str, path: str) -> str:
+        """The path of a module as a name, or the kind and a count if the path has only numbers: conv1, conv2, linear1."""
+        self.count[kind] += 1
+        words = [word for word in path.split(".") if word and not word.isdigit()]
+        name = path.replace(".", "_") if words else f"{kind}{self.count[kind]}"
+        free = name
+        while free in self.nodes or free == "input" or hasattr(nn.ModuleDict, free):
+            self.count[name] += 1
+            free = f"{name}_{self.count[name] + 1}"
+        return free
+
 
 def read_graph(net: nn.Module) -> Graph:
-    """The graph of a network in eval mode, on a copy of its modules; functional calls are seen as well as modules.
+    """The graph of a network in eval mode, with a copy of its modules.
 
-    Raises InputError for an operation that no conversion knows, or a forward that torch.fx cannot follow.
-    Batch norms that directly follow a convolution or a linear layer are folded into it.
+    Batch norms directly behind a convolution or linear layer are folded into it. Raises InputError for an operation that no
+    conversion handles, or a forward that torch.fx cannot trace.
     """
     net = copy.deepcopy(net).eval()
     try:
         traced = _Tracer().trace(net)
-    except Exception as error:  # the network's own code runs here, and may fail on a traced value in any way
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the network's forward runs here, and may fail on a traced value in any way
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"{type(net).__name__}.forward cannot be traced by torch.fx ({reason}); avoid branches on values"
         ) from error

@@ -1,1 +1,1 @@
-"""From a ReLU network to rate-coded spikes: scales, normalization, wiring."""
+"""From a ReLU network to rate-coded spikes: connect spiking layers, measure scales, normalize weights."""

@@ -1,30 +1,28 @@
-"""Weight normalization: scale each layer so that one spike per step can stand for its activations.
+"""Weight normalization: every layer is scaled so that one spike per step can represent its activations.
 
-Every method chooses one scale per layer (which activation one spike per step stands for) and hands them to
-`RateSNN.rescale`, which divides: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. Sources: Diehl et al.
-2015, algorithms 1 and 2; Rueckauer et al. 2017, equation 8.
+Every method chooses one scale per layer, the ReLU activation that one spike per step represents. `RateSNN.rescale` then divides
+by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. Sources: Diehl et al. 2015, algorithms 1 and 2; Rueckauer et
+al. 2017, equation 8.
 """
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from respike.convert.calibration import Images
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
-from respike.convert.rate.rewire import build
 from respike.convert.rate.scales import max_scale, percentile_scale
+from respike.convert.rate.wiring import build_rate_snn
 from respike.errors import InputError, SilentLayer
 
-Images = Tensor | Iterable[Tensor]
 CONVENTIONS = ("lambda", "authors_code")
 
 
 def no_norm(
     net: nn.Module, images: Images | None = None, *, fold_dropout: bool = True, spiking_pools: bool = True
 ) -> RateSNN:
-    """The network's own weights in spiking layers. `images` are not looked at."""
-    return build(read_graph(net), fold_dropout, spiking_pools)[0]
+    """Spiking layers with the network's weights unchanged. `images` are not used."""
+    return build_rate_snn(read_graph(net), fold_dropout, spiking_pools)[0]
 
 
 def data_norm(
@@ -36,23 +34,24 @@ def data_norm(
     fold_dropout: bool = True,
     spiking_pools: bool = True,
 ) -> RateSNN:
-    """Data-based normalization: the scale of a layer is its largest activation over `images`, or weight if larger.
+    """Data-based normalization: the scale of a layer is its largest activation over `images`, or its largest weight if larger.
 
     images: (B, C, H, W) in [0, 1], uint8 pixels, or an iterable of such tensors; the training set, not the test set.
-    convention: "lambda" divides each layer by its own scale and multiplies by the previous one (the text, and
-    Rueckauer 2017); "authors_code" multiplies by the previous *applied* factor, as the published MATLAB does, so
-    that from the third layer on activations no longer peak at 1 (chains only).
-    output_layer: normalize the output layer too. Raises InputError for a network that rate coding cannot carry.
+    convention: "lambda" divides each layer by its scale and multiplies it by the previous layer's scale (the paper's text, and
+    Rueckauer 2017). "authors_code" multiplies by the factor that was *applied* to the previous layer, as the published MATLAB
+    code does; from the third layer on activations then no longer peak at 1 (chains only).
+    output_layer: normalize the output layer too. fold_dropout, spiking_pools: as in `build_rate_snn`.
+    Raises InputError for a network that rate-coded spikes cannot represent, SilentLayer for a layer without activation.
     """
     if convention not in CONVENTIONS:
         raise InputError(
             f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}"
         )
     graph = read_graph(net)
-    snn, taps = build(graph, fold_dropout, spiking_pools)
-    activations = max_scale(graph, _weighted(snn, taps), images)
+    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
+    activations = max_scale(graph, _without_pools(snn, node_of_layer), images)
     scales = {name: max(activations[name], _largest_weight(snn.layers[name])) for name in activations}
-    return _apply(snn, scales, output_layer, convention == "authors_code")
+    return _normalize(snn, scales, output_layer, convention)
 
 
 def percentile_norm(
@@ -67,11 +66,12 @@ def percentile_norm(
 ) -> RateSNN:
     """Robust normalization (Rueckauer et al. 2017): the q-quantile of the activations instead of their maximum.
 
-    q in (0, 1]; zeros: whether silent neurons count in the quantile. The rest as in `data_norm`.
+    q in (0, 1]; zeros: whether silent neurons count in the quantile. Other arguments and errors as in `data_norm`.
     """
     graph = read_graph(net)
-    snn, taps = build(graph, fold_dropout, spiking_pools)
-    return _apply(snn, percentile_scale(q, zeros)(graph, _weighted(snn, taps), images), output_layer, False)
+    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
+    scales = percentile_scale(q, zeros)(graph, _without_pools(snn, node_of_layer), images)
+    return _normalize(snn, scales, output_layer)
 
 
 def model_norm(
@@ -83,63 +83,64 @@ def model_norm(
     fold_dropout: bool = True,
     spiking_pools: bool = True,
 ) -> RateSNN:
-    """Model-based normalization: no neuron can be driven above 1, whatever the input. Needs no data.
+    """Model-based normalization: no input in [0, 1] drives any neuron above 1. `images` are not used.
 
-    A layer is divided by the largest sum over a neuron's positive weights (and its positive bias); strong=false
-    does so only where that sum exceeds 1 (the authors' CNN code).
+    A layer is divided by the largest sum over one neuron's positive weights (and its positive bias). strong: false divides
+    only where that sum exceeds 1, as the authors' CNN code does. Other arguments and errors as in `data_norm`.
     """
-    snn, _ = build(read_graph(net), fold_dropout, spiking_pools)
+    snn, _ = build_rate_snn(read_graph(net), fold_dropout, spiking_pools)
     scales: dict[str, float] = {"input": 1.0}
     for name, layer in snn.layers.items():
-        carried = _carried(layer, scales)
+        source_scale = _source_scale(layer, scales)
         if layer.kind == "pool" or (name == snn.output and not output_layer):
-            scales[name] = carried
+            scales[name] = source_scale
         else:
-            factor = _largest_drive(layer, scales) / carried
+            factor = _largest_drive(layer, scales) / source_scale
             if factor <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
-            scales[name] = carried * (factor if strong else max(1.0, factor))
-    return _finish(snn, scales)
+            scales[name] = source_scale * (factor if strong else max(1.0, factor))
+    return _rescale(snn, scales)
 
 
-def _apply(snn: RateSNN, measured: dict[str, float], output_layer: bool, carry_factor: bool) -> RateSNN:
-    """Rescale by measured scales. carry_factor: the authors' convention, scale_l = scale_{l-1} * measured_l / factor_{l-1}."""
+def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, convention: str = "lambda") -> RateSNN:
+    """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead."""
     scales, previous_factor = {"input": 1.0}, 1.0
     for name, layer in snn.layers.items():
-        carried = _carried(layer, scales)
+        source_scale = _source_scale(layer, scales)
         if layer.kind == "pool" or (name == snn.output and not output_layer):
-            scales[name] = carried
+            scales[name] = source_scale
         elif measured[name] <= 0:
             raise SilentLayer(
                 f"layer '{name}' is silent on the calibration images: train the network, or give other images"
             )
-        elif carry_factor:
+        elif convention == "authors_code":
             if len(layer.synapses) > 1:
                 raise InputError(
                     "convert.convention=authors_code is defined for chains of layers; use convert.convention=lambda"
                 )
             previous_factor = measured[name] / previous_factor
-            scales[name] = carried * previous_factor
+            scales[name] = source_scale * previous_factor
         else:
             scales[name] = measured[name]
-    return _finish(snn, scales)
+    return _rescale(snn, scales)
 
 
-def _finish(snn: RateSNN, scales: dict[str, float]) -> RateSNN:
+def _rescale(snn: RateSNN, scales: dict[str, float]) -> RateSNN:
+    """Rescale in place, and keep the factor of each layer with weights."""
     snn.factors = {
-        name: scales[name] / _carried(layer, scales) for name, layer in snn.layers.items() if layer.kind != "pool"
+        name: scales[name] / _source_scale(layer, scales) for name, layer in snn.layers.items() if layer.kind != "pool"
     }
     snn.rescale(scales)
     return snn
 
 
-def _carried(layer: SpikingLayer, scales: dict[str, float]) -> float:
-    """The scale a layer has if it is not normalized itself: the largest of its sources."""
+def _source_scale(layer: SpikingLayer, scales: dict[str, float]) -> float:
+    """The largest scale of a layer's sources: the scale of the layer if it is not normalized."""
     return max(scales[source] for source in layer.sources)
 
 
-def _weighted(snn: RateSNN, taps: dict[str, str]) -> dict[str, str]:
-    return {name: node for name, node in taps.items() if snn.layers[name].kind != "pool"}
+def _without_pools(snn: RateSNN, node_of_layer: dict[str, str]) -> dict[str, str]:
+    return {name: node for name, node in node_of_layer.items() if snn.layers[name].kind != "pool"}
 
 
 def _largest_weight(layer: SpikingLayer) -> float:
@@ -150,7 +151,7 @@ def _largest_weight(layer: SpikingLayer) -> float:
 
 
 def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:
-    """The largest drive of any neuron of the layer if every source fires at its scale: sum of W+ * scale, plus b+."""
+    """The largest drive of one neuron if every source fires at its scale: sum of W+ * scale, plus b+."""
     total = torch.zeros(())
     for synapse in layer.synapses:
         weighted = synapse.weighted

@@ -1,18 +1,21 @@
-"""RateSNN: a feed-forward network of spiking layers, wired as the ReLU network was.
+"""RateSNN: a feed-forward network of spiking layers, connected as the ReLU network was.
 
-A spiking layer stands where a ReLU, an average pool or the output was. Its drive is a sum of synapses, each from
-one earlier spiking layer (or the input) through flattening, pooling and at most one weighted operation.
+A spiking layer takes the place of a ReLU, an average pool or the output. Its drive is a sum over synapses. Each synapse starts
+at one earlier spiking layer, or at the input, and passes through flattening, pooling and at most one weighted operation.
 """
+
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
+from respike.convert.saving import SavedNetwork, build_module, describe_module
 
 WEIGHTED = (nn.Linear, nn.Conv2d, Scale)
 
 
 class Synapse(nn.Sequential):
-    """The linear path from one spiking layer (`source`) to another: spikes in, drive out. No state."""
+    """The linear path from one spiking layer (`source`) to another: spikes in, drive out. Stateless."""
 
     def __init__(self, source: str, *modules: nn.Module):
         super().__init__(*modules)
@@ -29,7 +32,7 @@ class Synapse(nn.Sequential):
         return getattr(self.weighted, "bias", None)
 
     def rescale(self, factor: float, bias_factor: float) -> None:
-        """Multiply the weights and the bias in place."""
+        """Multiply the weights by `factor` and the bias by `bias_factor`, in place."""
         weighted = self.weighted
         if isinstance(weighted, nn.Linear | nn.Conv2d):
             weighted.weight.data *= factor
@@ -42,7 +45,7 @@ class Synapse(nn.Sequential):
 
 
 class SpikingLayer(nn.Module):
-    """Synapses that end on the same neurons; `kind` is "relu", "pool" or "output"."""
+    """Neurons and the synapses that end on them; `kind` is "relu", "pool" or "output"."""
 
     def __init__(self, kind: str, synapses: list[Synapse]):
         super().__init__()
@@ -50,20 +53,21 @@ class SpikingLayer(nn.Module):
         self.synapses = nn.ModuleList(synapses)
 
     def drive(self, spikes: dict[str, Tensor]) -> Tensor:
-        """The summed drive (rows, ...N) from the spikes of its sources (rows, ...), by name."""
+        """The summed drive (rows, ...N), given the spikes (rows, ...) of each source by its name."""
         return sum(synapse(spikes[synapse.source]) for synapse in self.synapses)
 
     @property
     def sources(self) -> list[str]:
-        """Names of the layers it reads."""
+        """Names of the layers, or "input", at which the synapses start."""
         return [synapse.source for synapse in self.synapses]
 
 
-class RateSNN(nn.Module):
+class RateSNN(SavedNetwork):
     """Spiking layers by name, each after its sources; plain weights and buffers. The last one is the output.
 
-    `scales` tells, per layer, which ReLU activation one spike per step stands for (the product of all factors its
-    weights were divided by), and `factors` what a normalization divided each layer's weights by.
+    scales: per layer, the ReLU activation that one spike per step represents, which is the product of all factors by which
+    normalizations divided the weights on the way. factors: per layer, the number by which the last normalization divided its
+    weights.
     """
 
     def __init__(self, layers: dict[str, SpikingLayer]):
@@ -80,10 +84,40 @@ class RateSNN(nn.Module):
     def rescale(self, scales: dict[str, float]) -> None:
         """Divide each layer's activation by its scale: W *= scale of the source / scale, b /= scale. In place.
 
-        The network function is unchanged up to the scale of the output: a pool takes on the scale of its source.
+        The network's function stays the same up to the scale of the output. A pool must have the scale of its source.
         """
         scales = {"input": 1.0} | scales
         for name, layer in self.layers.items():
             for synapse in layer.synapses:
                 synapse.rescale(scales[synapse.source] / scales[name], 1 / scales[name])
         self.scales = {name: self.scales[name] * scales[name] for name in self.layers}
+
+    def description(self) -> dict[str, Any]:
+        """Layers with their kind and synapses, scales and factors, in plain data. Raises InputError as `describe_module`."""
+        layers = [
+            {
+                "name": name,
+                "kind": layer.kind,
+                "synapses": [
+                    {"source": synapse.source, "modules": [describe_module(module, name) for module in synapse]}
+                    for synapse in layer.synapses
+                ],
+            }
+            for name, layer in self.layers.items()
+        ]
+        return {"layers": layers, "scales": dict(self.scales), "factors": dict(self.factors)}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """The network of a description, its weights not yet set."""
+        layers = {}
+        for layer in description["layers"]:
+            synapses = [
+                Synapse(synapse["source"], *(build_module(module) for module in synapse["modules"]))
+                for synapse in layer["synapses"]
+            ]
+            layers[layer["name"]] = SpikingLayer(layer["kind"], synapses)
+        network = cls(layers)
+        network.scales = dict(description["scales"])
+        network.factors = dict(description["factors"])
+        return network

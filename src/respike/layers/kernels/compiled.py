@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from respike.layers.kernels.fits import fits
+from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -35,7 +35,7 @@ class _Layer(ctypes.Structure):
 
 def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     """The functions for such neurons, None where they cannot be had: another surrogate or dtype, more steps, no compiler."""
-    if dtype not in DTYPES or not fits(neuron, steps, SHAPES, MOST_STEPS):
+    if dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return None
     chosen = {"-DBF16": dtype == torch.bfloat16, "-DSOFT": neuron.reset == "subtract", "-DDETACH": neuron.detach_reset}
     flags = (

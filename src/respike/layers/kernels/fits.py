@@ -1,26 +1,28 @@
-"""Which neurons the fused kernels know."""
+"""Which neurons the fused kernels support."""
 
 import logging
 from collections.abc import Container
 from functools import cache
 
 from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
 
 log = logging.getLogger(__name__)
 
 
-def fits(neuron: LIF, steps: int, surrogates: Container[type], most: int) -> bool:
-    """Whether the neuron's surrogate is one of these and T at most so many; what does not fit is told once."""
-    shape = type(neuron.surrogate)
-    if shape not in surrogates:
-        _tell(f"a surrogate {shape.__name__}")
+def supports(neuron: Neuron, steps: int, surrogates: Container[type], most: int) -> bool:
+    """Whether the neuron is a LIF with one of these surrogates, and T at most `most`. Logs once what is not supported."""
+    if type(neuron) is not LIF:
+        _log_unsupported(f"the neuron {type(neuron).__name__}")
+    elif type(neuron.surrogate) not in surrogates:
+        _log_unsupported(f"the surrogate {type(neuron.surrogate).__name__}")
     elif steps > most:
-        _tell(f"T = {steps}, more than {most}")
+        _log_unsupported(f"T = {steps}, more than {most},")
     else:
         return True
     return False
 
 
 @cache
-def _tell(what: str) -> None:
-    log.warning("%s: the fused kernels do not know that; plain modules instead, same result, slower", what)
+def _log_unsupported(what: str) -> None:
+    log.warning("the fused kernels do not support %s: plain PyTorch instead, same result, slower", what)

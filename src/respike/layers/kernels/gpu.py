@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from respike.layers.kernels.fits import fits
+from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -35,7 +35,7 @@ def triton_kernels() -> ModuleType | None:
 
 def knows(neuron: LIF, steps: int, y: Tensor) -> bool:
     """Whether the kernels do such neurons on such maps: on a CUDA device, or in Triton's interpreter."""
-    if y.dtype not in DTYPES or not fits(neuron, steps, SHAPES, MOST_STEPS):
+    if y.dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return False
     return triton_kernels() is not None and (y.device.type == "cuda" or triton_kernels().INTERPRETED)
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from respike.figures.curves import DPI, FAINT, INK, PALETTE, accuracy_over_time, plain_axes
+from respike.figures.curves import accuracy_over_time
 from respike.figures.robustness import SHARES, robustness, zeta_trade_off
+from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.metrics.interval import student_interval
 from respike.report.columns import Column
 from respike.report.comparison.compare import Comparison

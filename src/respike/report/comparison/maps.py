@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from respike.figures.curves import DPI, FAINT, INK, plain_axes
+from respike.figures.style import DPI, FAINT, INK, plain_axes
 from respike.report.columns import Column, count
 from respike.report.comparison.compare import Comparison, axis_values, failed_at
 from respike.report.comparison.trade_figure import log_error_ticks

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from respike.figures.curves import save
+from respike.figures.style import save
 from respike.report.columns import Column, metric
 from respike.report.comparison.compare import Comparison, chosen_columns, sorted_points
 from respike.report.comparison.curves import (

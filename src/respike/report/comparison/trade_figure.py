@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullLocator
 
-from respike.figures.curves import DPI, FAINT, INK, MARKERS, plain_axes
+from respike.figures.curves import MARKERS
+from respike.figures.style import DPI, FAINT, INK, plain_axes
 from respike.report.columns import count
 from respike.report.comparison.compare import Comparison
 from respike.report.comparison.trade_off import useful, useful_from

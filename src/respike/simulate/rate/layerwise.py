@@ -1,7 +1,7 @@
 """Clock-driven simulation of a RateSNN, layer by layer, all steps at once. T steps, B images.
 
-A feed-forward net lets layer l see the spikes of all T steps before layer l + 1 starts: one product per layer serves
-T x B rows, and the neuron is a scan over T. reference.py holds the same simulation step by step.
+The network is feed-forward, so a layer can compute all T steps before the next layer starts: one product per layer serves
+T x B rows, and the neuron is a scan over T. stepwise.py holds the same simulation step by step.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,17 @@ from tqdm import tqdm
 
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
+from respike.simulate.rate.input import encoded_input
 from respike.simulate.rate.kernels import gpu
 from respike.simulate.rate.kernels.event_bounds import runnable
 from respike.simulate.rate.kernels.events import Events
-from respike.simulate.rate.program import Program, ProgramLayer
+from respike.simulate.rate.program import Program, ProgramLayer, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
-from respike.simulate.record import SpikeRecord, Tally, constants
+from respike.simulate.record import SpikeRecord
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
-EVENT_CHUNK = 1000  # images that a call of the compiled simulation shares out to the threads
+EVENT_CHUNK = 1000  # images per call of the compiled simulation, which splits them among threads
 
 
 def simulate(
@@ -40,11 +41,11 @@ def simulate(
 
     images: (B, C, H, W) in [0, 1], or uint8 pixels. index: image numbers (B,) which, with the seed, decide the random
     spikes (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spikes and potentials are kept whole.
-    progress: a bar on a terminal. settings: keywords of `Settings` (encode, threshold, dt, duration, weight_bits, ...).
+    progress: a bar on a terminal. settings: keywords of `Settings` (encode, neuron, dt, duration, weight_bits, ...).
     Raises InputError for settings or networks that cannot be simulated.
     """
     chosen = Settings(**settings)
-    chosen.warn_if_odd()
+    chosen.warn_if_unusual()
     index = torch.arange(len(images)) if index is None else index
     if not len(images):
         raise InputError("there is no image to simulate; give at least one")
@@ -55,7 +56,7 @@ def simulate(
     missing = sorted(set(trace) - set(index.tolist()))
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
-    program = chosen.compile(snn, images.shape[1:])
+    program = compile_program(snn, images.shape[1:], chosen)
     if gpu.runnable(program, chosen):
         fused = gpu.Fused(program, chosen)
         size, run = min(chunk or fused.chunk, fused.chunk), fused.run
@@ -97,14 +98,16 @@ def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeReco
         counts=counts,
         spikes=spiking,
         synops=dict(zip(names, synops, strict=True)),
-        **constants(events.program, events.settings),
+        **new_tally(events.program, events.settings).constants(),
     )
 
 
 def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:
     """Images (B, C, H, W) through all layers."""
-    spikes = {"input": settings.encoded(program, images, index, torch.arange(settings.steps))}  # (T or 1, B, ...)
-    tally = Tally(program, settings)
+    spikes = {
+        "input": encoded_input(program, settings, images, index, torch.arange(settings.steps))
+    }  # (T or 1, B, ...)
+    tally = new_tally(program, settings)
     tally.add("input", spikes["input"])
     last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
     for layer in program.layers:
@@ -112,7 +115,7 @@ def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index:
         if settings.drop_first_output and layer is program.layers[-1]:
             drive = drive.expand(settings.steps, *drive.shape[1:]).clone()
             drive[0] = 0
-        spikes[layer.name] = layer.neuron.scan(drive, settings.steps)
+        spikes[layer.name], _ = layer.neuron.scan(drive, settings.steps)
         tally.add(layer.name, spikes[layer.name])
         for source in layer.synapses.sources:
             if last_reader[source] == layer.name:

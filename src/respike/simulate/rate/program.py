@@ -1,58 +1,80 @@
-"""A RateSNN prepared for one kind of simulation: shapes, connections, neurons, and weights as they will be used.
+"""A RateSNN prepared for one simulation: connections, neurons, and weights as they will be used.
 
-Both simulators (clock.py, layer by layer; reference.py, step by step) run a Program and nothing else. `compile_float`
-keeps the network's own weights; grid.py rounds them to integers.
+Both simulators (layerwise.py, and stepwise.py, the reference) and all kernels run a Program. It holds the network's own
+weights in floating point, or integers (fixed_point.py).
 """
 
+import copy
+import logging
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
-from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.connections import connections, fixed_pools, layer_shapes
+from respike.errors import InputError
+from respike.neurons.neuron import Neuron
+from respike.simulate.connections import (
+    Connections,
+    LayerConnections,
+    Paths,
+    layer_shapes,
+    network_connections,
+    without_adaptive_pools,
+)
+from respike.simulate.rate.fixed_point import EXACT, largest_drive, round_layer
+from respike.simulate.rate.settings import Settings
+from respike.simulate.record import Tally
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ProgramLayer:
-    """One spiking layer: what drives it, its neuron, its shape (without batch), and per synapse two counts.
+    """One spiking layer: its connections, the synapses that compute its drive, and its neuron.
 
-    fan_outs: connections of each source neuron (source shape); macs: multiply-accumulates of the weighted operation.
-    largest_drive: a bound on |drive|, known on the grid.
+    largest_drive: a bound on |drive|, known in fixed point.
     """
 
-    name: str
+    connections: LayerConnections
     synapses: SpikingLayer
-    neuron: IntegrateFire
-    shape: torch.Size
-    fan_outs: tuple[Tensor, ...]
-    macs: tuple[int, ...]
+    neuron: Neuron
     largest_drive: float = math.inf
 
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return self.connections.name
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of its neurons, without the batch."""
+        return self.connections.shape
+
     def largest_potential(self, steps: int) -> float:
-        """A bound on |potential| and on all that is computed from it in so many steps; known on the grid."""
-        return self.largest_drive * (steps + 1) + self.neuron.threshold + abs(self.neuron.start)
+        """A bound on |potential| and on all that is computed from it in so many steps; known in fixed point."""
+        return self.largest_drive * (steps + 1) + self.neuron.threshold + abs(self.neuron.start_potential)
 
 
 @dataclass(frozen=True)
 class Program:
-    """Layers in order, the dtype they compute in, the grid of analog inputs (None: any float) and the input's shape."""
+    """Layers in order, the dtype they compute in, and the grid of analog inputs (None: any float).
 
+    fixed_point: weights, drives and potentials are integers, and the neurons `FixedPointIntegrateFire`.
+    """
+
+    connections: Connections
     layers: tuple[ProgramLayer, ...]
     dtype: torch.dtype
-    input_grid: int | None
-    input_shape: torch.Size
+    fixed_point: bool = False
+    input_grid: int | None = None
 
-    def macs(self, source: str | None = None) -> int:
-        """Multiply-accumulates of one pass of the ReLU network per image; of the synapses of one source if given."""
-        return sum(
-            macs
-            for layer in self.layers
-            for name, macs in zip(layer.synapses.sources, layer.macs, strict=True)
-            if source in (None, name)
-        )
+    @property
+    def input_shape(self) -> torch.Size:
+        """Shape of the images (C, H, W)."""
+        return self.connections.input_shape
 
     def input_values(self, encoded: Tensor) -> Tensor:
         """Encoded input (spikes, or currents rounded to the input grid) in the program's dtype."""
@@ -60,13 +82,91 @@ class Program:
         return encoded if self.input_grid is None else (encoded * self.input_grid).round()
 
 
-def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: IntegrateFire) -> Program:
-    """The network in its own precision, every neuron alike."""
-    snn = fixed_pools(snn, input_shape)
-    shapes = layer_shapes(snn, input_shape)
-    layers = tuple(
-        ProgramLayer(name, layer, neuron, shapes[name], *connections(layer, shapes))
-        for name, layer in snn.layers.items()
+def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Program:
+    """The network as the settings run it, for images of shape (C, H, W).
+
+    In fixed point if simulate.weight_bits asks for it and the neuron allows it. Raises InputError for images that do not fit.
+    """
+    neuron = settings.neuron.with_time_step(settings.dt)
+    if settings.weight_bits is None:
+        return compile_float(snn, input_shape, neuron)
+    if neuron.fixed_point(1.0) is None:
+        _log_float(type(neuron).__name__)
+        return compile_float(snn, input_shape, neuron)
+    largest_current = settings.encode.largest_current
+    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest_current)
+
+
+@cache
+def _log_float(neuron: str) -> None:
+    log.warning(
+        "%s has no fixed-point form: the simulation runs in floating point, as with simulate.weight_bits=null", neuron
     )
-    weights = next(snn.parameters(), torch.empty(0))
-    return Program(layers, weights.dtype, None, input_shape)
+
+
+def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron) -> Program:
+    """The network in its own precision, with the same neuron in every layer."""
+    snn = _with_ordinary_pools(snn, input_shape)
+    connections = network_connections(synapse_paths(snn), input_shape)
+    layers = tuple(
+        ProgramLayer(counted, layer, neuron)
+        for counted, layer in zip(connections.layers, snn.layers.values(), strict=True)
+    )
+    return Program(connections, layers, next(snn.parameters(), torch.empty(0)).dtype)
+
+
+def compile_fixed_point(
+    snn: RateSNN, input_shape: torch.Size, neuron: Neuron, bits: int, steps: int, largest_current: float | None
+) -> Program:
+    """The network rounded, layer by layer, to multiples of a power of two, scaled to integers held in float64.
+
+    bits: signed bits of a weight, 2 to 24. largest_current: the largest input current, None for input spikes. A pool
+    keeps its integer sum and multiplies its threshold by its area.
+    Raises InputError where a sum over the steps could exceed 2^53.
+    """
+    if not 2 <= bits <= 24:
+        raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
+    snn = _with_ordinary_pools(snn, input_shape).double()
+    connections = network_connections(synapse_paths(snn), input_shape)
+    shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
+    input_grid = 1 if largest_current is None else 1 << (bits - 1)
+    largest_input = input_grid * (largest_current or 1)
+    layers = []
+    for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
+        unit = round_layer(layer, bits, input_grid)
+        largest = largest_drive(layer, shapes, largest_input)
+        layers.append(ProgramLayer(counted, layer, neuron.fixed_point(unit), largest))
+        if layers[-1].largest_potential(steps) >= EXACT:
+            raise InputError(
+                f"simulate.weight_bits={bits}: sums in layer '{counted.name}' could exceed 2^53; take fewer bits"
+            )
+    grid = None if largest_current is None else input_grid
+    return Program(connections, tuple(layers), torch.float64, fixed_point=True, input_grid=grid)
+
+
+def new_tally(program: Program, settings: Settings) -> Tally:
+    """An empty tally of one chunk of images."""
+    return Tally(
+        program.connections,
+        settings.steps,
+        analog_input=settings.encode.analog,
+        drop_first_output=settings.drop_first_output,
+        dt=settings.dt,
+        times_ms=settings.times_ms,
+    )
+
+
+def synapse_paths(snn: RateSNN) -> Paths:
+    """The paths of the network's synapses, as simulate/connections.py reads them."""
+    return {name: [(synapse.source, list(synapse)) for synapse in layer.synapses] for name, layer in snn.layers.items()}
+
+
+def _with_ordinary_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
+    """A copy in eval mode with ordinary average pools in place of adaptive ones."""
+    snn = copy.deepcopy(snn).eval()
+    shapes = layer_shapes(synapse_paths(snn), input_shape)
+    for layer in snn.layers.values():
+        for synapse in layer.synapses:
+            for i, module in enumerate(without_adaptive_pools(list(synapse), shapes[synapse.source])):
+                synapse[i] = module
+    return snn

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
-from respike.neurons.integrate_fire import State
-from respike.simulate.rate.program import Program
+from respike.simulate.rate.input import encoded_input
+from respike.simulate.rate.program import compile_program, new_tally
 from respike.simulate.rate.settings import Settings
-from respike.simulate.record import SpikeRecord, Tally, Trace
+from respike.simulate.record import SpikeRecord, Trace
 
 
 def simulate_stepwise(
@@ -21,25 +21,29 @@ def simulate_stepwise(
     """The same simulation as `simulate`, step by step, all images at once. keep: record a `Trace` of every image."""
     chosen = Settings(**settings)
     index = torch.arange(len(images)) if index is None else index
-    program = chosen.compile(snn, images.shape[1:])
-    states: dict[str, State] = {}
-    spikes: dict[str, list[Tensor]] = {"input": []}
-    potentials: dict[str, list[Tensor]] = {}
+    program = compile_program(snn, images.shape[1:], chosen)
+    output = program.layers[-1]
+    states: dict[str, Any] = {}
+    spikes: dict[str, list[Tensor]] = {"input": [], **{layer.name: [] for layer in program.layers}}
+    potentials: dict[str, list[Tensor]] = {layer.name: [] for layer in program.layers}
     with torch.inference_mode():
         for t in range(chosen.steps):
-            now = {"input": chosen.encoded(program, images, index, torch.tensor([t]))[0]}
+            now = {"input": encoded_input(program, chosen, images, index, torch.tensor([t]))[0]}
             for layer in program.layers:
                 drive = layer.synapses.drive(now)  # (B, ...N)
-                if t == 0 and chosen.drop_first_output and layer is program.layers[-1]:
+                if t == 0 and chosen.drop_first_output and layer is output:
                     drive = torch.zeros_like(drive)
-                state = states.setdefault(layer.name, layer.neuron.initial(drive))
-                now[layer.name], charged = torch.empty_like(drive), torch.empty_like(drive)
-                layer.neuron.step(drive, state, now[layer.name], charged)
-                potentials.setdefault(layer.name, []).append(charged / layer.neuron.threshold)
+                before = states[layer.name] if t > 0 else layer.neuron.initial(drive)
+                state = layer.neuron.step(drive, before)
+                states[layer.name], now[layer.name] = state, state.spikes
+                potentials[layer.name].append(state.potential / layer.neuron.threshold)
             for name, values in now.items():
-                spikes.setdefault(name, []).append(values)
+                spikes[name].append(values)
         whole = {name: torch.stack(values) for name, values in spikes.items()}  # (T, B, ...N)
-        record = _tallied(program, chosen, whole, index)
+        tally = new_tally(program, chosen)
+        for name, values in whole.items():
+            tally.add(name, values)
+        record = tally.record(index, whole[output.name])
     if keep:
         charged = {name: torch.stack(values) for name, values in potentials.items()}
         for b, number in enumerate(index.tolist()):
@@ -48,10 +52,3 @@ def simulate_stepwise(
                 {name: values[:, b] for name, values in charged.items()},
             )
     return record
-
-
-def _tallied(program: Program, settings: Settings, spikes: dict[str, Tensor], index: Tensor) -> SpikeRecord:
-    tally = Tally(program, settings)
-    for name, values in spikes.items():
-        tally.add(name, values)
-    return tally.record(index, spikes[program.layers[-1].name])

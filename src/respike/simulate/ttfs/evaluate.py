@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from respike.convert.exact.ranges import unit_leads
 from respike.convert.exact.ttfs_net import TTFSNet
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form
-from respike.simulate.ttfs.operations import fan_out, network_shapes
+from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.oracle import integrate
-from respike.simulate.ttfs.program import LayerProgram, compile_layer, noisy_weight
+from respike.simulate.ttfs.program import LayerProgram, compile_layer, network_shapes, noisy_weight
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
@@ -67,7 +68,7 @@ class Run:
         self.programs = {name: compile_layer(name, snn.layers[name], settings) for name in hidden}
         self.output_weight = noisy_weight(self.output_name, snn.output.synapses.weight, settings).to(settings.dtype)
         shapes = network_shapes(snn, input_shape)
-        self.fan_outs = {name: fan_out(layer.synapses, *shapes[name]) for name, layer in snn.layers.items()}
+        self.fan_outs = {name: fan_out([layer.synapses], shapes[name][0]) for name, layer in snn.layers.items()}
         self.macs = int(sum(reached.sum() for reached in self.fan_outs.values()))
         self.bytes_per_image = settings.dtype.itemsize * max(
             inputs.numel() + output.numel() + layer.synapses.weight[0].numel() * output[1:].numel()
@@ -81,7 +82,7 @@ class Run:
         times, counts, synops = {"input": 1 - leads} if trace else {}, {}, {}
         for name, layer in self.snn.layers.items():
             leads = layer.path(leads)
-            synops[name] = int(((leads > 0).sum(0).double() * self.fan_outs[name]).sum())
+            synops[name] = int(((leads > 0).sum(0) * self.fan_outs[name]).sum())
             if name == self.output_name:
                 break
             leads, counts[name] = self.fire(self.programs[name], leads)
@@ -105,8 +106,9 @@ class Run:
 
     def encoded(self, images: Tensor) -> Tensor:
         """Leads of the input spikes: the pixels, from the network's input range to [0, 1]."""
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
-        return unit_leads(images.to(self.output_weight.device), self.snn.input_range.tolist(), self.settings.dtype)
+        return unit_leads(
+            to_unit(images).to(self.output_weight.device), self.snn.input_range.tolist(), self.settings.dtype
+        )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
         """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and what is counted."""
@@ -129,7 +131,7 @@ class Run:
     def potentials(self, inputs: Tensor) -> Tensor:
         """Potentials (B, C) of the output layer at its t_min; an input that comes later has not yet counted."""
         output = self.snn.output
-        if self.settings.first_crossing == "true":
+        if self.settings.first_crossing == "exact":
             inputs = inputs.clamp(min=0)
         synapses = output.synapses
         if isinstance(synapses, nn.Linear):

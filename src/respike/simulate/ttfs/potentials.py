@@ -10,9 +10,8 @@ from torch import Tensor
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import potential_course
-from respike.simulate.ttfs.operations import network_shapes
 from respike.simulate.ttfs.patches import Patches
-from respike.simulate.ttfs.program import compile_layer, noisy_weight
+from respike.simulate.ttfs.program import compile_layer, network_shapes, noisy_weight
 from respike.simulate.ttfs.settings import TTFSSettings
 
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from respike.convert.exact.ttfs_net import TTFSLayer
+from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
+from respike.errors import InputError
 from respike.neurons.ttfs import surplus
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import fastest_precision
@@ -102,6 +103,27 @@ def _below(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The values rounded to the dtype, never up."""
     rounded = values.to(dtype)
     return torch.where(rounded.double() > values, rounded.nextafter(torch.full_like(rounded, -torch.inf)), rounded)
+
+
+def network_shapes(snn: TTFSNet, input_shape: torch.Size) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """Per layer the shapes, without the batch, of what its synapses read and of its neurons, for images (C, H, W).
+
+    Raises InputError where such images do not fit.
+    """
+    weight = snn.output.synapses.weight
+    values, shapes = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device), {}
+    with torch.inference_mode():
+        for name, layer in snn.layers.items():
+            try:
+                inputs = layer.path(values)
+                values = layer.synapses(inputs)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(
+                    f"images of shape {tuple(input_shape)} do not fit the network at layer '{name}' ({reason})"
+                ) from error
+            shapes[name] = inputs.shape[1:], values.shape[1:]
+    return shapes
 
 
 def compile_layer(name: str, layer: TTFSLayer, settings: TTFSSettings) -> LayerProgram:

@@ -9,7 +9,7 @@ from respike.errors import InputError
 from respike.neurons.encode import normal, stream_seed
 
 EVALUATORS = ("certified", "closed", "sorted", "events")
-CROSSINGS = ("true", "authors")
+CROSSINGS = ("exact", "authors")
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -19,7 +19,7 @@ class TTFSSettings:
 
     evaluator: "certified", the closed form wherever a bound proves it right and a search for the first crossing elsewhere;
     "closed", the closed form unproved; "sorted", the search everywhere; "events", spike by spike in plain Python.
-    first_crossing: "true", or "authors", as the published search finds it (`published_crossing`, and an output that
+    first_crossing: "exact", or "authors", as the published search finds it (`published_crossing`, and an output that
     counts inputs after its reading negatively).
     precision: "float64" or "float32".
     time_noise: on each spike time, behind the clamp at t_max, and on input times, which stay above 0.
@@ -30,7 +30,7 @@ class TTFSSettings:
     """
 
     evaluator: str = "certified"
-    first_crossing: str = "true"
+    first_crossing: str = "exact"
     precision: str = "float64"
     time_noise: float = 0.0
     alpha_noise: float = 0.0
@@ -41,8 +41,11 @@ class TTFSSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("evaluator", EVALUATORS), ("first_crossing", CROSSINGS), ("precision", PRECISIONS)):
-            if str(getattr(self, name)).lower() not in allowed:  # true may come as a truth value
-                raise InputError(f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}")
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}, "
+                    f"as in simulate.{name}={next(iter(allowed))}"
+                )
         for name in ("time_noise", "alpha_noise", "weight_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(
@@ -51,7 +54,7 @@ class TTFSSettings:
         if self.levels is not None and self.levels < 2:
             raise InputError(f"simulate.levels={self.levels}: 2 or more, or null for spikes at any time")
         if self.evaluator == "events" and self.first_crossing == "authors":
-            raise InputError("simulate.evaluator=events finds true crossings only; use simulate.evaluator=sorted")
+            raise InputError("simulate.evaluator=events finds exact crossings only; use simulate.evaluator=sorted")
 
     @property
     def dtype(self) -> torch.dtype:

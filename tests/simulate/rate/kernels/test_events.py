@@ -10,8 +10,10 @@ from respike.convert import no_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
 from respike.simulate.rate.kernels import event_bounds, events
+from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.system import compiler
@@ -27,12 +29,12 @@ def settings_of(**chosen):
 
 def runs(snn, shape, **chosen):
     settings = settings_of(**chosen)
-    return event_bounds.runnable(settings.compile(snn, torch.Size(shape)), settings)
+    return event_bounds.runnable(compile_program(snn, torch.Size(shape), settings), settings)
 
 
 @needs_compiler
 def test_it_runs_the_published_networks_and_leaves_the_rest_to_plain_torch():
-    for settings in ({}, {"weight_bits": 24}, {"encode": Current()}, {"t_ref": 0.002}):
+    for settings in ({}, {"weight_bits": 24}, {"encode": Current()}, {"neuron": IntegrateFire(t_ref=0.002)}):
         assert runs(no_norm(MLP([784, 1200, 1200, 10])), (1, 28, 28), **settings)
     assert runs(no_norm(DiehlCNN()), (1, 28, 28), start_at_zero=True, drop_first_output=True)
     for settings in ({"weight_bits": None}, {"backend": "torch"}):
@@ -43,11 +45,14 @@ def test_it_runs_the_published_networks_and_leaves_the_rest_to_plain_torch():
 
 NEURONS = st.fixed_dictionaries(
     {
-        "threshold": st.sampled_from([0.3, 1.0, 1.7]),
-        "reset": st.sampled_from(["zero", "subtract"]),
-        "t_ref": st.sampled_from([0.0, 0.002, 0.005]),
-        "start": st.sampled_from([-0.5, 0.0, 0.5]),
-        "strict": st.booleans(),
+        "neuron": st.builds(
+            IntegrateFire,
+            threshold=st.sampled_from([0.3, 1.0, 1.7]),
+            reset=st.sampled_from(["zero", "subtract"]),
+            t_ref=st.sampled_from([0.0, 0.002, 0.005]),
+            start=st.sampled_from([-0.5, 0.0, 0.5]),
+            fire_above=st.booleans(),
+        ),
         "drop_first_output": st.booleans(),
         "start_at_zero": st.booleans(),
         "weight_bits": st.sampled_from([2, 7, 16, 19, 24]),
@@ -80,10 +85,10 @@ def test_sums_that_could_leave_32_bits_are_held_in_64(assert_same_record):
     weights.data.fill_(1)
     weights.data[3:] = -1
     for duration, wide in ((0.025, False), (0.026, True)):
-        settings = settings_of(duration=duration, threshold=3999.5, reset="subtract", start=-5.0)
-        program = settings.compile(snn, torch.Size((1, 40, 100)))
+        settings = settings_of(duration=duration, neuron=IntegrateFire(3999.5, "subtract", -5.0))
+        program = compile_program(snn, torch.Size((1, 40, 100)), settings)
         assert event_bounds.runnable(program, settings) and events.Events(program, settings).wide == wide
-        chosen = {"duration": duration, "threshold": 3999.5, "reset": "subtract", "start": -5.0}
+        chosen = {"duration": duration, "neuron": settings.neuron}
         assert_same_record(simulate(snn, images, **chosen), simulate(snn, images, backend="torch", **chosen))
 
 
@@ -102,7 +107,7 @@ def test_any_convolution_and_pool(assert_same_record, seed, geometry, pool, pool
     net(torch.zeros(1, 2, 11, 13))
     net.append(nn.Linear(net(torch.zeros(1, 2, 11, 13)).shape[1], 4))
     snn, images = no_norm(net), torch.rand(11, 2, 11, 13)
-    chosen = {"weight_bits": 12, "duration": 0.009, "threshold": 0.3, "seed": seed}
+    chosen = {"weight_bits": 12, "duration": 0.009, "neuron": IntegrateFire(0.3), "seed": seed}
     assert runs(snn, (2, 11, 13), **chosen)
     assert_same_record(simulate(snn, images, **chosen), simulate(snn, images, backend="torch", **chosen))
 
@@ -111,7 +116,7 @@ def test_any_convolution_and_pool(assert_same_record, seed, geometry, pool, pool
 def test_no_cut_and_no_number_of_threads_changes_a_spike(assert_same_record):
     torch.manual_seed(0)
     snn, images = no_norm(MLP([784, 300, 130, 10])), torch.rand(61, 1, 28, 28)
-    chosen = {"weight_bits": 16, "duration": 0.02, "threshold": 0.05}
+    chosen = {"weight_bits": 16, "duration": 0.02, "neuron": IntegrateFire(0.05)}
     whole = simulate(snn, images, **chosen)
     assert int(whole.counts.sum()) > 0
     before = torch.get_num_threads()

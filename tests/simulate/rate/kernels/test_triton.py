@@ -18,9 +18,11 @@ from respike.convert import no_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate, simulate_stepwise
 from respike.simulate.rate.kernels import gpu
 from respike.simulate.rate.kernels.gpu_layers import digits, wide
+from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 
 kernels = kernels_of(gpu)
@@ -30,7 +32,7 @@ few = hypothesis_settings(max_examples=5, phases=[Phase.explicit, Phase.generate
 
 def plans(snn, shape, **chosen):
     settings = Settings(**({"weight_bits": 16, "duration": 0.012} | chosen))
-    program = settings.compile(snn, torch.Size(shape))
+    program = compile_program(snn, torch.Size(shape), settings)
     return {name: found.kind for name, found in gpu.Fused(program, settings).plans.items()}
 
 
@@ -49,11 +51,14 @@ def test_products_and_pools_of_the_published_networks_are_fused():
 
 NEURONS = st.fixed_dictionaries(
     {
-        "threshold": st.sampled_from([0.2, 0.4, 1.0]),
-        "reset": st.sampled_from(["zero", "subtract"]),
-        "t_ref": st.sampled_from([0.0, 0.002, 0.004]),
-        "start": st.sampled_from([0.0, 0.5, -0.25]),
-        "strict": st.booleans(),
+        "neuron": st.builds(
+            IntegrateFire,
+            threshold=st.sampled_from([0.2, 0.4, 1.0]),
+            reset=st.sampled_from(["zero", "subtract"]),
+            t_ref=st.sampled_from([0.0, 0.002, 0.004]),
+            start=st.sampled_from([0.0, 0.5, -0.25]),
+            fire_above=st.booleans(),
+        ),
         "drop_first_output": st.booleans(),
         "weight_bits": st.integers(2, 24),
         "encode": st.sampled_from([Rate(700), Threshold(1.5), Current(0.7)]),
@@ -65,7 +70,7 @@ NEURONS = st.fixed_dictionaries(
 @needs_triton
 @few
 @given(NEURONS, st.booleans(), st.sampled_from([None, 1, 2]))
-@example({"weight_bits": 24, "reset": "subtract", "t_ref": 0.003, "threshold": 0.2}, True, 2)
+@example({"weight_bits": 24, "neuron": IntegrateFire(0.2, "subtract", t_ref=0.003)}, True, 2)
 def test_any_neuron_on_any_wiring(assert_same_record, draw_snn, wiring, neuron, bias, chunk):
     snn, images = draw_snn(wiring, neuron.get("seed", 0) % 7, bias)
     assert_kernels_agree(assert_same_record, snn, images[:3], chunk, duration=0.006, **neuron)
@@ -88,9 +93,8 @@ def test_any_convolution_and_pool(assert_same_record, seed, geometry, pool, pool
     net.append(nn.Linear(net(torch.zeros(1, 2, 8, 9)).shape[1], 4))
     snn, images = no_norm(net), torch.rand(2, 2, 8, 9)
     assert set(plans(snn, (2, 8, 9)).values()) == {"product", "pool"}
-    assert_kernels_agree(
-        assert_same_record, snn, images, weight_bits=12, duration=0.004, threshold=0.3, start_at_zero=True, seed=seed
-    )
+    chosen = {"weight_bits": 12, "duration": 0.004, "neuron": IntegrateFire(0.3), "start_at_zero": True, "seed": seed}
+    assert_kernels_agree(assert_same_record, snn, images, **chosen)
 
 
 @needs_triton
@@ -101,7 +105,7 @@ def test_weights_at_the_edges_of_the_digits(assert_same_record, largest):
     weights = torch.linspace(-1, 1, 60).reshape(5, 12)
     snn.layers["linear1"].synapses[0].weighted.weight.data = (weights * largest).round() / 2.0 ** (bits - 1)
     record = assert_kernels_agree(
-        assert_same_record, snn, torch.rand(3, 3, 2, 2), weight_bits=bits, duration=0.008, threshold=0.5
+        assert_same_record, snn, torch.rand(3, 3, 2, 2), weight_bits=bits, duration=0.008, neuron=IntegrateFire(0.5)
     )
     assert int(record.counts.sum()) > 0
     expected = "scan" if largest > 8355711 else "product"  # a fourth digit is left to float64
@@ -119,10 +123,10 @@ def test_potentials_take_64_bits_where_they_could_leave_32():
     snn = no_norm(MLP([4000, 10]))
     snn.layers["linear1"].synapses[0].weighted.weight.fill_(1)
     settings = Settings(weight_bits=16, duration=0.031)
-    (layer,) = settings.compile(snn, torch.Size((1, 40, 100))).layers
+    (layer,) = compile_program(snn, torch.Size((1, 40, 100)), settings).layers
     assert not wide(layer, settings.steps)
     assert wide(layer, settings.steps + 2)
-    assert wide(replace(layer, neuron=replace(layer.neuron, start=-float(1 << 30))), settings.steps)
+    assert wide(replace(layer, neuron=replace(layer.neuron, start_potential=-(1 << 30))), settings.steps)
 
 
 def test_an_analog_input_is_left_to_plain_torch():
@@ -131,7 +135,7 @@ def test_an_analog_input_is_left_to_plain_torch():
 
 def test_the_work_is_cut_to_the_memory(monkeypatch):
     settings = Settings(weight_bits=16)
-    fused = gpu.Fused(settings.compile(no_norm(MLP([784, 1200, 1200, 10])), torch.Size((1, 28, 28))), settings)
+    fused = gpu.Fused(compile_program(no_norm(MLP([784, 1200, 1200, 10])), torch.Size((1, 28, 28)), settings), settings)
     assert fused.chunk * 40 * (784 + 1200 + 1200 + 10) <= gpu.BUDGET < (fused.chunk + 1) * 40 * 3194
     monkeypatch.setattr(gpu, "BUDGET", 1)
     assert fused.chunk == 1

@@ -17,7 +17,7 @@ WIDE = {False: (), True: ("-DWIDE",)}  # flags of the compiler
 
 def runnable(program: Program, settings: Settings) -> bool:
     """Whether events.c can run this: the grid, layers that it knows, sums within 63 bits, on a CPU with a compiler."""
-    if settings.backend not in ("auto", "events") or settings.weight_bits is None:
+    if settings.backend not in ("auto", "events") or not program.fixed_point:
         return False
     shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
     fits = program.input_shape.numel() <= 1 << 16 and all(

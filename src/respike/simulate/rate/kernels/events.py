@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import Synapse
-from respike.neurons.encode import image_keys, spike_limits
+from respike.neurons.encode import image_keys
+from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.event_bounds import SOURCE, WIDE, spiking, wide
 from respike.simulate.rate.kernels.event_layers import SYNAPSE_ARRAYS, SYNAPSE_NUMBERS, WINDOWS, Source, padded, wire
 from respike.simulate.rate.program import Program, ProgramLayer
@@ -70,7 +71,9 @@ class Events:
         last = sources[program.layers[-1].name]
         self.class_of = np.zeros(last.size, np.int32)
         self.class_of[last.number_of] = np.arange(len(last.number_of))
-        self.levels = None if settings.encode.analog else self._limits(torch.arange(256, dtype=torch.uint8)[:, None])
+        self.levels = (
+            None if settings.encode.analog else input_limits(torch.arange(256, dtype=torch.uint8)[:, None], settings)
+        )
 
     def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
         neuron, (neurons, channels), own = layer.neuron, padded(layer), self.sources[layer.name]
@@ -82,10 +85,10 @@ class Events:
         }
         bias[own.number_of] = layer.synapses.drive(silent).flatten().numpy()
         start = _aligned(np.full(neurons, np.iinfo(self.sums).min // 2), self.sums)  # padding never fires
-        start[own.number_of] = int(neuron.start)
+        start[own.number_of] = neuron.start_potential
         self.kept += [synapses, start, bias]
         return STRUCTS[self.wide](
-            neuron.reset == "subtract", neuron.blocked_steps, int(neuron.threshold), int(neuron.threshold) + neuron.strict,
+            neuron.reset == "subtract", neuron.blocked_steps, neuron.threshold, neuron.fires_at,
             neurons, channels, self._drops_first(layer), len(read), synapses, start.ctypes.data, bias.ctypes.data, 0,
         )  # fmt: skip
 
@@ -93,7 +96,7 @@ class Events:
         return self.settings.drop_first_output and layer is self.program.layers[-1]
 
     def _synapse(self, synapse: Synapse, layer: ProgramLayer) -> _Synapse:
-        fan_out = layer.fan_outs[list(layer.synapses.synapses).index(synapse)].flatten().numpy()
+        fan_out = layer.connections.fan_outs[list(layer.synapses.synapses).index(synapse)].flatten().numpy()
         alone = len(layer.synapses.synapses) == 1
         wiring = wire(synapse, layer, fan_out, self.sources[synapse.source], alone)
         tabled = wiring.numbers["kind"] == WINDOWS
@@ -106,11 +109,6 @@ class Events:
             *(wiring.numbers.get(name, 0) for name in SYNAPSE_NUMBERS),
             *(arrays[name].ctypes.data if name in arrays else None for name in SYNAPSE_ARRAYS),
         )
-
-    def _limits(self, images: Tensor) -> Tensor:
-        """Where a draw must lie below to spike: int32 (B, P)."""
-        probability = self.settings.encode.probability(self.settings.pixels(images), self.settings.dt)
-        return spike_limits(probability).flatten(1).contiguous()
 
     def run(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images (B, C, H, W), index (B,) -> predicted int16 (T, B), counts int32 (B, classes), spikes int64
@@ -140,7 +138,7 @@ class Events:
             limits = self.levels.numpy()[images.flatten(1).numpy(), 0]
         else:
             parts = images.split(max(1, GRAIN // pixels))
-            limits = np.concatenate([self._limits(part).numpy() for part in parts])
+            limits = np.concatenate([input_limits(part, self.settings).numpy() for part in parts])
         spikes, synops = np.zeros((layers + 1, steps), np.int64), np.zeros((layers, steps), np.int64)
         self.library.events_run(
             structs, layers, pixels, steps, len(images), GROUP, _at(limits), _at(keys), counts.shape[1],
@@ -159,7 +157,7 @@ class Events:
 
     def _with_currents(self, images: Tensor) -> tuple[ctypes.Array, list[np.ndarray]]:
         """The layers for a constant input: its drive stands in place of the bias, image by image."""
-        current = self.settings.encoded(self.program, images, torch.arange(len(images)), torch.tensor([0]))[0]
+        current = encoded_input(self.program, self.settings, images, torch.arange(len(images)), torch.tensor([0]))[0]
         structs, drives = type(self.layers).from_buffer_copy(self.layers), []
         for struct, layer in zip(structs, self.program.layers, strict=True):
             if "input" not in layer.synapses.sources:

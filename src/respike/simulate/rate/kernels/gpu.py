@@ -11,11 +11,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from respike.neurons.encode import image_keys, spike_limits
+from respike.neurons.encode import image_keys
+from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.gpu_layers import SIZE, Plan, neuron_numbers, plan, wide
-from respike.simulate.rate.program import Program, ProgramLayer
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally
 from respike.simulate.rate.settings import Settings
-from respike.simulate.record import SpikeRecord, Tally
+from respike.simulate.record import SpikeRecord
 
 BUDGET = 1 << 31  # bytes of spikes of one chunk
 MOST = 1 << 30  # neurons of a layer in one chunk: the kernels count them in 32 bits
@@ -35,9 +36,9 @@ def triton_kernels() -> ModuleType | None:
 def runnable(program: Program, settings: Settings) -> bool:
     """Whether the kernels run this: the grid, on a CUDA device (or, if asked for, in Triton's interpreter)."""
     asked = settings.backend == "triton"
-    if not asked and (settings.backend != "auto" or device_of(program).type != "cuda" or settings.weight_bits is None):
+    if not asked and (settings.backend != "auto" or device_of(program).type != "cuda" or not program.fixed_point):
         return False
-    reason = _missing(program, settings)
+    reason = _missing(program)
     if reason is not None:
         _say(reason)
     return reason is None
@@ -45,13 +46,15 @@ def runnable(program: Program, settings: Settings) -> bool:
 
 def device_of(program: Program) -> torch.device:
     """Where the program's weights are."""
-    tensors = (tensor for layer in program.layers for tensor in (*layer.synapses.parameters(), *layer.fan_outs))
+    tensors = (
+        tensor for layer in program.layers for tensor in (*layer.synapses.parameters(), *layer.connections.fan_outs)
+    )
     return next(tensors).device
 
 
-def _missing(program: Program, settings: Settings) -> str | None:
-    if settings.weight_bits is None:
-        return "simulate.backend=triton runs the grid only (simulate.weight_bits=2 to 24)"
+def _missing(program: Program) -> str | None:
+    if not program.fixed_point:
+        return "simulate.backend=triton runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
     if triton_kernels() is None:
         return "Triton is not installed (pip install triton)"
     if device_of(program).type != "cuda" and not triton_kernels().INTERPRETED:
@@ -85,7 +88,7 @@ class Fused:
 
     def run(self, images: Tensor, index: Tensor) -> SpikeRecord:
         """Images (B, C, H, W), index (B,) through all layers."""
-        tally = Tally(self.program, self.settings)
+        tally = new_tally(self.program, self.settings)
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
             spikes = {"input": self._encode(images.to(self.device), index.to(self.device))}
             tally.add("input", spikes["input"])
@@ -101,8 +104,8 @@ class Fused:
         """Spikes int8 (T, B, C, H, W), or currents in float64 (1, B, C, H, W)."""
         settings = self.settings
         if settings.encode.analog:
-            return settings.encoded(self.program, images, index, torch.arange(settings.steps))
-        limits = spike_limits(settings.encode.probability(settings.pixels(images), settings.dt)).flatten(1).contiguous()
+            return encoded_input(self.program, settings, images, index, torch.arange(settings.steps))
+        limits = input_limits(images, settings)
         fired = torch.empty(settings.steps, *images.shape, dtype=torch.int8, device=self.device)
         grid = (-(-limits.numel() // SIZE),)
         keys = (key.contiguous() for key in image_keys(index, settings.seed))

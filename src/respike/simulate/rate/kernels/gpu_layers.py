@@ -72,9 +72,9 @@ def neuron_numbers(layer: ProgramLayer, settings: Settings, last: bool) -> dict[
     neuron = layer.neuron
     return {
         "steps": settings.steps,
-        "threshold": int(neuron.threshold),
-        "fires_at": int(neuron.threshold) + neuron.strict,
-        "start": int(neuron.start),
+        "threshold": neuron.threshold,
+        "fires_at": neuron.fires_at,
+        "start": neuron.start_potential,
         "blocked": min(neuron.blocked_steps, settings.steps),
         "dropped": int(settings.drop_first_output and last),
     }

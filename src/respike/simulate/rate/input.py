@@ -1,0 +1,33 @@
+"""The input of a rate-coded network: pixels, checked and encoded. T steps, B images, P pixels of any shape."""
+
+from torch import Tensor
+
+from respike.data.pixels import to_unit
+from respike.errors import InputError
+from respike.neurons.encode import spike_limits
+from respike.simulate.rate.program import Program
+from respike.simulate.rate.settings import Settings
+
+
+def encoded_input(program: Program, settings: Settings, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
+    """Spikes or currents of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
+    images = checked_pixels(images, settings)
+    index, steps = index.to(images.device), steps.to(images.device)
+    return program.input_values(settings.encode(images, index, steps, settings.dt, settings.seed))
+
+
+def input_limits(images: Tensor, settings: Settings) -> Tensor:
+    """An input spikes where its uniform draw lies below this limit: int32 (B, P), as in `spike_limits`."""
+    probability = settings.encode.probability(checked_pixels(images, settings), settings.dt)
+    return spike_limits(probability).flatten(1).contiguous()
+
+
+def checked_pixels(images: Tensor, settings: Settings) -> Tensor:
+    """Images as floats, uint8 ones divided by 255. Raises InputError for pixels that spikes cannot code."""
+    images = to_unit(images)
+    if not settings.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
+        raise InputError(
+            f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "
+            "pixels must lie in [0, 1] (fold a mean and a deviation into the first layer, or use encode=current)"
+        )
+    return images
