@@ -11,6 +11,7 @@ from respike.report.comparison.compare import MOST_NAMED, Comparison
 from respike.report.comparison.varied import DATA, settings_of, shown
 from respike.report.runs import is_missing, metric_names
 from respike.report.tables import text_table
+from respike.system.files import write_csv
 
 BEST = "best"
 
@@ -69,7 +70,7 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
     columns |= {name: runs[name] for name in dict.fromkeys([comparison.latency.key, *metric_names(runs)])}
     columns |= {"changed": runs["changed"], "test_images": runs["test_images"], "run": runs["path"].map(str)}
     table = pd.DataFrame(columns)
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table)
 
 
 def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequence[Column], path: Path) -> None:
@@ -80,7 +81,7 @@ def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequenc
     for column in columns:
         table[column.key] = comparison.means[column.key]
         table[f"{column.key} ±"] = comparison.halves[column.key]
-    table.assign(best_trade_off=chosen["best"].astype(int)).to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table.assign(best_trade_off=chosen["best"].astype(int)))
 
 
 def _mean(comparison: Comparison, point: int, column: Column) -> str:
