@@ -11,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
+from respike.runs.compose import CONF, compose_run, names
 from respike.runs.sweep import OPTIONAL, check_grid, check_installed
-from respike.train import CONF
 
 SMALL = (
     "experiment=diehl_fc",
@@ -101,7 +101,7 @@ def test_an_empty_grid_is_refused_with_what_to_type(overrides, words):
         check_grid(overrides, None)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
+@pytest.mark.parametrize("name", names("sweep"))
 def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
     exact = name in ("alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta")
     experiment = "stbp_resnet19_narrow" if name == "vth_a" else "exact_fc" if exact else "diehl_fc"
@@ -111,7 +111,8 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
         assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
         values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
         values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
-        last = compose("config", overrides=[*given, *(f"{key}={value}" for key, value in values.items())])
+    last = compose_run(["paths.run=x", *given, *(f"{key}={value}" for key, value in values.items())])
+    assert last.callbacks.figures is None and not last.keep_networks
     assert values and ("time_noise" in last.simulate) == exact
 
 

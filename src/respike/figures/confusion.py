@@ -36,7 +36,7 @@ def confusion_charts(charts: Mapping[str, Tensor], classes: Sequence[str]) -> Fi
         raise ValueError("no chart to draw; expected at least one")
     columns = min(2, len(charts))
     rows = -(-len(charts) // columns)
-    figure = Figure(figsize=(4.2 * columns, 4.2 * rows), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 4.4 * rows), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (title, shares) in zip(panels, charts.items(), strict=False):
         _heat_map(axes, shares, classes, LEAST)

@@ -40,13 +40,14 @@ def layer_rates(rates: Mapping[str, float], name: str, published: Sequence[float
     """
     if not rates:
         raise ValueError("no layer to draw; expected at least one firing rate")
-    compare = published is not None and len(published) == len(rates)
+    if published is not None and len(published) != len(rates):
+        published = None
     figure = Figure(figsize=(max(5.0, 2 + 0.5 * len(rates)), 3.8), dpi=DPI, layout="constrained")
-    axes, places, width = figure.subplots(), np.arange(len(rates)), 0.4 if compare else 0.7
-    left = places - width / 2 if compare else places
+    axes, places, width = figure.subplots(), np.arange(len(rates)), 0.4 if published else 0.7
+    left = places - width / 2 if published else places
     bars = axes.bar(left, list(rates.values()), width, color=PALETTE[0], label="this run")
     axes.bar_label(bars, fmt=_short, fontsize=6.5, color=INK, padding=1)
-    if compare:
+    if published:
         bars = axes.bar(places + width / 2, list(published), width, color=FAINT, label="published, full width")
         axes.bar_label(bars, fmt=_short, fontsize=6.5, color=FAINT, padding=1)
         axes.legend(frameon=False, labelcolor=INK)

@@ -67,7 +67,7 @@ class EarlyStoppingSettings:
         if epochs.empty:
             return {}
         row = epochs["val_loss"].argmin() if self.keep == "best" else len(epochs) - 1
-        return epochs.iloc[row].to_dict()
+        return {str(name): float(value) for name, value in epochs.iloc[row].items()}
 
 
 class ResumableEarlyStopping(EarlyStopping):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.system.files import read_csv, write_csv
@@ -52,8 +53,8 @@ class EpochHistory(Callback):
             **metrics,
             "seconds": round(time.perf_counter() - self.epoch_start, 3),
         }
-        earlier = read_csv(self.path).to_dict("records") if self.path.is_file() else []
-        write_csv(self.path, [*earlier, row])
+        table = pd.DataFrame([row])
+        write_csv(self.path, pd.concat([read_csv(self.path), table]) if self.path.is_file() else table)
         if trainer.progress_bar_callback is None:
             shown = {name: value for name, value in row.items() if name != "epoch" and not name.startswith(ACTIVITY)}
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -108,7 +108,9 @@ class _Block(nn.Module):
 class _ResNet19(nn.Module):
     def __init__(self, ours: SpikingResNet19):
         super().__init__()
-        lif, self.steps = ours.fire1.neuron, ours.steps
+        self.steps = ours.steps
+        lif = ours.fire1.neuron
+        assert isinstance(lif, LIF)
         self.stem = nn.Sequential(_conv(ours.stem), _norm(ours.fire.norm, lif.v_th), _lif(lif))
         self.blocks = nn.Sequential(*(_Block(block) for block in ours.blocks))
         self.head = nn.Sequential(ours.fc1, _lif(lif), ours.fc2, _lif(lif))
