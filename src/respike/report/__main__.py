@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _compare(given: argparse.Namespace) -> None:
     points, columns = sorted_points(comparison, given.sort), chosen_columns(comparison, names)
     print(compared_text(comparison, points, columns, terminal_width()))
     for note in comparison.notes:
-        print(f"note: {note}")
+        print(textwrap.fill(f"note: {note}", terminal_width(), subsequent_indent="    ", break_on_hyphens=False))
     for _, job in comparison.failures.iterrows():
         print(f"no result: {job['path']} {job['overrides']}: {job['failure']}")
     print(f"\ncomparison: {out / 'index.html'}")

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from respike.errors import InputError
 from respike.runs.old_names import new_key, new_target
+from respike.system.files import read_csv
 
 # A result is compared with a published one only if these three are known.
 REQUIRED_METRICS = ("data", "reduced", "test_images")
@@ -254,7 +255,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_curve(path: Path) -> pd.DataFrame:
     try:
-        curve = pd.read_csv(path)
+        curve = read_csv(path)
     except (ValueError, OSError) as error:  # pandas' errors about contents are ValueErrors
         raise InputError(f"{path}: not a table ({str(error).splitlines()[0]}); run the experiment again") from error
     if not {"step", "acc"} <= set(curve):

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from respike.report.columns import Column
-from respike.report.comparison.compare import Comparison
+from respike.report.comparison.compare import MOST_NAMED, Comparison
 from respike.report.comparison.varied import DATA, settings_of, shown
 from respike.report.runs import is_missing, metric_names
 from respike.report.tables import text_table
+from respike.system.files import write_csv
 
 BEST = "best"
 
@@ -43,10 +44,16 @@ def sort_values(comparison: Comparison, points: Sequence[int], columns: Sequence
 def to_text(
     comparison: Comparison, points: Sequence[int], columns: Sequence[Column], width: int, most: int = 20
 ) -> str:
-    """An aligned table of the first `most` points for a terminal of `width` characters."""
+    """An aligned table of the first `most` points for a terminal of `width` characters.
+
+    Of too many settings for the terminal, names of runs stand in their place.
+    """
     table = point_table(comparison, points[:most], columns)
+    if len(comparison.settings) > MOST_NAMED:
+        table = table.drop(columns=[setting.label for setting in comparison.settings if setting.key != DATA])
+        table.insert(0, "run", [comparison.name(point) for point in points[:most]])
     more = [f"... and {len(points) - most} more in comparison.csv"] if len(points) > most else []
-    return "\n".join([text_table(table, width), *more])
+    return "\n".join([text_table(table, width, left=["run"]), *more])
 
 
 def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
@@ -63,7 +70,7 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
     columns |= {name: runs[name] for name in dict.fromkeys([comparison.latency.key, *metric_names(runs)])}
     columns |= {"changed": runs["changed"], "test_images": runs["test_images"], "run": runs["path"].map(str)}
     table = pd.DataFrame(columns)
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table)
 
 
 def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequence[Column], path: Path) -> None:
@@ -74,7 +81,7 @@ def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequenc
     for column in columns:
         table[column.key] = comparison.means[column.key]
         table[f"{column.key} ±"] = comparison.halves[column.key]
-    table.assign(best_trade_off=chosen["best"].astype(int)).to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table.assign(best_trade_off=chosen["best"].astype(int)))
 
 
 def _mean(comparison: Comparison, point: int, column: Column) -> str:

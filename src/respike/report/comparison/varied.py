@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -114,7 +115,7 @@ def varied_settings(table: pd.DataFrame, typed: Iterable[str] = ()) -> tuple[Set
     ]
     kept: dict[str, list[str]] = {}
     for key in sorted((key for key in table if _varies(key, flats, given)), key=_rank):
-        if any(_repeats(key, other, flats) for other in kept):
+        if any(_repeats(key, other, flats) for other in [*kept, *chain(*kept.values())]):
             continue
         heads = [other for other in kept if _goes_along(key, other, flats)]
         if not heads or key in given or key in LABELS:

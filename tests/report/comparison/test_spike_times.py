@@ -3,17 +3,18 @@
 import pytest
 from scipy import stats
 
-from respike.report import load_run
+from respike.report import load_runs
 from respike.report.comparison import compare, write_comparison
-from respike.report.comparison.listing import cells, chosen_measures, headings
-from respike.report.comparison.ttfs_pictures import noise_figure, zeta_figure
+from respike.report.comparison.compare import chosen_columns
+from respike.report.comparison.curves import noise_figure, zeta_figure
+from respike.report.comparison.listing import point_table
 
 NO_RATES = {"snn/time_to_1pct_ms": None, "snn/steps_to_1pct": None, "snn/rate/input": None}
 
 
 @pytest.fixture
 def spike_times(make_run, resolved):
-    """spike_times(name, accuracy, zeta=, latency=, **simulate) -> a run of spike times, which keeps no curve."""
+    """spike_times(name, accuracy, zeta=, latency=, **simulate) -> the path of a run of spike times, which keeps no curve."""
 
     base = resolved()
 
@@ -30,7 +31,7 @@ def spike_times(make_run, resolved):
         measured = {"snn/test_acc": accuracy, "ttfs/latency": latency, "ttfs/certified": 0.9, "ttfs/early": 0.01}
         path = make_run(name, config=config, metrics=NO_RATES | measured)
         (path / "curves.csv").unlink()
-        return load_run(path)
+        return path
 
     return make
 
@@ -48,15 +49,14 @@ def noisy(spike_times):
 
 
 def test_trials_are_one_point_and_noises_have_a_line_each(noisy):
-    comparison = compare(noisy)
-    assert sorted(len(point.runs) for point in comparison.points) == [1, 3, 3, 3]
-    assert "1 to 3 trials" in comparison.seed_note() and "trials" in headings(comparison, [])
+    comparison = compare(load_runs(noisy))
+    assert sorted(comparison.points["runs"]) == [1, 3, 3, 3]
+    assert "1 to 3 trials" in comparison.seed_note() and "trials" in point_table(comparison, [0], [])
     (axes,) = noise_figure(comparison).axes
-    lines = {container.get_label(): container for container in axes.containers}
-    times, alpha = lines["on spike times"], lines["on alpha"]
-    assert list(times[0].get_xdata()) == [0.01, 0.1] and list(times[0].get_ydata()) == pytest.approx([89, 69])
-    assert list(alpha[0].get_xdata()) == [0.05] and list(alpha[0].get_ydata()) == pytest.approx([79])
-    low, high = times[2][0].get_segments()[0][:, 1]
+    times, alpha = (line for line in axes.get_lines() if line.get_marker() in ("o", "s") and len(line.get_xdata()))
+    assert list(times.get_xdata()) == [0.01, 0.1] and list(times.get_ydata()) == pytest.approx([89, 69])
+    assert list(alpha.get_xdata()) == [0.05] and list(alpha.get_ydata()) == pytest.approx([79])
+    low, high = axes.containers[0].lines[2][0].get_segments()[0][:, 1]
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * 1 / 3**0.5)
     assert [95.0, 95.0] in [list(line.get_ydata()) for line in axes.get_lines()]
     assert zeta_figure(comparison) is None
@@ -64,7 +64,7 @@ def test_trials_are_one_point_and_noises_have_a_line_each(noisy):
 
 def test_each_zeta_stands_at_its_latency(spike_times):
     given = [(0.5, 10.0, 0.98), ("auto", 14.0, 0.98), (-0.7, 3.0, 0.9)]
-    comparison = compare([spike_times(f"z{zeta}", accuracy, zeta, late) for zeta, late, accuracy in given])
+    comparison = compare(load_runs([spike_times(f"z{zeta}", accuracy, zeta, late) for zeta, late, accuracy in given]))
     assert comparison.latency.key == "ttfs/latency"
     accuracy = zeta_figure(comparison).axes[0]
     line = next(line for line in accuracy.get_lines() if len(line.get_xdata()) == 3)
@@ -75,22 +75,20 @@ def test_each_zeta_stands_at_its_latency(spike_times):
 
 def test_rates_and_spike_times_share_a_table_and_a_page(noisy, spike_times, make_run, resolved, tmp_path):
     rates = [
-        load_run(
-            make_run(f"rate{t}", config=resolved(f"simulate.threshold={t}"), metrics={"snn/test_acc": 0.9 + t / 100})
-        )
+        make_run(f"rate{t}", config=resolved(f"neuron.threshold={t}"), metrics={"snn/test_acc": 0.9 + t / 100})
         for t in (1, 2)
     ]
-    comparison = compare([*noisy, spike_times("small zeta", 0.6, -0.7, 3.0), *rates])
+    comparison = compare(load_runs([*noisy, spike_times("small zeta", 0.6, -0.7, 3.0), *rates]))
     assert {s.key for s in comparison.settings} == {
-        "convert._target_", "convert.zeta", "encode._target_", "simulate.threshold", "simulate.time_noise",
+        "convert._target_", "convert.zeta", "encode._target_", "neuron.threshold", "simulate.time_noise",
         "simulate.alpha_noise",
     }  # fmt: skip
-    measures = chosen_measures(comparison)
-    assert {"snn/test_acc", "snn/time_to_1pct_ms", "ttfs/latency", "snn/synops_per_image"} <= {m.key for m in measures}
-    where = headings(comparison, measures).index("latency of spike times (input intervals)")
-    late = {cells(comparison, point, measures)[where][0] for point in comparison.points}
-    assert late == {"10", "10 ± 0", "3", "–"}
-    assert any("5 choices are of spike times" in note for note in comparison.notes)
-    assert all(len(point.runs) == 1 and point.values["convert.zeta"] is None for point in comparison.best)
+    columns = chosen_columns(comparison)
+    assert {"snn/test_acc", "snn/time_to_1pct_ms", "ttfs/latency", "snn/synops_per_image"} <= {c.key for c in columns}
+    table = point_table(comparison, comparison.points.index, columns)
+    assert set(table["latency of spike times (input intervals)"]) == {"10", "10 ± 0", "3", "–"}
+    assert any("5 choices use spike times" in note for note in comparison.notes)
+    best = comparison.points[comparison.points["best"]]
+    assert set(best["runs"]) == {1} and best["convert.zeta"].isna().all()
     written = {path.name for path in write_comparison(comparison, tmp_path / "page", "Both")}
     assert {"compare-zeta.png", "compare-noise.png", "compare-trade-off.png", "compare-curves.png"} <= written
