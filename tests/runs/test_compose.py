@@ -11,7 +11,7 @@ from respike import reproduce
 from respike.errors import InputError
 from respike.runs import compose
 from respike.runs.compose import CONF, check_choices, compose_run, conf_folder, names
-from respike.runs.old_names import CLASSES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
+from respike.runs.old_names import CALLABLES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
 from respike.runs.sweep import check_grid
 from respike.train import main
 
@@ -127,8 +127,17 @@ def test_new_names_exist():
     )
     for key in KEYS.values():
         assert any(OmegaConf.select(cfg, key, default="absent") != "absent" for cfg in exist), key
-    for module in {*MODULES.values(), *(name.rpartition(".")[0] for name in CLASSES.values())}:
-        compose.pkgutil.resolve_name(module)
+    for name in (*MODULES.values(), *CALLABLES.values()):
+        compose.pkgutil.resolve_name(name)
+
+
+def test_every_target_of_a_committed_run_is_found_under_its_new_name():
+    reference = Path(__file__).resolve().parents[2] / "outputs" / "reference"
+    texts = [path.read_text(encoding="utf-8") for path in reference.rglob("config.yaml")]
+    targets = {target for text in texts for target in re.findall(r"_target_: (respike\.\S+)", text)}
+    assert targets
+    for target in targets:
+        assert callable(compose.pkgutil.resolve_name(new_target(target))), target
 
 
 def test_settings_of_old_runs_are_translated():

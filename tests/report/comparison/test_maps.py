@@ -34,7 +34,7 @@ def test_threshold_and_rate_are_the_axes_and_normalizations_the_panels(grid_runs
     figure, found = maps(compare(grid_runs), "snn/test_acc")
     assert found.keys() == {"no normalization", "data_norm"}
     assert {axes.get_xlabel() for axes in found.values()} == {"rate (Hz)"}
-    assert found["no normalization"].get_ylabel() == "threshold"
+    assert next(iter(found.values())).get_ylabel() == "threshold"
     assert "10,000 test images of MNIST" in figure.get_suptitle()
 
 
