@@ -1,16 +1,13 @@
-"""One run: config -> objects -> fit (once) -> test, where the callbacks convert, simulate and log.
+"""One run: config -> objects -> training -> test, where the callbacks convert, simulate and log.
 
 python -m respike.train experiment=diehl_fc encode.max_rate=400
 """
 
 import datetime
-import logging
 import os
 import sys
 import time
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -23,76 +20,55 @@ from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, labels, log_metrics
 from respike.errors import InputError, explain
-from respike.runs.folder import RunFolder, changes, reductions
+from respike.runs.compose import CONF, check_choices
+from respike.runs.folder import RunFolder, run_facts
+from respike.runs.old_names import check_words
 from respike.runs.sweep import run_job
 from respike.system.distributed import rank
+from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
 from respike.system.threads import meet, set_threads
-from respike.training.early_stopping import Ending
-from respike.training.fit import check_fit, fit_once, interruptible, load_weights
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from respike.training.fit import check_fit, fit_metrics, give_weights, interruptible
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
-    """Run the experiment of a composed config in cfg.paths.run; returns what metrics.json holds.
+    """Run the experiment of a composed config in cfg.paths.run; returns the content of metrics.json.
 
-    overrides: what was typed beside the experiment; a run whose settings they change is not held against the paper.
-    Raises InputError for anything in the config, the data or the files that a person can mend.
+    overrides: the settings that were typed; a run whose settings they change is not compared with the paper.
+    Raises InputError for a mistake in the config, the data or the files.
     """
     quiet_libraries()
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
     try:
-        return _train(cfg, folder, changes(overrides, cfg.protocol.data))
+        return _train(cfg, folder, overrides)
     finally:
-        if wandb.run is not None:  # else the next run of this process would go on with it
+        if wandb.run is not None:  # the next run of this process would continue it
             wandb.finish()
 
 
-def _train(cfg: DictConfig, folder: RunFolder, changed: list[str]) -> dict[str, float | str]:
+def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict[str, float | str]:
     start, started = time.perf_counter(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     pl.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
     data.setup()
     module = instantiate(cfg.lit, net=instantiate(cfg.model))
     check_fit(module.net, data)
-    facts = {
-        "data": data.images.name,
-        "reduced": "; ".join(reductions(cfg, data)),
-        "changed": "; ".join(changed),
-        "test_images": len(data.index["test"]),
-    }
+    facts = run_facts(cfg, data, overrides)
     metrics = RunMetrics()
     trainer = _trainer(cfg, metrics, facts)
-    times = _weights(cfg, trainer, module, data, folder)
+    stage = give_weights(cfg, trainer, module, data)
+    fit = {}
+    if stage is not None:
+        folder.keep_history(stage.folder / "history.csv")
+        fit = fit_metrics(cfg, stage, module.kind)
     tested = time.perf_counter()
     with interruptible(trainer):
         trainer.test(module, datamodule=data, verbose=False)
-    inner = sum(metrics.values.get(f"time/{stage}_s", 0.0) for stage in ("convert", "simulate"))
-    times["time/test_s"] = time.perf_counter() - tested - inner
-    earlier = times.get("time/fit_s", 0.0) if times.get("time/fit_was_cached") else 0.0
-    times["time/total_s"] = time.perf_counter() - start + earlier  # as if the training had not been had already
-    log_metrics(trainer, times)
-    seconds = {
-        name[5:-2]: value for name, value in metrics.values.items() if name.startswith("time/") and name.endswith("_s")
-    }
+    log_metrics(trainer, fit | _seconds(metrics.values | fit, start, tested))
     device = trainer.strategy.root_device
-    origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started) | {"time": seconds}
+    origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started)
     return folder.finish(metrics.values | facts, origin, trainer)
-
-
-def quiet_libraries() -> None:
-    """Lightning's advertisements and hints on hardware not used are not about the run."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if rank() > 0:  # what it would say, the first says too
-        logging.getLogger("respike").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message="The `srun` command is available")  # jobs reach Slurm by a Hydra launcher
-    warnings.filterwarnings(
-        "ignore", message=r"Found \d+ module\(s\) in eval mode"
-    )  # Standardize, whose numbers are constants
-    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
@@ -106,36 +82,26 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
     return trainer
 
 
-def _weights(
-    cfg: DictConfig, trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder
-) -> dict[str, float]:
-    """Give the module its weights: from a file, from training, or its own. Returns the seconds of a training,
-    and the validation accuracy of the weights that are kept."""
-    comes_trained = cfg.recipe.epochs == 0
-    if cfg.ckpt_path:
-        load_weights(module, cfg.ckpt_path)
-    elif not cfg.train and not comes_trained and cfg.model._target_.startswith("respike."):
-        raise InputError(
-            "train=false without weights: give them as ckpt_path=FILE, a run keeps its own as checkpoints/ann.pt or weights.pt"
-        )
-    if not cfg.train:
-        return {}
-    if comes_trained:
-        raise InputError("this network comes trained and has no recipe: type train=false")
-    stage = fit_once(cfg, trainer, module, data)
-    folder.keep_history(stage.folder / "history.csv")
-    times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
-    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
-    return times | ({f"{module.kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
+def _seconds(metrics: Mapping[str, float], start: float, tested: float) -> dict[str, float]:
+    """Seconds of the test without conversion and simulation, and of the run. A cached training counts with its seconds."""
+    now = time.perf_counter()
+    inner = metrics.get("time/convert_s", 0.0) + metrics.get("time/simulate_s", 0.0)
+    earlier = metrics.get("time/fit_s", 0.0) if metrics.get("time/fit_was_cached") else 0.0
+    return {"time/test_s": now - tested - inner, "time/total_s": now - start + earlier}
+
+
+def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
+    check_choices(cfg, HydraConfig.get().runtime.choices)
+    return train(cfg, overrides)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(cfg: DictConfig) -> Any:
-    """Run one experiment; a mistake in the config is one line on stderr and status 1, or, in a sweep, one job's failure."""
+def run_config(cfg: DictConfig) -> Any:
+    """Run the config that Hydra composed. An InputError is one line on stderr and status 1; in a sweep, one failed job."""
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_job(train, cfg, HydraConfig.get().overrides.task)
-        train(cfg, HydraConfig.get().overrides.task)
+            return run_job(_job, cfg, HydraConfig.get().overrides.task)
+        _job(cfg, HydraConfig.get().overrides.task)
     except KeyboardInterrupt:
         print("respike: interrupted; finished epochs are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
@@ -146,6 +112,16 @@ def main(cfg: DictConfig) -> Any:
         if rank() == 0:
             print(f"respike: {line}", file=sys.stderr)
         sys.exit(1)
+
+
+def main() -> Any:
+    """The command line: old names are answered before Hydra composes, then `run_config`."""
+    try:
+        check_words(sys.argv[1:])
+    except InputError as error:
+        print(f"respike: {error}", file=sys.stderr)
+        sys.exit(1)
+    return run_config()
 
 
 if __name__ == "__main__":

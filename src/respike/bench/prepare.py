@@ -4,20 +4,19 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from respike.bench.workload import Work
-from respike.train import CONF, quiet_libraries
+from respike.runs.compose import compose_run
+from respike.system.messages import quiet_libraries
 from respike.training.fit import check_fit, fit_once
 
 
 def work_config(experiment: str, outputs: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
     """The experiment's config as `respike.train` composes it, without loggers."""
     places = [f"paths.run={outputs}/bench", f"paths.outputs={outputs}", f"name={experiment}", "logger=none"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=[f"experiment={experiment}", *places, *overrides])
+    return compose_run([f"experiment={experiment}", *places, *overrides])
 
 
 def start_training(cfg: DictConfig) -> tuple[pl.LightningModule, pl.LightningDataModule]:

@@ -45,18 +45,11 @@ class Convert(Callback):
         self.stages = None if stages is None else Path(stages)
         self.keep_networks = keep_networks
         self.snn: RateSNN | TTFSNet | None = None
-        self.makes: type | None = None  # class of the spiking network, known from a trial on the untrained network
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any training, a network or settings that cannot be converted, or a result that cannot be saved."""
-        if hasattr(pl_module.net, "spiking_layers"):
-            raise InputError(
-                "the network spikes by itself, there is nothing to convert: type callbacks=direct simulate=direct "
-                "convert=direct encode=direct"
-            )
         with contextlib.suppress(SilentLayer):  # an untrained network may be silent on random images
             snn = self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
-            self.makes = type(snn)
             if self.stages or self.keep_networks:
                 snn.description()
 
@@ -134,11 +127,3 @@ def _ranges(snn: TTFSNet) -> dict[str, float]:
 def converted(trainer: Trainer) -> RateSNN | TTFSNet:
     """The spiking network that the trainer's `Convert` callback made."""
     return next(callback.snn for callback in trainer.callbacks if isinstance(callback, Convert))
-
-
-def kind_made(trainer: Trainer) -> type | None:
-    """The class of spiking network that the trainer's `Convert` makes, known before training.
-
-    None if the untrained network is silent on random images.
-    """
-    return next(callback.makes for callback in trainer.callbacks if isinstance(callback, Convert))

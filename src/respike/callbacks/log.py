@@ -22,7 +22,7 @@ def labels(cfg: DictConfig) -> dict[str, Any]:
     """What W&B sorts runs by: a sweep is a group, of jobs named by what varies; tags name the parts of a run."""
     if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
         return {}
-    parts = (cfg.data.get("dataset", {}), cfg.model, cfg.convert, cfg.encode)
+    parts = (cfg.data.get("dataset"), cfg.model, cfg.get("convert"), cfg.get("encode"))
     tags = [part._target_.rsplit(".", 1)[-1] for part in parts if part and "_target_" in part]
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return {"tags": tags, "job_type": "run"}

@@ -25,22 +25,22 @@ class Inference(Callback):
     curves.csv has the accuracy after each step, activity.csv each layer's spikes per neuron at each step.
 
     simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `simulate_direct`;
-    keep_network: leave the weights in the run's folder, as checkpoints/weights.pt, and with the logger.
+    keep_networks: leave the weights in the run's folder, as checkpoints/weights.pt, and with the logger.
     """
 
-    def __init__(self, simulate: Callable[..., SpikeRecord], keep_network: bool = True):
-        self.simulate, self.keep_network = simulate, keep_network
+    def __init__(self, simulate: Callable[..., SpikeRecord], keep_networks: bool = True):
+        self.simulate, self.keep_networks = simulate, keep_networks
         self.snn: nn.Module | None = None
         self.record: SpikeRecord | None = None
         self.columns: dict[str, list[float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, a network that has no spikes, or settings that cannot be."""
+        """Refuse, before any training, a network without the methods that are read here, or impossible settings."""
         net = pl_module.net
-        if not all(hasattr(net, name) for name in NEEDED):
+        if missing := [name for name in NEEDED if not hasattr(net, name)]:
             raise InputError(
-                f"callbacks=direct: {type(net).__name__} is no network that spikes by itself; choose one, as in "
-                "experiment=stbp_resnet19, or callbacks=default"
+                f"{type(net).__name__} has no {', '.join(missing)}: a network for method=direct has the methods "
+                f"{', '.join(NEEDED)}, as respike.networks.resnet19.SpikingResNet19 has"
             )
         self.simulate(net.folded().float(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
 
@@ -76,7 +76,7 @@ class Inference(Callback):
             | energy_metrics(self.record)
             | {"time/simulate_s": seconds},
         )
-        if self.keep_network:
+        if self.keep_networks:
             log_network(trainer, "weights", pl_module.net.state_dict())
 
 

@@ -10,11 +10,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from respike.callbacks.convert import converted, kind_made
+from respike.callbacks.convert import converted
 from respike.callbacks.log import log_curve, log_metrics
-from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.rate.rate_snn import RateSNN
-from respike.errors import InputError
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
@@ -38,10 +36,6 @@ class Simulate(Callback):
         """Refuse, before any training, settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(Settings)}
         Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_unusual()
-        if kind_made(trainer) is TTFSNet:
-            raise InputError(
-                "convert=exact_map makes spike times, and these callbacks simulate rates: type simulate=ttfs callbacks=exact"
-            )
 
     def _record(self, snn: RateSNN, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
         """The record of all images. Of several ranks each simulates its share; on the grid nothing tells the cut."""

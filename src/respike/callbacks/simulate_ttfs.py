@@ -12,11 +12,10 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
-from respike.callbacks.convert import converted, kind_made
+from respike.callbacks.convert import converted
 from respike.callbacks.log import log_metrics
 from respike.callbacks.simulate_rate import write_csv
 from respike.convert.exact.ttfs_net import TTFSNet
-from respike.errors import InputError
 from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, disagreements, ttfs_metrics
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
@@ -39,14 +38,9 @@ class SimulateTTFS(Callback):
         self.record: TTFSRecord | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, settings that cannot be simulated, or another kind of spiking network."""
+        """Refuse, before any training, settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(TTFSSettings)}
         TTFSSettings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
-        if kind_made(trainer) not in (TTFSNet, None):
-            raise InputError(
-                "simulate=ttfs takes spike times, and this convert= makes a rate-coded network: type convert=exact_map, or "
-                "simulate=default callbacks=default encode=rate"
-            )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, measure, write and log."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from respike.errors import InputError
+from respike.networks.dropout import Dropout, dropout_shares
 
 KERAS = {"eps": 1e-3, "momentum": 0.01}  # the defaults of batch norms in Keras
 
@@ -19,22 +20,23 @@ def set_momentum(net: nn.Module, momentum: float) -> None:
 class LeNet5(nn.Sequential):
     """Three 5x5 convolutions and two linear layers, a batch norm in front of every ReLU, max-pools of 2.
 
-    dropout: share dropped behind the ReLU of each convolution; input_shape: (C, H, W), of 28 pixels or more; classes:
-    outputs, without a ReLU; momentum: of the batch norms, Keras' by default, more for a training of a few epochs.
+    dropout: share dropped behind the ReLU of each convolution, as in `dropout_shares`; input_shape: (C, H, W), of 28 pixels or
+    more; classes: outputs, without a ReLU; momentum: of the batch norms, Keras' by default, more for a few epochs.
     """
 
     def __init__(
         self,
-        dropout: float = 0.0,
+        dropout: Dropout = 0.0,
         input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
         momentum: float = KERAS["momentum"],
     ):
         maps, *sides = input_shape
         layers: list[nn.Module] = []
-        for n_out, padding, pooled in ((6, 2, True), (16, 0, True), (120, 0, False)):
+        first, others, _ = dropout_shares(dropout)
+        for n_out, padding, pooled, share in ((6, 2, True, first), (16, 0, True, others), (120, 0, False, others)):
             layers += [nn.Conv2d(maps, n_out, 5, padding=padding), nn.BatchNorm2d(n_out, **KERAS), nn.ReLU()]
-            layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [nn.Dropout(share)] if share else []
             layers += [nn.MaxPool2d(2)] if pooled else []
             sides = [(side + 2 * padding - 4) // (2 if pooled else 1) for side in sides]
             maps = n_out

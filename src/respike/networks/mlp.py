@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.errors import InputError
+from respike.networks.dropout import Dropout, dropout_shares
 
 
 class MaskDropout(nn.Module):
@@ -68,18 +69,19 @@ def output_activation(output_relu: str) -> list[nn.Module]:
 class MLP(nn.Sequential):
     """Linear layers, each followed by a ReLU; images (B, C, H, W) are flattened to (B, C*H*W).
 
-    sizes: neurons per layer, input first; dropout: `MaskDropout` behind each hidden layer; bias: weights only
-    where false; output_relu: as in `output_activation`.
+    sizes: neurons per layer, input first; dropout: `MaskDropout` behind each hidden layer, its share as in `dropout_shares`;
+    bias: weights only where false; output_relu: as in `output_activation`.
     """
 
-    def __init__(self, sizes: Sequence[int], dropout: float = 0.0, bias: bool = False, output_relu: str = "masked"):
+    def __init__(self, sizes: Sequence[int], dropout: Dropout = 0.0, bias: bool = False, output_relu: str = "masked"):
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(
                 f"model.sizes={list(sizes)}: two or more layer sizes are needed, as in model.sizes=[784,1200,10]"
             )
+        _, _, share = dropout_shares(dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(sizes[:-1]):
             layers += [nn.Linear(n_in, n_out, bias=bias), nn.ReLU()]
-            if dropout:
-                layers.append(MaskDropout(dropout))
+            if share:
+                layers.append(MaskDropout(share))
         super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1], bias=bias), *output_activation(output_relu))

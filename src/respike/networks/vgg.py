@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from respike.errors import InputError
+from respike.networks.dropout import Dropout, dropout_shares
 from respike.networks.lenet import KERAS, set_momentum
 from respike.networks.standardize import Standardize
 
@@ -68,20 +69,21 @@ def _dropout(share: float) -> list[nn.Module]:
 class VGGMnist(VGG):
     """16 layers for MNIST and Fashion-MNIST: 64,64,128,128,P,256x3,P,512x3,P,512x3,P,512,512,10.
 
-    dropout: behind every batch norm; width: multiplies every number of maps, 1 for the paper's; momentum: of the batch
-    norms, Keras' by default, more for a training of a few epochs.
+    dropout: share dropped behind every batch norm, as in `dropout_shares`; width: multiplies every number of maps, 1 for the
+    paper's; momentum: of the batch norms, Keras' by default, more for a training of a few epochs.
     """
 
     def __init__(
         self,
-        dropout: float = 0.0,
+        dropout: Dropout = 0.0,
         input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
         width: float = 1.0,
         momentum: float = KERAS["momentum"],
     ):
         features = _scaled([64, 64, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
-        shares = (dropout, dropout, 0.0, dropout)
+        first, others, linear = dropout_shares(dropout)
+        shares = (first, others, 0.0, linear)
         super().__init__(features, _scaled([512, 512], width), input_shape, classes, shares)
         set_momentum(self, momentum)
 
@@ -89,13 +91,14 @@ class VGGMnist(VGG):
 class VGGCifar(VGG):
     """15 layers for CIFAR: 64,64,P,128,128,P,256x3,P,512x3,P,512x3,P,512,n; pixels standardized by one mean and deviation.
 
-    dropout: behind the first convolution, behind others that no pool follows, and behind the last pool and the linear
-    layer; mean, std: of all pixels in [0, 1], CIFAR-10's by default; width, momentum: as in `VGGMnist`.
+    dropout: share dropped behind the first convolution, behind others that no pool follows, and behind the last pool and the
+    linear layer, as in `dropout_shares`; mean, std: of all pixels in [0, 1], CIFAR-10's by default; width, momentum: as in
+    `VGGMnist`.
     """
 
     def __init__(
         self,
-        dropout: Sequence[float] = (0.3, 0.4, 0.5),
+        dropout: Dropout = (0.3, 0.4, 0.5),
         input_shape: Sequence[int] = (3, 32, 32),
         classes: int = 10,
         mean: float = 120.707 / 255,
@@ -104,8 +107,8 @@ class VGGCifar(VGG):
         momentum: float = KERAS["momentum"],
     ):
         features = _scaled([64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
-        first, others, last = dropout
-        shares, channels = (first, others, last, last), input_shape[0]
+        first, others, linear = dropout_shares(dropout)
+        shares, channels = (first, others, linear, linear), input_shape[0]
         super().__init__(
             features, _scaled([512], width), input_shape, classes, shares, False, [mean] * channels, [std] * channels
         )

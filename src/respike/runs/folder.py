@@ -1,8 +1,8 @@
-"""The files of a run's folder, and what makes a run a reduced one."""
+"""The files of a run's folder, and the facts about a run that decide whether it is compared with the paper."""
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from respike.system.distributed import rank
 
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
-# what may be typed beside an experiment without making it another one
+# Keys and groups that may be typed with an experiment without changing what it measures.
 NEUTRAL = (
     "experiment",
     "name",
@@ -29,8 +29,9 @@ NEUTRAL = (
     "sweep",
     "sweep_name",
     "search",
+    "keep_networks",
 )
-NEUTRAL_KEYS = (  # sizes are reductions
+NEUTRAL_KEYS = (  # smaller data sets are named as reductions instead
     "data.root",
     "model.path",
     "data.train_size",
@@ -43,7 +44,7 @@ NEUTRAL_KEYS = (  # sizes are reductions
 class RunFolder:
     """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished.
 
-    Of several ranks the first alone writes.
+    Of several processes only the first writes.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -56,33 +57,48 @@ class RunFolder:
         (self.path / "config.yaml").write_text(resolved, encoding="utf-8")
 
     def keep_history(self, history: Path) -> None:
-        """Copy the epochs of the training beside the results."""
+        """Copy the history of the training to training.csv."""
         if history.is_file() and rank() == 0:
             shutil.copyfile(history, self.path / "training.csv")
 
     def finish(self, metrics: dict[str, Any], origin: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-        """Write provenance.json, then metrics.json; returns the metrics."""
+        """Write provenance.json, with the seconds of every stage, then metrics.json; returns the metrics."""
+        stages = [name for name in metrics if name.startswith("time/") and name.endswith("_s")]
+        seconds = {name.removeprefix("time/").removesuffix("_s"): metrics[name] for name in stages}
         for logger in trainer.loggers:
             logger.finalize("success")
         if rank() == 0:
-            _write_json(self.path / "provenance.json", origin)
+            _write_json(self.path / "provenance.json", origin | {"time": seconds})
             _write_json(self.path / "metrics.json", metrics)
         return metrics
 
 
-def changes(overrides: Sequence[str], published_on: str = "mnist") -> list[str]:
-    """Those of the typed overrides that make a run another one than its experiment describes.
+def run_facts(cfg: DictConfig, data: LightningDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
+    """What metrics.json holds besides numbers: data set, why the run is reduced, typed changes, number of test images."""
+    return {
+        "data": data.images.name,
+        "reduced": "; ".join(reductions(cfg, data)),
+        "changed": "; ".join(changes(overrides, cfg.protocol)),
+        "test_images": len(data.index["test"]),
+    }
 
-    published_on: the option of data= that is the experiment's own.
+
+def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
+    """The typed overrides that make a run different from the one its experiment describes.
+
+    protocol: of the config; its method, its data and its recipes belong to the experiment.
     """
+    described = {f"data={protocol['data']}", f"method={protocol['method']}"}
+    described |= {f"recipe={recipe}" for recipe in protocol["recipes"]}
     typed = [override.lstrip("+~") for override in overrides]
+    if not protocol["recipes"]:  # no experiment
+        typed = [override for override in typed if not override.startswith(("recipe=", "method="))]
     return [
         override
         for override in typed
         if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL
         and not override.startswith(NEUTRAL_KEYS)
-        and not override.startswith("recipe=")
-        and override != f"data={published_on}"
+        and override not in described
     ]
 
 
@@ -93,7 +109,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
-    """Why this run is smaller than the one its recipe describes, in words for tables; empty for a full run."""
+    """Why this run is smaller than the one its recipe describes, one reason each for the tables; empty for a full run."""
     reasons = data.reductions()
     if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")

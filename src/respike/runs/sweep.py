@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from respike.errors import InputError, explain
 from respike.runs.folder import finished
+from respike.runs.old_names import check_words
 
 FAILURE = "failure.json"
 log = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
-    """Refuse a sweep that has nothing to vary, or a key without a value."""
+    """Refuse a sweep that has nothing to vary, a key without a value, and old names in the parameters of the sweeper."""
+    check_words(f"{key}={values}" for key, values in (params or {}).items())
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     for override in parsed:
         if override.value() == "":

@@ -82,6 +82,40 @@ def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
         )
 
 
+def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage | None:
+    """Give the module its weights: those of cfg.ckpt_path, of a training, or those it was built with.
+
+    Returns the stage of the training; None without one. Raises InputError for train=false without weights, and for a training
+    of no epochs.
+    """
+    if cfg.ckpt_path:
+        load_weights(module, cfg.ckpt_path)
+    elif not cfg.train and not _comes_trained(cfg):
+        raise InputError(
+            "train=false without weights: give them as ckpt_path=FILE; a run saves its weights in its folder, as "
+            "checkpoints/ann.pt or weights.pt"
+        )
+    if not cfg.train:
+        return None
+    if cfg.recipe.epochs == 0:
+        raise InputError(
+            "recipe.epochs=0: this recipe does not train; type train=false, or a recipe, as in recipe=custom"
+        )
+    return fit_once(cfg, trainer, module, data)
+
+
+def _comes_trained(cfg: DictConfig) -> bool:
+    """Whether the network has its weights when it is built: it reads them from a file, or a person's code sets them."""
+    return "path" in cfg.model or cfg.recipe.epochs == 0 or not cfg.model._target_.startswith("respike.")
+
+
+def fit_metrics(cfg: DictConfig, stage: Stage, kind: str) -> dict[str, float]:
+    """Seconds of a training, whether it was cached, and <kind>/val_acc of the kept weights where it was measured."""
+    times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
+    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
+    return times | ({f"{kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
+
+
 def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path, ending: Ending) -> float:
     """Train, from the last finished epoch in `folder` if there is one. Returns seconds, earlier parts included."""
     history = EpochHistory(folder / "history.csv")

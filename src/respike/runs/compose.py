@@ -1,0 +1,168 @@
+"""The config of a run: where conf lies, how a run's config is composed, and the one check of its choices."""
+
+import pkgutil
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import respike.system.precision  # noqa: F401  registers ${fastest_precision:...}
+from respike.errors import InputError
+from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
+from respike.runs.old_names import check_words
+
+Choices = Mapping[str, str | None]  # of each config group: the chosen option
+
+
+def conf_folder() -> Path:
+    """The folder of the configs: inside the package when it is installed, else at the top of the repository."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+CONF = conf_folder()
+
+
+def options(group: str) -> list[Path]:
+    """The files of a config group's options, sorted by name; files named _*.yaml are parts of others."""
+    return sorted(path for path in (CONF / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+def names(group: str) -> list[str]:
+    """The options of a config group, sorted."""
+    return [path.stem for path in options(group)]
+
+
+def compose_run(overrides: Sequence[str]) -> DictConfig:
+    """The config that `python -m respike.train OVERRIDES` composes, checked. paths.run must be given: it depends on the run.
+
+    Raises InputError for old names and for choices that do not go together, HydraException for anything Hydra refuses.
+    """
+    check_words(overrides)
+    GlobalHydra.instance().clear()  # a @hydra.main that ran earlier in this process leaves its state there
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    choices = cfg.hydra.runtime.choices
+    with open_dict(cfg):
+        del cfg["hydra"]
+    check_choices(cfg, choices)
+    return cfg
+
+
+def check_choices(cfg: DictConfig, choices: Choices) -> None:
+    """Refuse a network, an experiment or a part that does not go with the method, before anything is built.
+
+    Raises InputError: what was given, what is allowed, what to type.
+    """
+    _check_method(choices)
+    _check_network(cfg, choices)
+    _check_experiment(cfg, choices)
+    _check_parts(cfg, choices)
+
+
+def _check_method(choices: Choices) -> None:
+    if choices.get("method") is None:
+        raise InputError(f"no method is chosen: type one of {_typed('method', names('method'))}")
+
+
+def _check_network(cfg: DictConfig, choices: Choices) -> None:
+    """A network of spiking neurons goes with method=direct only, and the other way round."""
+    given, method = f"model={choices.get('model')}", cfg.method.name
+    target = OmegaConf.select(cfg, "model._target_", throw_on_missing=False)
+    if target is None:
+        raise InputError(f"{given}: no network is named; type model._target_=package.Class")
+    try:
+        network = pkgutil.resolve_name(target)
+    except Exception as error:  # of the import, which runs a person's own module
+        raise InputError(
+            f"model._target_={target}: cannot be imported ({error}); type model._target_=package.Class"
+        ) from error
+    spikes = hasattr(network, "spiking_layers")
+    name = target.rpartition(".")[2]
+    if spikes and method != "direct":
+        raise InputError(
+            f"{given} ({name}) is a network of spiking neurons, which goes with method=direct, not with method={method}; "
+            "type method=direct"
+        )
+    if not spikes and method == "direct":
+        other = "rate" if cfg.protocol.method in (None, "direct") else cfg.protocol.method
+        raise InputError(
+            f"{given} ({name}) is not a network of spiking neurons, which method=direct needs; "
+            f"type method={other}, or another network, as in model=stbp_resnet19"
+        )
+
+
+def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
+    """An experiment is described for one method."""
+    method, described = cfg.method.name, cfg.protocol.method
+    if described not in (None, method):
+        raise InputError(
+            f"method={method}: experiment={choices['experiment']} is described for method={described}; leave method= out, "
+            f"or type {_without_experiment(choices)} method={method} instead of the experiment"
+        )
+
+
+def _check_parts(cfg: DictConfig, choices: Choices) -> None:
+    """The method names the options of each group that go with it."""
+    method = cfg.method.name
+    for group, allowed in cfg.method.options.items():
+        chosen = choices.get(group)
+        if chosen in allowed or (chosen is None and not allowed):
+            continue
+        takes = _typed(group, allowed) if allowed else f"no {group}="
+        advice = f"type {group}={allowed[0]}" if allowed else f"leave {group}= out"
+        others = [] if method == "direct" else [name for name in _methods_with(group, chosen) if name != "direct"]
+        if others:
+            instead = f"{_without_experiment(choices)} method={others[0]} instead of the experiment"
+            advice += f", or {instead if cfg.protocol.method else f'method={others[0]}'}"
+        raise InputError(f"{group}={'null' if chosen is None else chosen}: method={method} takes {takes}; {advice}")
+
+
+def _methods_with(group: str, option: str | None) -> list[str]:
+    """The methods that go with an option of a group."""
+    return [path.stem for path in options("method") if option in OmegaConf.load(path).method.options.get(group, [])]
+
+
+def _typed(group: str, names: Sequence[str]) -> str:
+    return ", ".join(f"{group}={name}" for name in names)
+
+
+def _without_experiment(choices: Choices) -> str:
+    """What to type for the network and training of an experiment without the experiment."""
+    return " ".join(f"{group}={choices[group]}" for group in ("data", "model", "recipe"))
+
+
+def _help_list(group: str) -> str:
+    """The options of a group for --help, each with the first sentence of its file."""
+    return "\n".join(f"  {path.stem:<25} {_first_sentence(path)}".rstrip() for path in options(group)).replace(
+        "$", "$$"
+    )
+
+
+def _first_sentence(path: Path) -> str:
+    """The first sentence of a config file's comment, in one line of at most 100 characters."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line[2:] for line in lines if line.startswith("# ") and not line.startswith("# @package"))
+    sentence = re.split(r"(?<!al)\. ", comment)[0].rstrip(".")
+    return textwrap.shorten(sentence, 100, placeholder=" ...")
+
+
+def _help_names(group: str) -> str:
+    """The options of a group for --help, names only."""
+    return textwrap.fill(
+        ", ".join(names(group)), 120, initial_indent=f"  {group:<25} ", subsequent_indent=" " * 28
+    ).replace("$", "$$")
+
+
+def register_resolvers() -> None:
+    """Make ${help_list:GROUP} and ${help_names:GROUP}, which conf/hydra/help uses, known to OmegaConf."""
+    OmegaConf.register_new_resolver("help_list", _help_list, replace=True)
+    OmegaConf.register_new_resolver("help_names", _help_names, replace=True)
+
+
+register_resolvers()

@@ -1,0 +1,96 @@
+"""Names that have changed: the new name for each old one, in one table.
+
+`check_words` answers a person who types an old name, before Hydra composes; `new_key` and `new_target` translate the
+settings of run folders that were written under the old names.
+"""
+
+from collections.abc import Iterable
+
+from respike.errors import InputError
+
+# Old override -> what to type instead. A key alone stands for every value.
+OPTIONS = {
+    "simulate=default": "simulate=rate, or method=rate, which selects it",
+    "callbacks=default": "callbacks=rate, or method=rate, which selects it",
+    "callbacks=exact": "method=ttfs",
+    "lit=spiking": "method=direct",
+    "convert=direct": "method=direct",
+    "encode=direct": "method=direct",
+    "encode=none": "method=ttfs",
+    "simulate.first_crossing=true": "simulate.first_crossing=exact",
+    "recipe=own": "recipe=custom",
+    "model=own": "model=custom",
+    "recipe=authors": "recipe=<network>_authors, as in recipe=diehl_fc_authors",
+    "recipe=ours": "recipe=<network>_ours, as in recipe=diehl_cnn_ours",
+    "schedule@recipe.scheduler": "recipe/scheduler",
+    "model/surrogate": "neuron/surrogate",
+}
+
+# Old key -> new key, for the key itself and every key below it.
+KEYS = {
+    "simulate.threshold": "neuron.threshold",
+    "simulate.reset": "neuron.reset",
+    "simulate.start": "neuron.start",
+    "simulate.strict": "neuron.fire_above",
+    "simulate.t_ref": "neuron.t_ref",
+    "model.v_th": "neuron.v_th",
+    "model.tau": "neuron.tau",
+    "model.reset": "neuron.reset",
+    "model.detach_reset": "neuron.detach_reset",
+    "model.surrogate": "neuron.surrogate",
+    "callbacks.simulate.keep_network": "keep_networks",
+}
+
+# Old module -> new module, in `_target_`.
+MODULES = {
+    "respike.callbacks.inference": "respike.callbacks.simulate_direct",
+    "respike.callbacks.simulate": "respike.callbacks.simulate_rate",
+    "respike.convert.exact_map": "respike.convert.exact.mapping",
+    "respike.convert.normalize": "respike.convert.rate.normalize",
+    "respike.lit.classifier": "respike.training.classifier",
+    "respike.lit.losses": "respike.training.losses",
+    "respike.lit.optimizers": "respike.training.optimizers",
+    "respike.lit.schedules": "respike.training.schedules",
+    "respike.report.direct_run_figures": "respike.figures.direct_run",
+    "respike.report.run_figures": "respike.figures.rate_run",
+    "respike.report.ttfs_run_figures": "respike.figures.ttfs_run",
+    "respike.simulate.clock": "respike.simulate.rate.layerwise",
+    "respike.simulate.direct": "respike.simulate.direct.evaluate",
+}
+CLASSES = {"respike.lit.relu.ReLUModule": "respike.training.classifier.Classifier"}
+
+
+def new_key(key: str) -> str:
+    """The present name of a dotted setting: "simulate.threshold" -> "neuron.threshold". Other keys are returned as given.
+
+    For configs of run folders without a `neuron` block: only these were written under the old names.
+    """
+    for old, new in KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return key
+
+
+def new_target(target: str) -> str:
+    """The present import path of a callable: respike.simulate.clock.simulate is respike.simulate.rate.layerwise.simulate."""
+    module, _, name = target.rpartition(".")
+    if target in CLASSES:
+        return CLASSES[target]
+    return f"{MODULES[module]}.{name}" if module in MODULES else target
+
+
+def check_words(overrides: Iterable[str]) -> None:
+    """Raises InputError for the first override that uses an old name."""
+    for override in overrides:
+        typed, _, value = override.partition("=")
+        if typed.startswith("+"):  # a new key of a person's own, such as a parameter of their network
+            continue
+        key = typed.lstrip("~")
+        for value_part in value.split(","):
+            if answer := OPTIONS.get(f"{key}={value_part}"):
+                raise InputError(f"{override}: this option has a new name; type {answer}")
+        renamed = OPTIONS.get(key) or new_key(key)
+        if renamed != key:
+            raise InputError(f"{override}: {key} is now {renamed}; type {renamed}={value}")
+        if value.startswith("respike.") and new_target(value) != value:
+            raise InputError(f"{override}: the code has moved; type {key}={new_target(value)}")

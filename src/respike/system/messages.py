@@ -1,0 +1,22 @@
+"""Messages of the libraries that are not about the run are silenced."""
+
+import logging
+import warnings
+
+from respike.system.distributed import rank
+
+IRRELEVANT = (
+    ".*treespec, LeafSpec.*",
+    "The `srun` command is available",  # jobs reach Slurm by a Hydra launcher
+    r"Found \d+ module\(s\) in eval mode",  # Standardize, whose numbers are constants
+    "The number of training batches .* is smaller than the logging interval",
+)
+
+
+def quiet_libraries() -> None:
+    """Silence Lightning's hints on unused hardware, some warnings, and in a distributed run all processes but the first."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if rank() > 0:
+        logging.getLogger("respike").setLevel(logging.ERROR)
+    for message in IRRELEVANT:
+        warnings.filterwarnings("ignore", message=message)
