@@ -1,50 +1,70 @@
-# Each target sets up what it needs: a virtual environment with the pinned requirements and this package.
+# Each target first sets up what it needs: a virtual environment with the pinned requirements and this package.
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= paper
-READY := $(VENV)/.ready
-PEERS := $(VENV)/.ready-bench
 SWEEP ?= threshold_rate
 EXPERIMENT ?= diehl_fc
 RUNS ?= outputs/sweeps
 OUT ?= outputs/comparison
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper sweep compare sync dashboard bench test test-slurm
+.PHONY: help reproduce-paper sweep compare bench sync dashboard test lint types format test-slurm
 help:
-	@echo "make reproduce-paper [PRESET=quick]   train, convert, simulate, report: outputs/report/index.html"
-	@echo "make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   every job of a named grid; again: what is missing"
-	@echo "make compare [RUNS=outputs/sweeps]    maps, curves, trade-offs of runs: OUT=outputs/comparison, SORT=NAME"
-	@echo "make bench [ARGS=--quick]             seconds of ours and of other libraries: outputs/bench/bench.md"
-	@echo "make sync, make dashboard             upload the offline W&B runs; look at them in the terminal"
-	@echo "make test                             the test suite"
-	@echo "make test-slurm                       a sweep as a job array; as root on Debian, installs a one-node Slurm"
+	@echo "reproduce"
+	@echo "  make reproduce-paper [PRESET=quick]   all published rows: outputs/report/index.html"
+	@echo "  make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   a named grid; again: only missing jobs"
+	@echo "  make compare [RUNS=outputs/sweeps OUT=outputs/comparison SORT=NAME]   runs side by side"
+	@echo "  make bench [ARGS=--quick]             time this package and other libraries: outputs/bench/bench.md"
+	@echo "  make sync                             upload the offline W&B runs"
+	@echo "  make dashboard                        show the offline W&B runs in the terminal"
+	@echo "develop"
+	@echo "  make test                             the test suite"
+	@echo "  make lint                             ruff: rules and format"
+	@echo "  make types                            mypy on src"
+	@echo "  make format                           apply ruff's fixes and format"
+	@echo "  make test-slurm                       a sweep on a one-node Slurm (Debian, root)"
+	@echo "variables: PYTHON=python3.12 (interpreter), VENV=.venv (environment), ARGS=... (more arguments)"
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps -e .
 	touch $@
 
 $(PEERS): $(READY) requirements-bench.txt
-	$(VENV)/bin/python -m pip install --quiet -r requirements.txt -r requirements-bench.txt
+	$(PY) -m pip install --quiet -r requirements.txt -r requirements-bench.txt
 	touch $@
 
 reproduce-paper: $(READY)
-	$(VENV)/bin/python -m respike.reproduce $(PRESET) $(ARGS)
+	$(PY) -m respike.reproduce $(PRESET) $(ARGS)
 
 sweep: $(READY)
-	$(VENV)/bin/python -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
-compare: $(READY)
-	$(VENV)/bin/python -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
+	$(PY) -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
 
-sync dashboard: $(READY)
-	$(VENV)/bin/python -m respike.runs.offline $@ $(ARGS)
+compare: $(READY)
+	$(PY) -m respike.report $(RUNS) --compare --out $(OUT) --sort=$(SORT) $(ARGS)
 
 bench: $(PEERS)
-	$(VENV)/bin/python -m respike.bench $(ARGS)
+	$(PY) -m respike.bench $(ARGS)
+
+sync dashboard: $(READY)
+	$(PY) -m respike.runs.offline $@ $(ARGS)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY)
+	$(PY) -m mypy
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 
 test-slurm: $(READY)
-	RESPIKE_SLURM=1 $(VENV)/bin/python -m pytest -rs tests/cluster $(ARGS); code=$$?; tests/cluster/slurm.sh stop; exit $$code
+	RESPIKE_SLURM=1 $(PY) -m pytest -rs tests/cluster $(ARGS); code=$$?; tests/cluster/slurm.sh stop; exit $$code

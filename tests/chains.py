@@ -1,4 +1,4 @@
-"""Random chains that the exact mapping takes, with every combination of what it folds, and images for them."""
+"""Random chains for the exact mapping, with every combination of the operations that it folds, and images for them."""
 
 import math
 
@@ -12,7 +12,7 @@ SIDE = 7
 
 
 class Constant(nn.Module):
-    """Multiplies by a constant, as a forward that says x * 0.5 does."""
+    """Multiplies by a constant, as `x * 0.5` in a forward does."""
 
     def __init__(self, factor):
         super().__init__()
@@ -41,7 +41,7 @@ def _filled(module, random):
 
 
 def _convolution(draw, random, maps, side):
-    """One convolution with what may stand around its ReLU: (modules, maps, side), or None where the side is too small."""
+    """A convolution, its ReLU and random operations around it: (modules, maps, side), or None if the side is too small."""
     kernel, padding, stride = (draw(st.sampled_from(values)) for values in ([1, 2, 3, 5], [0, 1, 2, "same"], [1, 2]))
     stride = 1 if padding == "same" else stride
     width, groups = 2 * draw(st.integers(1, 2)), 2 if maps % 2 == 0 and draw(st.booleans()) else 1
@@ -73,7 +73,7 @@ def _linear(draw, random, n_in):
 
 @st.composite
 def chains(draw, ends=("none", "relu", "softmax")):
-    """(network float64 in eval mode, 12 images in [p, q], (p, q))."""
+    """Random (network, images, (p, q)): the network in float64 and eval mode, 12 images with pixels in [p, q]."""
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     maps, side = draw(st.integers(1, 3)), SIDE
     shape = (maps, side, side)

@@ -82,12 +82,12 @@ def test_every_option_of_a_method_composes_and_names_something_that_exists(metho
 
 def check_callable(cfg, group):
     OmegaConf.set_struct(cfg, False)
-    if cfg[group]:
-        cfg[group]["_partial_"] = True
-        assert callable(instantiate(cfg[group]))
+    if chosen := OmegaConf.select(cfg, group.replace("/", ".")):
+        chosen["_partial_"] = True
+        assert callable(instantiate(chosen))
 
 
-@pytest.mark.parametrize("group", ["lit", "convert", "encode", "simulate", "callbacks"])
+@pytest.mark.parametrize("group", ["lit", "neuron", "neuron/surrogate", "convert", "encode", "simulate", "callbacks"])
 def test_every_option_of_a_part_goes_with_some_method(group):
     assert {option for _, part, option in PARTS if part == group} == set(names(group))
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from respike.report.__main__ import main as report
-from respike.train import CONF, main, train
+from respike.runs.compose import compose_run
+from respike.train import main, train
 
 TINY = (
     "model.width_mult=0.125",
@@ -33,8 +33,7 @@ TINY = (
 def run(folder, name, *overrides):
     """One in-process run in folder/name; returns its metrics."""
     places = [f"paths.run={folder / name}", f"paths.outputs={folder}", f"paths.data={folder / 'none'}", f"name={name}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=["experiment=stbp_resnet19_narrow", *TINY, *places, *overrides])
+    cfg = compose_run(["experiment=stbp_resnet19_narrow", *TINY, *places, *overrides])
     return train(cfg, ["data.val_size=100"])
 
 
@@ -128,8 +127,8 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
         (["model.std=[0]"], "model.std"),
         (["model.mean=[0,0,0]", "model.std=[1,1,1]"], "(1, 28, 28)"),
         (["callbacks.figures.image=60"], "callbacks.figures.image=60"),
-        (["model=diehl_fc", "recipe=own"], "callbacks=direct"),
-        (["callbacks=default", "convert=data_norm", "encode=rate", "simulate=default"], "callbacks=direct"),
+        (["model=diehl_fc", "recipe=custom"], "type method=rate"),
+        (["callbacks=rate", "convert=data_norm", "encode=rate", "simulate=rate"], "leave convert= out"),
         (["train=false", "ckpt_path={wide}"], "of another network"),
     ],
 )

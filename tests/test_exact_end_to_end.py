@@ -1,20 +1,21 @@
 """The exact mapping from the command line's config to the report: small real runs, read back."""
 
 import csv
+import functools
 import json
 import sys
 
 import h5py
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
+from respike.callbacks import simulate_test_set
 from respike.callbacks.simulate_ttfs import SimulateTTFS, summary
-from respike.report import load_run, write_report
+from respike.report import load_runs, write_report
 from respike.report.comparison import compare, write_comparison
+from respike.runs.compose import compose_run
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
-from respike.train import CONF, main, train
+from respike.train import main, train
 
 SMALL = (
     "+data.dataset.download=false", "data.train_size=400", "data.test_size=60", "recipe.epochs=3", "recipe.batch_size=20",
@@ -26,15 +27,12 @@ NARROW = "model.sizes=[784,24,20,10]"
 def run(folder, name, *overrides):
     """One in-process run in folder/name; returns its metrics. Without figures, which other tests draw."""
     places = [f"paths.run={folder / name}", f"paths.outputs={folder}", f"paths.data={folder}", f"name={name}"]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=[*SMALL, *overrides, *places, "callbacks.figures=null"])
-    return train(cfg)
+    return train(compose_run([*SMALL, *overrides, *places, "callbacks.figures=null"]))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of each of three conversions of one network."""
+    """A run of each of three conversions of one network, their metrics by name."""
     folder = tmp_path_factory.mktemp("exact")
     runs = {name: run(folder, name, f"experiment={name}", NARROW) for name in ("exact_fc", "exact_fc_data_norm")}
     return folder, runs | {"zeta": run(folder, "zeta", "experiment=exact_fc", NARROW, "convert.zeta=-0.9")}
@@ -80,7 +78,7 @@ def test_conversions_of_one_network_train_it_once(finished):
 
 def test_the_report_lays_rates_and_spike_times_side_by_side(finished, tmp_path):
     folder, runs = finished
-    loaded = [load_run(folder / name) for name in runs]
+    loaded = load_runs([folder / name for name in runs])
     group = {"title": "one net", "runs": ["exact_fc", "exact_fc_data_norm"], "table": True}
     write_report(loaded, {}, tmp_path / "report", "title", [group])
     page = (tmp_path / "report" / "REPORT.md").read_text()
@@ -94,7 +92,7 @@ def test_the_report_lays_rates_and_spike_times_side_by_side(finished, tmp_path):
 
 def test_runs_of_spike_times_are_compared_by_their_latency(finished, tmp_path):
     folder, _ = finished
-    comparison = compare([load_run(folder / name) for name in ("exact_fc", "zeta")])
+    comparison = compare(load_runs([folder / name for name in ("exact_fc", "zeta")]))
     assert [setting.typed for setting in comparison.settings] == ["convert.zeta"]
     assert comparison.latency.key == "ttfs/latency"
     written = {path.name for path in write_comparison(comparison, tmp_path / "out", "title")}
@@ -107,9 +105,9 @@ def test_trials_of_noise_are_one_point_and_convert_once(finished):
     trials = [run(folder, f"trial{t}", *noise, f"simulate.trial={t}") for t in range(2)]
     assert trials[0]["ttfs/largest_logit_difference"] != trials[1]["ttfs/largest_logit_difference"] > 0.1
     assert trials[0]["convert/x/linear1"] == runs["exact_fc"]["convert/x/linear1"]
-    comparison = compare([load_run(folder / name) for name in ("exact_fc", "trial0", "trial1")])
+    comparison = compare(load_runs([folder / name for name in ("exact_fc", "trial0", "trial1")]))
     assert [setting.typed for setting in comparison.settings] == ["simulate.time_noise"]
-    assert [len(point.runs) for point in comparison.points] == [1, 2]
+    assert list(comparison.points["runs"]) == [1, 2]
 
 
 def test_of_several_ranks_each_evaluates_its_share_and_the_whole_is_the_same(finished, monkeypatch):
@@ -120,19 +118,20 @@ def test_of_several_ranks_each_evaluates_its_share_and_the_whole_is_the_same(fin
     run(folder, "ranks", "experiment=exact_fc", NARROW)
     callback, trainer, module = seen[0]
     snn = next(c.snn for c in trainer.callbacks if hasattr(c, "snn"))
-    whole, relu, _ = callback._evaluated(snn, module, trainer.datamodule)
-    import respike.callbacks.simulate_ttfs as room
+    arguments = callback.simulate, snn, trainer.datamodule, module.device
+    whole = simulate_test_set.simulate_test_set(*arguments)
 
     given = []
     for rank in range(2):
-        monkeypatch.setattr(room, "share", lambda n, rank=rank: range(n * rank // 2, n * (rank + 1) // 2))
-        monkeypatch.setattr(room, "gather", lambda part: given.append(part) or [part])
-        callback._evaluated(snn, module, trainer.datamodule)
-    monkeypatch.setattr(room, "gather", lambda part: given[:2])
-    record, outputs, _ = callback._evaluated(snn, module, trainer.datamodule)
+        shard = functools.partial(lambda n, rank: range(n * rank // 2, n * (rank + 1) // 2), rank=rank)
+        monkeypatch.setattr(simulate_test_set, "shard_range", shard)
+        monkeypatch.setattr(simulate_test_set, "all_gather", lambda records: given.append(records) or [records])
+        simulate_test_set.simulate_test_set(*arguments, 7)
+    monkeypatch.setattr(simulate_test_set, "all_gather", lambda records: given[:2])
+    record = simulate_test_set.simulate_test_set(*arguments)
+    assert sum(len(records) for records in given[:2]) > 2, "each rank simulates its share in parts"
     assert torch.equal(record.index, whole.index) and record.synops == whole.synops
-    for ours, alone in ((record.logits, whole.logits), (outputs, relu)):
-        torch.testing.assert_close(ours, alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(record.logits, whole.logits, rtol=1e-12, atol=1e-12)
     assert {name: counts.active for name, counts in record.counts.items()} == {
         name: counts.active for name, counts in whole.counts.items()
     }
@@ -148,8 +147,10 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
             group.attrs["weight_names"] = [f"{name}/kernel:0", f"{name}/bias:0"]
             group[f"{name}/kernel:0"] = (torch.randn(shape, generator=random) / 30).numpy()
             group[f"{name}/bias:0"] = torch.zeros(shape[1]).numpy()
-    given = ["model=published_keras", f"model.path={tmp_path / 'net.h5'}", "train=false", "recipe.epochs=0"]
-    metrics = run(tmp_path, "keras", "experiment=exact_fc", *given)
+    small = [override for override in SMALL if not override.startswith("recipe.")]
+    given = ["model=published_keras", f"model.path={tmp_path / 'net.h5'}", "train=false", "recipe=pretrained"]
+    places = [f"paths.{name}={tmp_path}" for name in ("run", "outputs", "data")]
+    metrics = train(compose_run(["experiment=exact_fc", *small, *given, *places, "callbacks.figures=null"]))
     assert metrics["snn/agreement"] == 1 and "time/fit_s" not in metrics
 
 
@@ -157,12 +158,12 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
     ("overrides", "words"),
     [
         (["experiment=exact_fc", "convert=data_norm"], "convert=exact_map"),
-        (["experiment=diehl_fc", "convert=exact_map"], "simulate=ttfs callbacks=exact"),
+        (["experiment=diehl_fc", "convert=exact_map"], "method=ttfs"),
         (["experiment=exact_fc", "convert.zeta=-1"], "convert.zeta=-1"),
         (["experiment=exact_fc", "convert.input_range=[0,0.5]"], "leave the input range [0, 0.5]"),
         (["experiment=exact_fc", "lit.activity_penalty=-1"], "lit.activity_penalty=-1"),
         (["experiment=exact_fc", "model=published_keras", "train=false"], "model.path=null"),
-        (["experiment=digits_cnn", "convert=exact_map", "simulate=ttfs", "callbacks=exact"], "has no exact form"),
+        (["data=digits", "model=digits_cnn", "recipe=digits_authors", "method=ttfs"], "has no exact form"),
     ],
 )
 def test_bad_input_is_a_line_before_any_training(tmp_path, monkeypatch, capsys, overrides, words):
@@ -202,12 +203,9 @@ def test_small_photographs_go_through_a_pretrained_net_file(tmp_path):
         f"data.root={tmp_path / 'photos'}",
     ]
     given = [f"model.path={tmp_path / 'vgg16.pth'}", "model.side=64", "data.dataset.size=64"]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(
-            "config", overrides=["experiment=exact_vgg16_pass", *places, *given, f"+data.dataset.cache_dir={tmp_path}"]
-        )
-    metrics = train(cfg)
+    metrics = train(
+        compose_run(["experiment=exact_vgg16_pass", *places, *given, f"+data.dataset.cache_dir={tmp_path}"])
+    )
     assert metrics["snn/agreement"] == 1 and metrics["data"] == "PASS" and metrics["test_images"] == 4
     assert metrics["ttfs/largest_logit_difference"] < 1e-9
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["snn/agreement"] == 1

@@ -1,9 +1,10 @@
 """respike: spiking-network papers reproduced by configuration.
 
-    data -> networks -> lit (train) -> convert -> simulate -> metrics -> report
+    data -> networks -> training -> convert -> simulate -> metrics -> report
 
-A ReLU network is trained, turned into a spiking network, simulated step by step and laid beside the published
-number. `respike.train` runs one experiment, `respike.reproduce` all of a preset. In Python:
+A ReLU network is trained, converted to a spiking network and simulated, or a spiking network is trained directly; the
+result is compared with the published number. `python -m respike.train` runs one experiment, `python -m respike.reproduce`
+all experiments of a preset. In Python:
 
     from respike.convert import data_norm
     from respike.simulate import simulate
@@ -12,13 +13,13 @@ number. `respike.train` runs one experiment, `respike.reproduce` all of a preset
     record = simulate(snn, images)
 """
 
-from respike.system import torchvision_guard  # noqa: F401  before anything imports pytorch_lightning or torchvision
+from respike.system import torchvision_guard  # noqa: F401  must come before pytorch_lightning and torchvision
 
 # isort: split
 import warnings
 
-from respike.runs import job_folder  # noqa: F401  for conf
-from respike.system import precision  # noqa: F401  for conf
+from respike.runs import job_folder  # noqa: F401  registers a resolver for conf
+from respike.system import precision  # noqa: F401  registers a resolver for conf
 
-# conf/hydra fills in the launchers' own settings of the same names, as is meant; Hydra 1.3 warns of its way to do so
+# conf/hydra completes the launchers' own configs of the same names; Hydra 1.3 warns that this is deprecated
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/")

@@ -1,4 +1,4 @@
-"""The one kind of error a person can mend: shown as a single line, without a traceback."""
+"""Errors in a person's input. The command line prints them as one line, without a traceback."""
 
 
 class InputError(ValueError):
@@ -6,14 +6,17 @@ class InputError(ValueError):
 
 
 class SilentLayer(InputError):
-    """A layer that no calibration image activates: nothing to normalize by."""
+    """A layer that no calibration image activates, so that there is no scale to normalize it by."""
 
 
 def explain(error: BaseException) -> str | None:
-    """The line of the InputError (or Lightning's own) behind an error; None for a bug, which deserves its traceback."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, InputError) or type(seen).__name__ == "MisconfigurationException":
-            return str(seen)
-        seen = seen.__cause__
+    """The message of the InputError (or Lightning's MisconfigurationException) that caused an error.
+
+    None if there is none among its causes: the error is a bug, and its traceback should be shown.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError) or type(cause).__name__ == "MisconfigurationException":
+            return str(cause)
+        cause = cause.__cause__
     return None

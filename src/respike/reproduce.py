@@ -16,9 +16,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from respike.errors import InputError
-from respike.report import rows, to_text, write_report
+from respike.report import judge, load_runs, to_text, write_report
+from respike.report.__main__ import terminal_width
 from respike.report.pictures import compact
 from respike.report.publish import publish
+from respike.report.runs import with_skipped
 from respike.runs.old_names import check_words
 from respike.runs.preset import load_preset, run_rows
 from respike.train import train
@@ -46,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long)
         groups = OmegaConf.to_container(preset.groups)
-        write_report(runs, skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
+        write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
-            write_report(publish(runs, given.publish), skipped, given.publish, preset.title, groups)
+            write_report(load_runs(publish(runs, given.publish)), skipped, given.publish, preset.title, groups)
             compact(given.publish)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nrespike: interrupted; finished rows and epochs are kept, the same command goes on", file=sys.stderr)
         return 130
-    print(to_text(rows(runs, skipped), max(shutil.get_terminal_size((120, 24)).columns, 100)))
+    print(to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width()))
     print(f"\nreport: {Path(preset.paths.outputs, 'report', 'index.html')}")
     return int(failed)
 

@@ -18,16 +18,16 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.callbacks.log import RunMetrics, labels, log_metrics
+from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
 from respike.errors import InputError, explain
 from respike.runs.compose import CONF, check_choices
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.old_names import check_words
 from respike.runs.sweep import run_job
-from respike.system.distributed import rank
+from respike.system.distributed import init_distributed, rank
 from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
-from respike.system.threads import meet, set_threads
+from respike.system.threads import set_threads
 from respike.training.fit import check_fit, fit_metrics, give_weights, interruptible
 
 
@@ -73,12 +73,12 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger, **labels(cfg))] if cfg.logger else []
+    chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
     for logger in chosen:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
-    meet(trainer)
+    init_distributed(trainer)
     return trainer
 
 

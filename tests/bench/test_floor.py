@@ -1,4 +1,4 @@
-"""The floor holds the products of all steps and nothing else."""
+"""The floor is the time of the products of all steps and of nothing else."""
 
 import pytest
 import torch
@@ -16,22 +16,22 @@ def test_multiply_accumulates_of_the_published_networks_counted_by_hand():
     assert macs(no_norm(DiehlCNN()), image) == first + second + output
 
 
-def test_pools_are_not_among_the_products_wherever_they_stand(draw_work):
+def test_pools_are_not_among_the_products_wherever_they_stand(draw_workload):
     for wiring, shape in (("cnn", (1, 9, 12)), ("pools", (2, 12, 14))):
-        found = products(draw_work(wiring).snn, torch.Size(shape))
+        found = products(draw_workload(wiring).snn, torch.Size(shape))
         assert {type(module) for module, _ in found} <= {torch.nn.Linear, torch.nn.Conv2d}
         for module, given in found:
             module(torch.zeros(1, *given))
 
 
-def test_the_floor_is_of_all_steps_of_ten_thousand_images(saved_work, monkeypatch):
-    monkeypatch.setattr("respike.bench.floor._per_row", lambda *given: 1e-6 * given[3])  # dearer in larger batches
-    answer = floor(saved_work, rows=500, repeats=2)
+def test_the_floor_is_of_all_steps_of_ten_thousand_images(saved_workload, monkeypatch):
+    monkeypatch.setattr("respike.bench.floor._per_row", lambda *given: 1e-6 * given[3])  # slower in larger batches
+    answer = floor(saved_workload, rows=500, repeats=2)
     assert answer["macs"] == 12 * 9 + 9 * 8 + 8 * 7 + 7 * 5
     assert answer["fp32"] == answer["bf16"] == pytest.approx(100e-6 * 20 * 10_000)
     assert answer["fp32_rows"] == 100
 
 
-def test_both_precisions_can_be_timed_here(saved_work):
-    answer = floor(saved_work, rows=500, repeats=2)
+def test_both_precisions_can_be_timed_here(saved_workload):
+    answer = floor(saved_workload, rows=500, repeats=2)
     assert answer["fp32"] > 0 and answer["bf16"] > 0

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from respike.bench.chain import drives
-from respike.bench.contenders import CONTENDERS
 from respike.bench.isolated import resolve
+from respike.bench.peers import drives
+from respike.bench.plan import CONTENDERS
 from respike.errors import InputError
 from respike.neurons.encode import Rate
 from respike.neurons.integrate_fire import IntegrateFire
@@ -15,7 +15,7 @@ PEERS = [row for row in CONTENDERS if row.options is None]
 
 
 class Replay:
-    """Spikes (T, B, ...) drawn before, handed out whole or step by step, whichever is asked for."""
+    """Spikes (T, B, ...) drawn beforehand: all at once or, for probabilities of one step, step by step."""
 
     def __init__(self, spikes):
         self.spikes, self.step = spikes, -1
@@ -36,31 +36,39 @@ def peer(row, snn, steps):
 
 @pytest.mark.parametrize("row", PEERS, ids=lambda row: row.name)
 @pytest.mark.parametrize("wiring", ["fc", "cnn"])
-def test_output_spikes_are_those_of_the_reference(draw_work, row, wiring):
-    work = draw_work(wiring)
-    run = peer(row, work.snn, work.steps)
+def test_output_spikes_are_those_of_the_reference(draw_workload, row, wiring):
+    workload = draw_workload(wiring)
+    run = peer(row, workload.snn, workload.steps)
     fire_above = row.fires == ">"  # a pool of four spikes comes to exactly 1: not the same network
     expected = simulate_stepwise(
-        work.snn, work.images, weight_bits=None, neuron=IntegrateFire(fire_above=fire_above), **work.settings
+        workload.snn,
+        workload.images,
+        weight_bits=None,
+        neuron=IntegrateFire(fire_above=fire_above),
+        **workload.settings,
     ).counts
-    spikes = Rate(1000.0)(work.images, torch.arange(20), torch.arange(work.steps), 0.001, 0).float()
+    spikes = Rate(1000.0)(workload.images, torch.arange(20), torch.arange(workload.steps), 0.001, 0).float()
     assert int(expected.sum()) > 50
     with torch.no_grad():
         for _ in range(2):  # the second batch starts from rest again
-            assert torch.equal(run(work.images, Replay(spikes)).int(), expected)
+            assert torch.equal(run(workload.images, Replay(spikes)).int(), expected)
 
 
-def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_work):
+def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_workload):
     counts = [
         simulate_stepwise(
-            work.snn, work.images, weight_bits=None, neuron=IntegrateFire(fire_above=fire_above), **work.settings
+            workload.snn,
+            workload.images,
+            weight_bits=None,
+            neuron=IntegrateFire(fire_above=fire_above),
+            **workload.settings,
         ).counts
-        for work in [draw_work("cnn")]
+        for workload in [draw_workload("cnn")]
         for fire_above in (False, True)
     ]
     assert not torch.equal(*counts)
 
 
-def test_a_network_with_branches_is_refused_by_name(draw_work):
+def test_a_network_with_branches_is_refused_by_name(draw_workload):
     with pytest.raises(InputError, match="chains of layers only"):
-        drives(draw_work("projection").snn)
+        drives(draw_workload("projection").snn)

@@ -1,22 +1,21 @@
-"""What the tables and the figure say of rows, failed ones included."""
+"""The tables and the figure of rows, including failed ones."""
 
-import csv
 from itertools import pairwise
 
+import pandas as pd
 import pytest
-import torch
 
-from respike.bench import rate_rows
+from respike.bench import plan as plan_module
+from respike.bench import rows as rows_module
 from respike.bench.__main__ import main, parse
-from respike.bench.agreement import agreement
-from respike.bench.contenders import CONTENDERS, Contender, named
 from respike.bench.figure import figure
-from respike.bench.plan import Plan
+from respike.bench.plan import CONTENDERS, Contender, Plan, named
 from respike.bench.rows import run
-from respike.bench.table import facts_of, markdown, write_csv
+from respike.bench.table import COLUMNS, facts_of, markdown, to_frame
+from respike.system.files import read_csv
 
 TITLE = "FC 784-1200-1200-10, 40 steps"
-COMMON = {"work": "diehl_fc", "title": TITLE, "steps": 40, "reduced": ""}
+COMMON = {"workload": "diehl_fc", "title": TITLE, "steps": 40, "reduced": ""}
 TIMED = {
     "part": "simulate", "name": "ours, float32", "arithmetic": "float32", "fires": ">=", "images": 500, "batch": None,
     "runs": 3, "seconds": 1.0, "seconds_min": 0.9, "seconds_max": 1.5, "seconds_per_10000": 20.0,
@@ -42,17 +41,18 @@ ROWS = [
 FACTS = facts_of("a processor, 2 threads", (25, 100), 1000)
 
 
-def test_the_csv_has_every_row_and_says_why_one_is_empty(tmp_path):
-    write_csv(ROWS, tmp_path / "bench.csv")
-    with (tmp_path / "bench.csv").open() as file:
-        read = list(csv.DictReader(file))
-    assert [row["name"] for row in read] == [row["name"] for row in ROWS]
-    assert float(read[1]["accuracy"]) == 0.9861
-    assert (read[3]["reason"], read[3]["seconds"]) == ("not installed: norse", "")
+def test_the_csv_has_every_row_and_the_reason_of_an_empty_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("respike.bench.__main__.run", lambda plan, report: iter(ROWS))
+    assert main(["--out", str(tmp_path)]) == 0
+    read = read_csv(tmp_path / "bench.csv")
+    assert list(read.columns) == COLUMNS and list(read.name) == [row["name"] for row in ROWS]
+    assert read.accuracy[1] == 0.9861
+    assert read.reason[3] == "not installed: norse" and pd.isna(read.seconds[3])
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.csv", "bench.md", "bench.png"}
 
 
 def test_the_page_has_time_accuracy_range_floor_and_reasons():
-    page = markdown(ROWS, FACTS)
+    page = markdown(to_frame(ROWS), FACTS)
     (ours,) = (line for line in page.splitlines() if line.startswith("| ours, float32"))
     for said in ("20", "3: 18 to 30 s", "500", "98.61 %", "own", "≥", "50 %", "25 %", "700 MiB"):
         assert said in ours
@@ -61,18 +61,20 @@ def test_the_page_has_time_accuracy_range_floor_and_reasons():
     assert "| ours, fused | 50.0 | 40.0 to 100.0 | 8 | 16 | float32 | 12.2 MiB | 800 MiB |" in page
     assert "-0.20" in page and "95.7 million" in page and "a processor, 2 threads" in page
     assert "Reduced" not in page
-    assert "**Reduced, not to be quoted:** 100 of 10,000" in markdown([TIMED | {"reduced": "100 of 10,000"}], FACTS)
+    assert "**Reduced, not to be quoted:** 100 of 10,000" in markdown(
+        to_frame([TIMED | {"reduced": "100 of 10,000"}]), FACTS
+    )
 
 
 def test_every_table_is_rectangular():
-    lines = [line.replace("\\|", "") for line in markdown(ROWS, FACTS).splitlines()]
+    lines = [line.replace("\\|", "") for line in markdown(to_frame(ROWS), FACTS).splitlines()]
     for above, below in pairwise(lines):
         if above.startswith("|") and below.startswith("|"):
             assert above.count("|") == below.count("|")
 
 
 def test_the_figure_has_a_panel_per_work_and_a_dot_per_timed_contender():
-    drawn = figure([*ROWS, TIMED | {"title": "CNN, 41 steps"}])
+    drawn = figure(to_frame([*ROWS, TIMED | {"title": "CNN, 41 steps"}]))
     panels = {axes.get_title(loc="left"): axes for axes in drawn.axes}
     assert {TITLE, "CNN, 41 steps"} <= set(panels)
     assert [label.get_text() for label in panels[TITLE].get_yticklabels()] == ["ours, float32", "Norse"]
@@ -80,26 +82,18 @@ def test_the_figure_has_a_panel_per_work_and_a_dot_per_timed_contender():
     floors = {line.get_xdata()[0] for line in panels[TITLE].lines if str(line.get_label()).startswith("bare")}
     assert floors == {10.0, 5.0}
     with pytest.raises(ValueError, match="no contender"):
-        figure([MISSING])
+        figure(to_frame([MISSING]))
 
 
-def test_agreement_counts_what_differs_on_the_images_both_have():
-    predicted = torch.zeros(4, 3, dtype=torch.int16)
-    first = {"predicted": predicted, "counts": torch.zeros(3, 5)}
-    second = {"predicted": predicted.clone()[:, :2], "counts": torch.zeros(2, 5)}
-    second["predicted"][3, 0] = 1
-    second["counts"][0, 1] = 1
-    found = agreement(first, second, labels=torch.zeros(3))
-    assert found == {"images": 2, "predictions_differ": 1 / 8, "counts_differ": 1 / 10, "accuracy_gap": 0.5}
-
-
-def test_a_run_goes_on_past_a_peer_that_is_missing(draw_work, tmp_path, monkeypatch):
-    monkeypatch.setattr(rate_rows, "work_config", lambda *given: None)
-    monkeypatch.setattr(rate_rows, "make_work", lambda cfg: draw_work())
+def test_a_run_continues_after_a_peer_that_is_missing(draw_workload, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "experiment_config", lambda *given: None)
+    monkeypatch.setattr(rows_module, "make_workload", lambda cfg: draw_workload())
     absent = Contender("absent", "respike.bench.peers.nobody.loop")
-    monkeypatch.setattr(rate_rows, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
-    plan = Plan(out=tmp_path, images=20, repeats=1, threads=1, works=("fc",), floor_rows=100, only=("absent", "ours"))
-    found = {row["name"]: row for row in run(plan, tell=lambda line: None)}
+    monkeypatch.setattr(plan_module, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
+    plan = Plan(
+        out=tmp_path, images=20, repeats=1, threads=1, workloads=("fc",), floor_rows=100, only=("absent", "ours")
+    )
+    found = {row["name"]: row for row in run(plan, report=lambda line: None)}
     assert found["absent"]["reason"].startswith("not installed: respike.bench.peers.nobody")
     assert found["ours, float32"]["runs"] == 1
     assert found["ours, float32"]["share_fp32"] == pytest.approx(
@@ -115,3 +109,16 @@ def test_quick_is_a_reduced_plan_and_typed_numbers_win():
     assert plan.reduced and not parse([]).reduced
     with pytest.raises(SystemExit):
         main(["--images", "0"])
+
+
+def test_only_selects_parts_and_names():
+    def parts(*only):
+        plan = Plan(only=only)
+        chosen = [part for part in ("rate", "cost", "training", "exact", "direct") if plan.includes(part)]
+        return chosen, [row.name for row in plan.contenders] if plan.includes("rate") else []
+
+    every = [row.name for row in CONTENDERS]
+    assert parts() == (["rate", "cost", "training", "exact", "direct"], every)
+    assert parts("rate") == (["rate", "cost", "training"], every)
+    assert parts("exact") == (["exact"], []) and parts("direct", "exact") == (["exact", "direct"], [])
+    assert parts("norse", "training") == (["rate", "training"], ["Norse"])

@@ -1,4 +1,4 @@
-"""What a converted network computes if its neurons are read as ReLUs, and what the original computes, layer by layer."""
+"""The values of each layer of a converted network with ReLUs in place of neurons, and of the original network."""
 
 import pytest
 from torch import nn
@@ -6,7 +6,7 @@ from torch import nn
 
 @pytest.fixture(scope="session")
 def relu_values():
-    """relu_values(snn, images) -> the value of each layer, by name, with ReLUs for neurons; pools and output are linear."""
+    """relu_values(snn, images) -> the value of each layer by name, with ReLUs in place of neurons; pools and output linear."""
 
     def evaluate(snn, images):
         values = {"input": images}
@@ -20,7 +20,7 @@ def relu_values():
 
 @pytest.fixture(scope="session")
 def relu_outputs():
-    """relu_outputs(net, images) -> what each ReLU of the network returned, in order."""
+    """relu_outputs(net, images) -> the output of each ReLU of the network, in order."""
 
     def evaluate(net, images):
         seen, relus = [], [module for module in net.modules() if isinstance(module, nn.ReLU)]

@@ -250,7 +250,7 @@ COMMITTED = sorted((Path(__file__).parents[2] / "outputs" / "reference" / "runs"
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parents[1].name)
 def test_the_committed_networks_are_those_of_their_runs(path):
-    """Their factors are the run's metrics, and their weights those of the ReLU network beside them, rescaled."""
+    """Their factors are the run's metrics, and their weights those of the run's ReLU network, rescaled."""
     snn, ann = load_snn(path), torch.load(path.with_name("ann.pt"), weights_only=True)
     metrics = json.loads((path.parents[1] / "metrics.json").read_text())
     assert {f"convert/factor/{name}": factor for name, factor in snn.factors.items()} == {

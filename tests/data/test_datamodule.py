@@ -5,9 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from respike.data.batches import ImageBatches, ShuffledBatches
-from respike.data.datamodule import ImageDataModule
-from respike.data.image_set import ImageSet
+from respike.data.datamodule import ImageBatches, ImageDataModule, ShuffledBatches
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
 
 TRAIN, TEST = 103, 27

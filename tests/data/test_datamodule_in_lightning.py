@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from respike.data.datamodule import ImageDataModule
-from respike.data.image_set import ImageSet
+from respike.data.datasets import ImageSet
 
 TRAIN, TEST = 103, 27
 

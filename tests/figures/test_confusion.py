@@ -20,10 +20,10 @@ def test_cells_hold_percent_of_their_row_and_the_true_class_is_down():
     figure = confusion_charts({"step 5": shares, "step 40": torch.eye(3).double()}, NAMES)
     first, second = figure.axes
     assert [axes.get_title() for axes in (first, second)] == ["step 5", "step 40"]
-    assert (first.get_images()[0].get_array() == shares.numpy()).all()
-    texts = {tuple(reversed(text.get_position())): text.get_text() for text in first.texts}
+    assert (first.collections[0].get_array() == shares.numpy()).all() and first.yaxis_inverted()
+    texts = {tuple(int(place) for place in reversed(text.get_position())): text.get_text() for text in first.texts}
     assert texts[1, 0] == "12.5" and texts[1, 1] == "87.5" and texts[2, 0] == "" and texts[0, 0] == "100"
-    assert (first.get_ylabel(), first.get_xlabel()) == ("true class", "class named")
+    assert (first.get_ylabel(), first.get_xlabel()) == ("true class", "predicted class")
     assert [tick.get_text() for tick in first.get_yticklabels()] == NAMES
 
 

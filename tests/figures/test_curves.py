@@ -5,6 +5,8 @@ import struct
 import pytest
 
 from respike.figures import curves as figures
+from respike.figures.layers import firing_rates
+from respike.figures.style import DPI, save
 
 
 def curve(final: float, steps: int = 40, **columns) -> dict[str, list[float]]:
@@ -78,32 +80,32 @@ def test_a_net_that_was_not_converted_has_no_agreement_to_draw():
 
 
 def test_firing_rates_have_a_bar_per_layer_first_layer_on_top():
-    axes = figures.firing_rates({"input": 103.0, "fc1": 61.5, "fc2": 0.0}).axes[0]
+    axes = firing_rates({"input": 103.0, "fc1": 61.5, "fc2": 0.0}).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [103.0, 61.5, 0.0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["input", "fc1", "fc2"]
     assert axes.yaxis_inverted()
 
 
 def test_nothing_to_draw_is_an_error():
-    for draw in (figures.accuracy_over_time, figures.firing_rates):
+    for draw in (figures.accuracy_over_time, firing_rates):
         with pytest.raises(ValueError, match="expected at least one"):
             draw({})
 
 
 def test_a_saved_figure_is_a_png_of_twice_the_size_and_leaves_nothing_beside(tmp_path):
-    figure = figures.firing_rates({"fc1": 1.0})
-    figures.save(figure, tmp_path / "a.png")
+    figure = firing_rates({"fc1": 1.0})
+    save(figure, tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     assert content.startswith(b"\x89PNG")
-    assert (width, height) == pytest.approx(tuple(2 * figures.DPI * figure.get_size_inches()), abs=1)
+    assert (width, height) == pytest.approx(tuple(2 * DPI * figure.get_size_inches()), abs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_failed_save_keeps_the_earlier_picture(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(b"earlier")
-    figure = figures.firing_rates({"fc1": 1.0})
+    figure = firing_rates({"fc1": 1.0})
 
     def fail_half_way(file, **_):
         file.write_bytes(b"half")
@@ -111,11 +113,11 @@ def test_a_failed_save_keeps_the_earlier_picture(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figure, "savefig", fail_half_way)
     with pytest.raises(OSError, match="disk full"):
-        figures.save(figure, path)
+        save(figure, path)
     assert path.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
-        figures.save(figures.accuracy_over_time({"a": curve(0.98)}), tmp_path / name)
+        save(figures.accuracy_over_time({"a": curve(0.98)}), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from respike.figures.images import samples, spike_images
+from respike.figures.images import output_counts, samples, spike_images
+from respike.figures.style import PALETTE
 
 
 def pictures(figure):
@@ -42,3 +43,31 @@ def test_spikes_are_those_of_the_steps_asked_for_and_the_mean_is_over_all():
 def test_an_image_without_a_spike_is_black():
     *_, mean = pictures(spike_images(torch.zeros(1, 2, 2), torch.zeros(4, 1, 2, 2), "a", [4]))
     assert not mean.any()
+
+
+#                        class:  a  b  c
+COUNTS = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 2, 0], [2, 2, 0], [3, 2, 0]])
+
+
+def lines_of(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def test_output_counts_are_drawn_per_class_and_the_class_with_most_is_predicted_ties_to_the_lowest():
+    above, below = output_counts(COUNTS, 1, ["a", "b", "c"], "image 7").axes
+    drawn = lines_of(above)
+    assert drawn["b, true class"].get_ydata().tolist() == [0, 1, 2, 2, 2]
+    assert drawn["a, predicted in the end"].get_ydata().tolist() == [0, 0, 1, 2, 3]
+    assert drawn["_c"].get_ydata().tolist() == [0] * 5
+    right, wrong = below.get_lines()
+    assert dict(zip(right.get_xdata(), right.get_ydata(), strict=True)) == {2: 1, 3: 1}
+    assert dict(zip(wrong.get_xdata(), wrong.get_ydata(), strict=True)) == {1: 0, 4: 0, 5: 0}
+    assert [tick.get_text() for tick in below.get_yticklabels()] == ["a", "b"]
+    assert above.get_title(loc="left") == "image 7"
+
+
+def test_a_right_answer_is_one_bold_line():
+    above, _ = output_counts(COUNTS, 0, ["a", "b", "c"], "x").axes
+    bold = [line for line in above.get_lines() if line.get_color() == PALETTE[0]]
+    assert [line.get_label() for line in bold] == ["a, true class"]
+    assert not [line for line in above.get_lines() if line.get_color() == PALETTE[1]]

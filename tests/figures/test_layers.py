@@ -17,7 +17,7 @@ def test_rates_stand_beside_published_ones_only_where_layers_are_as_many():
 
 def test_a_map_has_a_line_per_layer_a_column_per_step_and_numbers_while_they_can_be_read():
     axes = rate_map({"a": [0.1, 0.2], "b": [0.0, 0.4]}, [1, 2], "step", "").axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[0.1, 0.2], [0.0, 0.4]])
+    np.testing.assert_allclose(axes.collections[0].get_array(), [[0.1, 0.2], [0.0, 0.4]])
     assert [text.get_text() for text in axes.texts] == [".100", ".200", ".000", ".400"]
     many = rate_map({"a": [0.1] * 40}, range(1, 41), "step", "").axes[0]
     assert not many.texts and len(many.get_xticks()) <= 13

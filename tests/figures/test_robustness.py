@@ -1,16 +1,21 @@
-"""Shares in percent at the latency of their zeta; accuracies at their noise, with the interval given."""
+"""Shares in percent at the latency of their zeta; accuracies at their noise, with the interval over trials."""
 
+import pandas as pd
 import pytest
 
 from respike.figures.robustness import SHARES, robustness, zeta_trade_off
+from respike.metrics.interval import student_interval
 
-NET = {
-    "zeta": [0.5, "auto", -0.7],
-    "ttfs/latency": [10.0, 20.0, 3.0],
-    "snn/test_acc": [0.98, 0.98, 0.9],
-    "snn/test_acc ±": [0.01, None, 0.02],
-    "ttfs/certified": [0.999, 1.0, None],
-}
+NET = pd.DataFrame(
+    {
+        "net": "",
+        "zeta": [0.5, "auto", -0.7],
+        "ttfs/latency": [10.0, 20.0, 3.0],
+        "snn/test_acc": [0.98, 0.98, 0.9],
+        "snn/test_acc ±": [0.01, None, 0.02],
+        "ttfs/certified": [0.999, 1.0, None],
+    }
+)
 
 
 def drawn(axes):
@@ -19,7 +24,7 @@ def drawn(axes):
 
 
 def test_each_share_is_drawn_in_percent_by_ascending_latency_with_its_zetas_above():
-    accuracy, proved = zeta_trade_off({"": NET}).axes[:2]
+    accuracy, proved = zeta_trade_off(NET).axes[:2]
     assert drawn(accuracy) == ([3.0, 10.0, 20.0], pytest.approx([90, 98, 98]))
     assert drawn(proved) == ([10.0, 20.0], pytest.approx([99.9, 100]))
     assert accuracy.get_title(loc="left") == SHARES["snn/test_acc"]
@@ -29,28 +34,26 @@ def test_each_share_is_drawn_in_percent_by_ascending_latency_with_its_zetas_abov
 
 
 def test_two_networks_stand_beside_each_other():
-    axes = zeta_trade_off({"a": NET, "b": NET}).axes
+    axes = zeta_trade_off(pd.concat([NET.assign(net="a"), NET.assign(net="b")])).axes
     assert [a.get_title(loc="left").split("\n")[0] for a in axes[:2]] == ["a", "b"]
     assert drawn(axes[0]) == drawn(axes[1])
 
 
 def test_noise_has_a_line_for_each_kind_with_its_interval_on_a_logarithmic_axis():
-    kinds = {
-        "times": {"sigma": [0.1, 0.001], "snn/test_acc": [0.5, 0.9], "snn/test_acc ±": [0.1, 0.02]},
-        "alpha": {"sigma": [0.01, 0.1], "snn/test_acc": [0.8, None]},
-    }
-    (axes,) = robustness(kinds, 0.95, "mean of 16 trials").axes
+    trials = {("times", 0.1): [0.4, 0.6], ("times", 0.001): [0.88, 0.92], ("alpha", 0.01): [0.8]}
+    runs = pd.DataFrame([(*at, value) for at, values in trials.items() for value in values])
+    (axes,) = robustness(runs.set_axis(["kind", "sigma", "accuracy"], axis=1), 0.95, "mean of 2 trials").axes
     assert axes.get_xscale() == "log"
-    times, alpha = axes.containers
-    assert list(times[0].get_xdata()) == [0.001, 0.1] and list(times[0].get_ydata()) == pytest.approx([90, 50])
-    ends = [segment[:, 1].tolist() for segment in times[2][0].get_segments()]
-    assert ends == [pytest.approx([88, 92]), pytest.approx([40, 60])]
-    assert list(alpha[0].get_ydata()) == pytest.approx([80])
+    times, alpha = (line for line in axes.get_lines() if line.get_marker() in ("o", "s") and len(line.get_xdata()))
+    assert list(times.get_xdata()) == [0.001, 0.1] and list(times.get_ydata()) == pytest.approx([90, 50])
+    ends = [segment[:, 1].tolist() for segment in axes.containers[0].lines[2][0].get_segments()]
+    assert ends == [pytest.approx(student_interval(values)) for values in ([88, 92], [40, 60])]
+    assert list(alpha.get_ydata()) == pytest.approx([80])
     assert [95.0, 95.0] in [list(line.get_ydata()) for line in axes.get_lines()]
 
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
-        zeta_trade_off({"": {"zeta": [0.5], "ttfs/latency": [1.0]}})
+        zeta_trade_off(NET[["net", "zeta", "ttfs/latency"]])
     with pytest.raises(ValueError, match="at least one"):
-        robustness({})
+        robustness(pd.DataFrame({"kind": [], "sigma": [], "accuracy": []}))

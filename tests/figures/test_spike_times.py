@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from respike.convert.exact.mapping import exact_map
-from respike.figures.curves import PALETTE
-from respike.figures.potentials import chosen_neurons, hidden_potentials, output_potentials
-from respike.figures.spike_times import layer_windows, raster, spike_time_distributions
+from respike.figures.spike_times import (
+    chosen_neurons,
+    hidden_potentials,
+    layer_windows,
+    output_potentials,
+    raster,
+    spike_time_distributions,
+)
+from respike.figures.style import PALETTE
 from respike.simulate.ttfs import simulate_ttfs
 from respike.simulate.ttfs.potentials import potentials
 
@@ -99,9 +105,9 @@ def test_output_bars_are_what_the_record_reads_and_the_largest_is_named(traced):
     wrong = (named + 1) % 3
     left, right = output_potentials(outputs, record.logits[0], wrong, ["a", "b", "c"], "x").axes
     assert [bar.get_width() for bar in right.patches] == pytest.approx(record.logits[0].tolist())
-    assert right.get_title(loc="left") == f"read: {'abc'[named]} (wrong, it is {'abc'[wrong]})"
+    assert right.get_title(loc="left") == f"predicted: {'abc'[named]} (true class: {'abc'[wrong]})"
     lines = {line.get_label(): line for line in left.get_lines()}
-    true, other = lines[f"{'abc'[wrong]}, true class"], lines[f"{'abc'[named]}, class named"]
+    true, other = lines[f"{'abc'[wrong]}, true class"], lines[f"{'abc'[named]}, predicted class"]
     assert (true.get_color(), other.get_color()) == PALETTE[:2]
     assert other.get_ydata()[-1] == pytest.approx(float(record.logits[0].max()))
     assert true.get_xdata()[-1] == snn.latency

@@ -9,7 +9,7 @@ import torch
 from respike.callbacks.convert import Convert
 from respike.convert.exact.mapping import exact_map
 from respike.errors import InputError
-from respike.figures.ttfs_run import TTFSRunFigures
+from respike.figures.ttfs_run import TTFSFigures
 from respike.report.pictures import CAPTIONS
 from respike.simulate.ttfs import simulate_ttfs
 
@@ -35,7 +35,7 @@ def trainer(tmp_path):
 
 def test_every_picture_is_there_and_has_a_caption(trainer, tmp_path):
     (tmp_path / "training.csv").write_text("epoch,train_acc,train_loss\n1,0.5,1.0\n")
-    figures = TTFSRunFigures(image=3)
+    figures = TTFSFigures(image=3)
     figures.on_test_start(trainer, None)
     figures.on_test_end(trainer, None)
     names = ["raster", "spike_times", "potentials", "output_potentials", "confusion", "samples", "training"]
@@ -44,12 +44,12 @@ def test_every_picture_is_there_and_has_a_caption(trainer, tmp_path):
 
 
 def test_the_image_shown_is_traced_first_and_keeps_its_number(trainer):
-    numbers = TTFSRunFigures(image=3)._numbers(trainer).tolist()
+    numbers = TTFSFigures(image=3)._traced_images(trainer).tolist()
     assert numbers == [8, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16]
 
 
 def test_what_is_not_there_is_refused(trainer):
     with pytest.raises(InputError, match="0 to 19"):
-        TTFSRunFigures(image=20).on_test_start(trainer, None)
+        TTFSFigures(image=20).on_test_start(trainer, None)
     with pytest.raises(InputError, match="1 or more"):
-        TTFSRunFigures(neurons=0)
+        TTFSFigures(neurons=0)

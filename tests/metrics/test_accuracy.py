@@ -29,11 +29,13 @@ def test_steps_to_one_point_is_the_first_step_that_stays_within_one_point_of_the
     assert steps_to_one_point(torch.tensor(accuracy, dtype=torch.float64)) == step
 
 
-def test_disagreements_name_image_label_and_both_classes(hand_made):
-    labels, ann = torch.tensor([2, 0]), torch.tensor([2, 0])
-    assert disagreements(hand_made(), labels, ann) == [(7, 0, 0, 1)]
-    assert disagreements(hand_made(), torch.tensor([1, 1]), torch.tensor([0, 2])) == [(40, 1, 0, 2), (7, 1, 2, 1)]
-    assert disagreements(hand_made(), labels, torch.tensor([2, 1])) == []
+def test_disagreements_are_the_images_whose_two_classes_differ():
+    index, labels = torch.tensor([40, 7]), torch.tensor([1, 1])
+    ann, snn = torch.tensor([2, 0]), torch.tensor([2, 1])
+    assert disagreements(index, labels, ann, snn) == {"index": [7], "label": [1], "ann": [0], "snn": [1]}
+    both = disagreements(index, labels, torch.tensor([0, 2]), snn)
+    assert both == {"index": [40, 7], "label": [1, 1], "ann": [0, 2], "snn": [2, 1]}
+    assert disagreements(index, labels, snn, snn) == {"index": [], "label": [], "ann": [], "snn": []}
 
 
 def test_all_accuracy_metrics(hand_made):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from respike.metrics.energy import ttfs_energy
-from respike.metrics.ttfs import agreement_metrics, disagreements, ttfs_metrics
+from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 
 LOGITS = torch.tensor([[0.0, 2.0], [1.0, 0.0], [3.0, 1.0], [0.0, 0.5]], dtype=torch.float64)
@@ -34,12 +34,6 @@ def test_agreement_is_with_the_relu_network_and_accuracy_with_the_labels():
     metrics = agreement_metrics(RECORD, torch.tensor([1, 0, 1, 1]), relu)
     assert metrics["snn/agreement"] == 0.75 and metrics["ttfs/largest_logit_difference"] == 0.75
     assert metrics["snn/test_acc"] == 0.75 and metrics["ann/test_acc"] == 0.5 and metrics["snn/acc_drop"] == -0.25
-
-
-def test_disagreements_name_the_image_its_label_and_both_classes():
-    relu = LOGITS.clone()
-    relu[3] = torch.tensor([0.75, 0.5])
-    assert disagreements(RECORD, torch.tensor([1, 0, 1, 1]), relu) == [(3, 1, 0, 1)]
 
 
 def test_spikes_cost_an_accumulate_per_synapse_and_the_relu_network_its_products():

@@ -1,4 +1,4 @@
-"""Start weights lie in the published intervals and fill them evenly."""
+"""Initial weights are uniform in the published intervals."""
 
 import math
 
@@ -13,7 +13,7 @@ from respike.networks.mlp import MLP
 
 
 def assert_uniform(weight, low, high):
-    """Kolmogorov-Smirnov on the weights; a fair draw fails once in 100,000."""
+    """Kolmogorov-Smirnov on the weights; a uniform sample fails once in 100,000."""
     values = weight.detach().flatten().double().numpy()
     assert low <= values.min() and values.max() <= high
     assert kstest(values, "uniform", args=(low, high - low)).pvalue > 1e-5

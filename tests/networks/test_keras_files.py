@@ -1,4 +1,4 @@
-"""Keras files, against the arithmetic of Keras in plain NumPy: channels last, kernels (height, width, in, out)."""
+"""Keras files, against the arithmetic of Keras in NumPy: channels last, kernels (height, width, in, out)."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files as MATLAB writes them, against the same arithmetic in plain NumPy on column-major images."""
+"""Files in MATLAB's format, against the arithmetic of the authors' code in NumPy on column-major images."""
 
 from itertools import pairwise
 

@@ -1,11 +1,11 @@
-"""VGG16 from a file: torchvision's own network is the oracle, narrow nets and small images keep it quick."""
+"""VGG16 from a file, against torchvision's network, with few maps and small images to be fast."""
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.vgg import VGG, make_layers
 
-from respike.convert.exact.mapping import exact_map
+from respike.convert import exact_map
 from respike.errors import InputError
 from respike.networks.torchvision_vgg16 import PIXELS, load_vgg16
 from respike.simulate.ttfs import simulate_ttfs
@@ -54,7 +54,7 @@ def test_it_is_mapped_without_loss(narrow):
     assert float((record.logits - relu).abs().max()) < 1e-9 * float(relu.abs().max())
 
 
-def test_its_own_state_dict_is_read_again(narrow, tmp_path):
+def test_the_state_dict_of_the_loaded_network_is_read_again(narrow, tmp_path):
     net = load_vgg16(narrow[1], side=64)
     torch.save({"state_dict": net.state_dict()}, tmp_path / "again.pt")
     images = torch.rand(2, 3, 64, 64)

@@ -37,8 +37,8 @@ def default_config(name: str) -> dict[str, Any]:
         "recipe": {"name": "authors"},
         "model": {"_target_": "respike.networks.mlp.MLP", "widths": [784, 1200, 1200, 10]},
         "convert": {"_target_": "respike.convert.rate.normalize.data_norm"},
-        "encode": {"_target_": "respike.neurons.encode.rate", "max_rate": 1000},
-        "simulate": {"_target_": "respike.simulate.rate.layerwise.simulate", "duration_ms": 40, "dt_ms": 1.0},
+        "encode": {"_target_": "respike.neurons.encode.Rate", "max_rate": 1000},
+        "simulate": {"_target_": "respike.simulate.rate.layerwise.simulate", "duration": 0.04, "dt": 0.001},
     }
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from respike.errors import InputError
-from respike.report import find_runs, load_run, write_report
+from respike.report import load_runs, write_report
 
 SKIPPED = {"<later>": "no data & no time"}
 TITLE = "Papers <reproduced> & more"
@@ -21,14 +21,14 @@ GROUPS = [
 @pytest.fixture(scope="module")
 def report(many_runs):
     """The folder of a report on five runs and a skipped row, some names full of markup; only to be read."""
-    write_report(find_runs(many_runs), SKIPPED, many_runs.parent / "a report", TITLE, GROUPS)
+    write_report(load_runs([many_runs]), SKIPPED, many_runs.parent / "a report", TITLE, GROUPS)
     return many_runs.parent / "a report"
 
 
 @pytest.fixture
 def small_report(make_run, tmp_path):
     """The folder of a report on one run, to be written over."""
-    write_report([load_run(make_run("first"))], {}, tmp_path / "report", "First")
+    write_report(load_runs([make_run("first")]), {}, tmp_path / "report", "First")
     return tmp_path / "report"
 
 
@@ -98,7 +98,7 @@ def test_a_reduced_run_is_badged_and_wears_no_verdict(report):
 
 def test_headline_counts_the_verdicts_and_says_when_and_where(report):
     for text in (text_of(page_of(report)), (report / "REPORT.md").read_text(encoding="utf-8")):
-        assert "2 rows held against a published number: 1 reproduced, 1 below. 1 row reduced and not" in text
+        assert "2 rows compared with a published number: 1 reproduced, 1 below. 1 row reduced and not" in text
         assert "Run 2025-11-21 on Example CPU @ 2.0GHz from commit 0123456789." in text
         assert "4.6 / 0.9 pJ" in text
 
@@ -113,39 +113,39 @@ def test_a_figure_per_group_that_ran_and_one_of_rates_per_run(report):
 
 def test_a_later_report_replaces_the_earlier_one_and_spares_other_files(small_report, make_run):
     (small_report / "mine.png").write_bytes(b"a person's own picture")
-    other = load_run(make_run("second", paper={"title": "Other net"}))
-    write_report([other], {}, small_report, "Second")
+    other = load_runs([make_run("second", paper={"title": "Other net"})])
+    write_report(other, {}, small_report, "Second")
     pictures = {"mine.png", "fig-other-net.png", "fig-rates-second.png"}
     assert contents(small_report).keys() == pictures | {"index.html", "REPORT.md", "results.csv"}
 
 
 def test_a_failure_leaves_the_earlier_report_whole_and_nothing_beside(small_report, make_run, monkeypatch):
-    other = load_run(make_run("second"))
+    other = load_runs([make_run("second")])
     before, beside = contents(small_report), sorted(small_report.parent.iterdir())
 
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("respike.report.page._page", fail)
+    monkeypatch.setattr("respike.report.page.render", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report([other], {}, small_report, "Second")
+        write_report(other, {}, small_report, "Second")
     assert contents(small_report) == before
     assert sorted(small_report.parent.iterdir()) == beside
 
 
 def test_the_same_runs_give_the_same_report(small_report, tmp_path):
     before = contents(small_report)
-    write_report([load_run(tmp_path / "runs/first")], {}, small_report, "First")
+    write_report(load_runs([tmp_path / "runs/first"]), {}, small_report, "First")
     assert contents(small_report) == before
 
 
 def test_runs_inside_the_report_folder_are_linked_too(make_run, tmp_path):
-    write_report([load_run(make_run("a"))], {}, tmp_path / "runs", "Inside")
+    write_report(load_runs([make_run("a")]), {}, tmp_path / "runs", "Inside")
     assert "a/metrics.json" in addresses(page_of(tmp_path / "runs"))
 
 
 def test_a_report_without_runs_still_says_what_was_skipped(tmp_path):
-    write_report([], {"resnet19": "needs a GPU"}, tmp_path / "out", "Empty")
+    write_report(load_runs([]), {"resnet19": "needs a GPU"}, tmp_path / "out", "Empty")
     text = text_of(page_of(tmp_path / "out"))
     assert "1 row skipped." in text and "needs a GPU" in text
 
@@ -155,7 +155,7 @@ def test_runs_without_curve_rates_or_provenance_still_have_a_page(make_run, tmp_
     (path / "curves.csv").unlink()
     (path / "metrics.json").write_text('{"data": "MNIST", "reduced": "", "test_images": 5, "snn/test_acc": 0.98}')
     (path / "provenance.json").write_text("{}")
-    write_report([load_run(path)], {}, tmp_path / "out", "Bare")
+    write_report(load_runs([path]), {}, tmp_path / "out", "Bare")
     assert "no accuracy over time was recorded" in text_of(page_of(tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.png"))
 
@@ -163,4 +163,4 @@ def test_runs_without_curve_rates_or_provenance_still_have_a_page(make_run, tmp_
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        write_report([], {}, tmp_path / "out", "T")
+        write_report(load_runs([]), {}, tmp_path / "out", "T")

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from respike.report import load_run, write_report
+from respike.report import load_runs, write_report
 from respike.report.pictures import CAPTIONS, compact, run_pictures
 
 GROUPS = [{"title": "Alone", "runs": ["digits"]}, {"title": "Together", "runs": ["one", "two"]}]
@@ -27,7 +27,7 @@ def report(make_run, tmp_path):
         Image.new("RGB", (600, 300), GREEN).save(path / "figures" / "samples.png")
         Image.new("RGB", (600, 300), RED).save(path / "figures" / "confusion.gif")
         Image.new("RGB", (9, 9)).save(path / "figures" / "somebody's.png")
-    write_report([load_run(path) for path in paths], {}, tmp_path / "a report", "Pictures", GROUPS)
+    write_report(load_runs(paths), {}, tmp_path / "a report", "Pictures", GROUPS)
     return tmp_path / "a report"
 
 
@@ -39,7 +39,7 @@ def test_a_run_shows_the_pictures_it_drew_in_the_order_of_the_captions(make_run)
     path = make_run("a")
     for name in [*reversed(CAPTIONS), "other.png"]:
         (path / "figures" / name).write_bytes(b"")
-    assert [picture.path.name for picture in run_pictures(load_run(path))] == list(CAPTIONS)
+    assert [picture.file for picture in run_pictures(path)] == list(CAPTIONS)
 
 
 def test_a_run_alone_in_its_section_is_shown_there_and_others_in_their_details(report):

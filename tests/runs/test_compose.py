@@ -11,7 +11,7 @@ from respike import reproduce
 from respike.errors import InputError
 from respike.runs import compose
 from respike.runs.compose import CONF, check_choices, compose_run, conf_folder, names
-from respike.runs.old_names import CLASSES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
+from respike.runs.old_names import CALLABLES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
 from respike.runs.sweep import check_grid
 from respike.train import main
 
@@ -66,7 +66,8 @@ def test_a_network_is_judged_by_its_class_and_not_built(monkeypatch):
             raise AssertionError("built")
 
     monkeypatch.setattr(compose.pkgutil, "resolve_name", lambda target: Spiking)
-    choices = {"method": "direct", "model": "custom", "lit": "direct", "simulate": "direct", "callbacks": "direct"}
+    choices = dict.fromkeys(("method", "lit", "simulate", "callbacks"), "direct")
+    choices |= {"model": "custom", "neuron": "lif", "neuron/surrogate": "atan"}
     for method, refused in (("direct", False), ("rate", True)):
         loaded = OmegaConf.load(CONF / "method" / f"{method}.yaml").method
         cfg = OmegaConf.create({"method": loaded, "model": {"_target_": "a.Spiking"}, "protocol": {"method": None}})
@@ -118,7 +119,7 @@ def test_an_old_name_is_found_in_lists_grids_below_renamed_keys_and_in_targets()
 def test_new_names_exist():
     """Every option, key and callable that the table names can be typed now."""
     for answer in OPTIONS.values():
-        for group, option in re.findall(r"(\w+)=(\w+)", answer):
+        for group, option in re.findall(r"(?<![\w.])(\w+)=(\w+)", answer):
             assert option in names(group)
     exist = (
         compose_run(["paths.run=x", "experiment=diehl_fc"]),
@@ -126,8 +127,17 @@ def test_new_names_exist():
     )
     for key in KEYS.values():
         assert any(OmegaConf.select(cfg, key, default="absent") != "absent" for cfg in exist), key
-    for module in {*MODULES.values(), *(name.rpartition(".")[0] for name in CLASSES.values())}:
-        compose.pkgutil.resolve_name(module)
+    for name in (*MODULES.values(), *CALLABLES.values()):
+        compose.pkgutil.resolve_name(name)
+
+
+def test_every_target_of_a_committed_run_is_found_under_its_new_name():
+    reference = Path(__file__).resolve().parents[2] / "outputs" / "reference"
+    texts = [path.read_text(encoding="utf-8") for path in reference.rglob("config.yaml")]
+    targets = {target for text in texts for target in re.findall(r"_target_: (respike\.\S+)", text)}
+    assert targets
+    for target in targets:
+        assert callable(compose.pkgutil.resolve_name(new_target(target))), target
 
 
 def test_settings_of_old_runs_are_translated():
@@ -141,7 +151,9 @@ def test_settings_of_old_runs_are_translated():
 def test_help_lists_every_option_of_every_group(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["respike.train", "--help"])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
     printed = capsys.readouterr().out
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")}
     for group in groups - {".", "paths", "report", "wandb_sweeps", "hydra/help"}:

@@ -4,11 +4,10 @@ import sys
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
 from respike.runs import offline as offline_runs
-from respike.train import CONF
+from respike.runs.compose import CONF, compose_run
 
 SWEEPS = sorted((CONF / "wandb_sweeps").glob("*.yaml"))
 
@@ -78,9 +77,7 @@ def test_a_wandb_sweep_drives_the_same_entry_point_with_keys_that_exist(file):
             f"{key}={parameter['values'][pick] if 'values' in parameter else parameter[('min', 'max')[pick]]}"
             for key, parameter in config["parameters"].items()
         ]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", overrides=[config["command"][-2], "paths.run=x", *chosen])
-        assert cfg.name == "diehl_fc"
+        assert compose_run([config["command"][-2], "paths.run=x", *chosen]).name == "diehl_fc"
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)

@@ -1,5 +1,6 @@
 """Multiruns on real images: one training, finished jobs kept, failures told, empty grids refused."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
-from respike.runs.sweep import check_grid
-from respike.train import CONF
+from respike.runs.compose import CONF, compose_run, names
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed
 
 SMALL = (
     "experiment=diehl_fc",
@@ -100,7 +101,7 @@ def test_an_empty_grid_is_refused_with_what_to_type(overrides, words):
         check_grid(overrides, None)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
+@pytest.mark.parametrize("name", names("sweep"))
 def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
     exact = name in ("alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta")
     experiment = "stbp_resnet19_narrow" if name == "vth_a" else "exact_fc" if exact else "diehl_fc"
@@ -110,5 +111,16 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
         assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
         values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
         values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
-        last = compose("config", overrides=[*given, *(f"{key}={value}" for key, value in values.items())])
+    last = compose_run(["paths.run=x", *given, *(f"{key}={value}" for key, value in values.items())])
+    assert last.callbacks.figures is None and not last.keep_networks
     assert values and ("time_noise" in last.simulate) == exact
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_launcher_that_is_not_installed_names_the_extra(name, monkeypatch):
+    choice, module = OPTIONAL[name]
+    check_installed(f"some.module.{name}")  # the test environment has all of them
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == module else object())
+    with pytest.raises(InputError, match=rf"{choice} needs {module}.*respike\[cluster\]"):
+        check_installed(f"some.module.{name}")
+    check_installed("hydra._internal.core_plugins.basic_launcher.BasicLauncher")

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from respike.data.batches import ShuffledBatches
-from respike.system import distributed as ranks
+from respike.data.datamodule import ShuffledBatches
+from respike.system import distributed
 from respike.train import main
 
 SMALL = (
@@ -63,16 +63,17 @@ def test_two_processes_train_what_one_does_and_the_first_alone_writes(both):
         torch.testing.assert_close(value, weights[1][name], rtol=0, atol=2e-5)
 
 
-def test_shares_in_rank_order_are_the_whole(monkeypatch):
-    assert ranks.share(7) == range(7) and ranks.gather("mine") == ["mine"] and ranks.world() == 1
-    monkeypatch.setattr(ranks, "together", lambda: True)
-    for world, count in ((1, 5), (3, 7), (4, 2)):
-        monkeypatch.setattr(ranks, "world", lambda world=world: world)
-        shares = []
-        for rank in range(world):
-            monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-            shares += ranks.share(count)
-        assert shares == list(range(count))
+def test_shards_in_rank_order_are_the_whole(monkeypatch):
+    assert distributed.shard_range(7) == range(7) and distributed.world_size() == 1
+    assert distributed.all_gather("mine") == ["mine"] and distributed.broadcast("mine") == "mine"
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    for world_size, count in ((1, 5), (3, 7), (4, 2)):
+        monkeypatch.setattr(distributed, "world_size", lambda world_size=world_size: world_size)
+        shards = []
+        for rank in range(world_size):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            shards += distributed.shard_range(count)
+        assert shards == list(range(count))
 
 
 @pytest.mark.parametrize("transform", [None, lambda x: x + torch.rand(len(x), 1, 1, 1)])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from respike.system.precision import fastest_precision, whole_float32
+from respike.system.precision import fastest_precision, full_float32
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_without_a_gpu_a_gpu_run_asks_for_float32(monkeypatch):
 
 def test_float32_is_whole_for_a_while(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with pytest.raises(RuntimeError), whole_float32():
+    with pytest.raises(RuntimeError), full_float32():
         assert not torch.backends.cudnn.allow_tf32
         raise RuntimeError
     assert torch.backends.cudnn.allow_tf32

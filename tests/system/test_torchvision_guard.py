@@ -6,15 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import respike
+import pytest
+
 from respike.system import torchvision_guard
 
-PACKAGE = Path(respike.__file__).parent / "system"
+SYSTEM = Path(torchvision_guard.__file__).parent
 
 
 def run_python(code: str, *path: Path) -> str:
-    """stdout of `code` in a fresh interpreter that finds modules in `path` first; the package's own folder is last."""
-    lines = [f"import sys; sys.path[:0] = {[str(folder) for folder in (*path, PACKAGE)]}", code]
+    """stdout of `code` in a fresh interpreter that finds modules in `path` first; the folder of the guard is last."""
+    lines = [f"import sys; sys.path[:0] = {[str(folder) for folder in (*path, SYSTEM)]}", code]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
@@ -31,13 +32,14 @@ def test_torchvision_and_lightning_import_behind_the_guard_alone():
     assert printed == "True"
 
 
-def test_nothing_is_declared_where_the_compiled_library_loads(tmp_path):
-    """Any library that loads stands in for a fitting `_C`: the guard must then leave the operators to it."""
+@pytest.mark.parametrize("name", torchvision_guard.LIBRARIES)
+def test_nothing_is_declared_where_the_compiled_library_loads(tmp_path, name):
+    """Any library that loads stands in for a fitting one: the guard must then leave the operators to it."""
     loadable = importlib.util.find_spec("_ctypes_test") or importlib.util.find_spec("numpy._core._multiarray_umath")
     folder = tmp_path / "torchvision"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise AssertionError('the guard must not import torchvision')")
-    shutil.copy(loadable.origin, folder / "_C.so")
+    shutil.copy(loadable.origin, folder / f"{name}.so")
     printed = run_python(
         "import torch, torchvision_guard\n"
         "assert torchvision_guard.compiled_ops_load()\n"

@@ -9,11 +9,11 @@ import torch
 from omegaconf import OmegaConf
 
 from respike.data.datamodule import ImageDataModule
-from respike.data.image_set import ImageSet
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.training.classifier import Classifier
-from respike.training.early_stopping import Ending
+from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.fit import fit_once
 
 
@@ -66,13 +66,13 @@ def test_training_ends_after_so_many_epochs_without_a_lower_loss_and_keeps_the_b
     assert len(losses) == best + 4 < 20
     assert loss_of(module, data) == pytest.approx(min(losses), abs=1e-6)
     assert not (stage.folder / "best.ckpt").exists()
-    assert Ending(3, "best").kept_epoch(stage.folder / "history.csv")["epoch"] == best + 1
+    assert EarlyStoppingSettings(3, "best").kept_epoch(stage.folder / "history.csv")["epoch"] == best + 1
 
 
 def test_the_last_epoch_is_kept_where_a_recipe_says_nothing(tmp_path):
     module, losses, stage, data = fitted(tmp_path)
     assert len(losses) == 20 and loss_of(module, data) == pytest.approx(losses[-1], abs=1e-6) != min(losses)
-    assert Ending().kept_epoch(stage.folder / "history.csv")["epoch"] == 20
+    assert EarlyStoppingSettings().kept_epoch(stage.folder / "history.csv")["epoch"] == 20
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
@@ -109,12 +109,12 @@ def test_a_training_killed_after_its_last_epoch_trains_no_further(tmp_path):
 )
 def test_nonsense_is_refused(wrong, line):
     with pytest.raises(InputError, match=line):
-        Ending(**wrong)
+        EarlyStoppingSettings(**wrong)
 
 
 def test_what_looks_at_validation_needs_validation_images():
     data = ImageDataModule(noise, root="", batch_size=10)
-    Ending().check(data)
-    for ending in (Ending(patience=7), Ending(keep="best")):
+    EarlyStoppingSettings().check(data)
+    for settings in (EarlyStoppingSettings(patience=7), EarlyStoppingSettings(keep="best")):
         with pytest.raises(InputError, match=r"data\.val_size=6000"):
-            ending.check(data)
+            settings.check(data)

@@ -10,10 +10,10 @@ import torch
 from omegaconf import OmegaConf
 
 from respike.data.datamodule import ImageDataModule
-from respike.data.image_set import ImageSet
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
-from respike.system.cache import once, stage_hash
+from respike.system.cache import cached, stage_hash
 from respike.training import history
 from respike.training.classifier import Classifier
 from respike.training.fit import check_fit, fit_key, fit_once, load_weights
@@ -124,7 +124,7 @@ def test_simulation_and_data_folder_do_not_change_the_key_but_everything_that_tr
 def test_a_stage_that_was_whole_but_not_renamed_is_adopted(tmp_path):
     (tmp_path / f"{stage_hash({'a': 1})}.unfinished").mkdir()
     (tmp_path / f"{stage_hash({'a': 1})}.unfinished" / "stage.json").write_text('{"seconds": 7}')
-    stage = once(tmp_path, {"a": 1}, lambda folder: pytest.fail("made again"))
+    stage = cached(tmp_path, {"a": 1}, lambda folder: pytest.fail("made again"))
     assert stage.seconds == 7 and (stage.folder / "stage.json").is_file()
 
 
@@ -134,9 +134,9 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        once(tmp_path, {"a": 1}, fail)
-    assert once(tmp_path, {"a": 1}, lambda folder: 2.5).fresh
-    assert once(tmp_path, {"a": 1}, fail).seconds == 2.5
+        cached(tmp_path, {"a": 1}, fail)
+    assert cached(tmp_path, {"a": 1}, lambda folder: 2.5).fresh
+    assert cached(tmp_path, {"a": 1}, fail).seconds == 2.5
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

@@ -1,9 +1,12 @@
-"""What a simulated and a trained image cost here, and in other libraries: the same work, machine, threads and run.
+"""The benchmark: time and memory of this package and of other libraries for the same work on the same machine.
 
-python -m respike.bench            # make bench: outputs/bench/bench.csv, bench.md, bench.png
-python -m respike.bench --quick    # a few images, once: a look, marked reduced
+    python -m respike.bench            # make bench: outputs/bench/bench.csv, bench.md, bench.png
+    python -m respike.bench --quick    # few images, one pass: a check of the benchmark, marked as reduced
 
-work ──> contenders ──> isolated ──> timing, floor, cost, training ──> table, figure
-network  the rows       a process    what is measured in it
-images                  for each
+plan      how much is measured, and the rows; to add a row, add an object to a list there
+workload  a trained network with its test images
+rows      runs every row, each in a process of its own (isolated)
+rate, floor, exact, training    what such a process measures; timing has the clock
+peers     the same network written for other libraries
+table, figure    bench.csv, bench.md, bench.png
 """

@@ -1,83 +1,82 @@
-"""bench.png: seconds of every row per work, and what ours costs against images and steps."""
+"""bench.png: the time of every row for each workload, and the cost of our simulation against images and steps."""
 
-from collections.abc import Sequence
-from typing import Any
-
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from respike.figures.curves import DPI, FAINT, INK, PALETTE
+from respike.figures.style import DPI, FAINT, INK, PALETTE
 
-Row = dict[str, Any]
 OURS, PEERS = PALETTE[0], PALETTE[1]
 
 
-def figure(rows: Sequence[Row]) -> Figure:
-    """One panel per work with a dot per contender (and its range), and two small panels of ours for all works.
+def figure(frame: pd.DataFrame) -> Figure:
+    """A panel per workload with a dot per contender and its range, and two panels with cost curves.
 
-    Raises ValueError where no contender was timed.
+    frame: of `table.to_frame`. Raises ValueError if no contender was timed.
     """
-    timed = [row for row in rows if row["part"] == "simulate" and not row.get("reason")]
-    if not timed:
+    measured = frame[frame.reason.isna()]
+    timed = measured[measured.part == "simulate"]
+    if timed.empty:
         raise ValueError("no contender was timed; there is nothing to draw")
-    works = list(dict.fromkeys(row["title"] for row in timed))
-    drawn = Figure(figsize=(12, 5.0 + 0.35 * max(map(len, _by_work(timed, works)))), dpi=DPI, layout="constrained")
-    tall, flat = drawn.subfigures(2, 1, height_ratios=(3, 2))
-    floors = {row["title"]: row for row in rows if row["part"] == "floor" and not row.get("reason")}
-    for axes, title, group in zip(
-        tall.subplots(1, len(works), squeeze=False)[0], works, _by_work(timed, works), strict=True
-    ):
-        _dots(axes, title, group, floors.get(title))
-    left, right = flat.subplots(1, 2)
-    for axes, part, key, label in (
-        (left, "cost against images", "images", "images"), (right, "cost against steps", "steps", "steps T"),
-    ):  # fmt: skip
-        points = [row for row in rows if row["part"] == part and not row.get("reason")]
-        _curves(axes, points, key, label)
+    workloads = list(timed.groupby("title", sort=False))
+    floors = measured[measured.part == "floor"]
+    height = 5.0 + 0.35 * max(len(rows) for _, rows in workloads)
+    drawn = Figure(figsize=(12, height), dpi=DPI, layout="constrained")
+    grid = drawn.add_gridspec(2, 1, height_ratios=(3, 2))
+    above, below = drawn.add_subfigure(grid[0]), drawn.add_subfigure(grid[1])
+    for axes, (title, rows) in zip(above.subplots(1, len(workloads), squeeze=False)[0], workloads, strict=True):
+        _times(axes, rows.reset_index(drop=True))
+        axes.set_title(str(title), loc="left", fontsize=10, color=INK)
+        _floor_lines(axes, floors[floors.title == title])
+    left, right = below.subplots(1, 2)
+    _cost(left, measured[measured.part == "cost against images"], "images", "images")
+    _cost(right, measured[measured.part == "cost against steps"], "steps", "steps T")
     return drawn
 
 
-def _by_work(rows: Sequence[Row], works: Sequence[str]) -> list[list[Row]]:
-    return [[row for row in rows if row["title"] == title] for title in works]
-
-
-def _dots(axes: Axes, title: str, rows: Sequence[Row], floor: Row | None) -> None:
-    for y, row in enumerate(rows):
-        scale = row["seconds_per_10000"] / row["seconds"]
-        colour = OURS if row["name"].startswith("ours") else PEERS
-        axes.plot([row["seconds_min"] * scale, row["seconds_max"] * scale], [y, y], color=colour, linewidth=2)
-        axes.plot(row["seconds_per_10000"], y, "o", color=colour, markersize=7)
-        note = f"{row['seconds_per_10000']:.3g} s, {100 * row['accuracy']:.2f} %"
-        axes.annotate(note, (row["seconds_max"] * scale, y), (8, 0), textcoords="offset points", va="center",
+def _times(axes: Axes, rows: pd.DataFrame) -> None:
+    """rows: of one workload, with index 0, 1, ..."""
+    scale = rows.seconds_per_10000 / rows.seconds
+    colours = [OURS if name.startswith("ours") else PEERS for name in rows.name]
+    axes.hlines(rows.index, rows.seconds_min * scale, rows.seconds_max * scale, colors=colours, linewidth=2)
+    axes.scatter(rows.seconds_per_10000, rows.index, s=49, c=colours, zorder=2)
+    for y, (seconds, accuracy, end) in enumerate(
+        zip(rows.seconds_per_10000, rows.accuracy, rows.seconds_max * scale, strict=True)
+    ):
+        axes.annotate(f"{seconds:.3g} s, {100 * accuracy:.2f} %", (end, y), (8, 0), textcoords="offset points", va="center",
                       fontsize=8, color=INK)  # fmt: skip
-    for kind, dash in (("fp32", "--"), ("bf16", ":")) if floor else ():
-        axes.axvline(floor[kind], color=FAINT, linestyle=dash, linewidth=1.2, label=f"bare products, {kind}")
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], color=INK)
+    axes.set_yticks(rows.index, rows.name, color=INK)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(right=6 * max(row["seconds_per_10000"] for row in rows))  # room for the notes
+    axes.set_xlim(right=6 * rows.seconds_per_10000.max())  # room for the texts
     axes.set_xlabel("seconds per 10,000 images", color=INK, loc="right")
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    _plain(axes)
-    if floor:
+    _style(axes)
+
+
+def _floor_lines(axes: Axes, floor: pd.DataFrame) -> None:
+    """floor: one row, or none if the products could not be timed."""
+    for dtype, dash in (("fp32", "--"), ("bf16", ":")):
+        for seconds in floor[dtype]:
+            axes.axvline(seconds, color=FAINT, linestyle=dash, linewidth=1.2, label=f"bare products, {dtype}")
+    if len(floor):
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), frameon=False, fontsize=8, labelcolor=INK)
 
 
-def _curves(axes: Axes, points: Sequence[Row], key: str, label: str) -> None:
-    for colour, title in zip(PALETTE, dict.fromkeys(row["title"] for row in points), strict=False):
-        own = [row for row in points if row["title"] == title]
-        per_image = [1000 * row["seconds"] / row["images"] for row in own]
-        axes.plot([row[key] for row in own], per_image, "o-", color=colour, label=title.split(",")[0])
+def _cost(axes: Axes, points: pd.DataFrame, column: str, label: str) -> None:
+    curves = points.assign(network=points.title.str.split(",").str[0], ms=1000 * points.seconds / points.images)
+    if len(curves):
+        palette = list(PALETTE[: curves.network.nunique()])
+        sns.lineplot(curves, x=column, y="ms", hue="network", marker="o", palette=palette, ax=axes)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label, color=INK)
     axes.set_ylabel("ms per image, ours", color=INK)
-    if points:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    _plain(axes)
+    _style(axes)
 
 
-def _plain(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter("")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
-"""The matrix-product floor: the bare products of all T steps, and nothing else. Runs in a process of its own.
+"""The matrix-product floor: the time of the bare products of all T steps. Runs in a process of its own.
 
-Who computes every step of every layer densely cannot be faster; who follows the spikes can.
+A simulation that computes every step of every layer densely cannot be faster. One that follows the spikes can.
 """
 
 import copy
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.bench.timing import seconds
-from respike.bench.workload import Work
+from respike.bench.workload import Workload
 from respike.convert.rate.rate_snn import RateSNN
 from respike.simulate.connections import layer_shapes
 from respike.simulate.rate.program import synapse_paths
@@ -19,8 +19,8 @@ ROWS = (100, 500, 2000)  # images times steps in one product
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def products(snn: RateSNN, input_shape: torch.Size) -> list[tuple[nn.Module, torch.Size]]:
-    """Every Linear and Conv2d of the network, as a copy, with the shape (without batch) of what it is given."""
+def products(snn: RateSNN, input_shape: torch.Size) -> list[tuple[nn.Linear | nn.Conv2d, torch.Size]]:
+    """A copy of every Linear and Conv2d of the network, with the shape of its input (without batch)."""
     shapes = layer_shapes(synapse_paths(snn), input_shape)
     found = []
     for layer in snn.layers.values():
@@ -35,7 +35,7 @@ def products(snn: RateSNN, input_shape: torch.Size) -> list[tuple[nn.Module, tor
 
 
 def macs(snn: RateSNN, input_shape: torch.Size) -> int:
-    """Multiply-accumulates of one step for one image, as dense products count them: padding included."""
+    """Multiply-accumulates of one step for one image in dense products, padding included."""
     total = 0
     for module, shape in products(snn, input_shape):
         outputs = module(torch.zeros(1, *shape)).numel()
@@ -43,30 +43,29 @@ def macs(snn: RateSNN, input_shape: torch.Size) -> int:
     return total
 
 
-def floor(work: str, rows: int, repeats: int) -> dict[str, Any]:
-    """Seconds of the bare products for 10,000 images of T steps, by dtype, at the best of several batch sizes.
+def floor(workload: str, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds of the bare products for 10,000 images of T steps, for each dtype at the best of several batch sizes.
 
-    rows: how many images times steps are timed; the rest is proportional. Each size is timed `repeats` times, the least
-    counts.
+    workload: file of `Workload.save`. rows: images times steps that are timed; the result is scaled. Each size is timed
+    `repeats` times, and the smallest time counts.
     """
-    given = Work.load(work)
-    shape = given.images.shape[1:]
-    result: dict[str, Any] = {"macs": macs(given.snn, shape)}
+    loaded = Workload.load(workload)
+    shape = loaded.images.shape[1:]
+    snn = loaded.snn.float()
+    result: dict[str, Any] = {"macs": macs(snn, shape)}
     with torch.inference_mode():
         for name, dtype in DTYPES.items():
-            tried = {
-                size: _per_row(given.snn.float(), shape, dtype, size, rows, repeats) for size in ROWS if size <= rows
-            }
+            tried = {size: _per_row(snn, shape, dtype, size, rows, repeats) for size in ROWS if size <= rows}
             best = min(tried, key=tried.__getitem__)
-            result |= {name: tried[best] * given.steps * 10_000, f"{name}_rows": best}
+            result |= {name: tried[best] * loaded.steps * 10_000, f"{name}_rows": best}
     return result
 
 
 def _per_row(snn: RateSNN, shape: torch.Size, dtype: torch.dtype, size: int, rows: int, repeats: int) -> float:
     total = 0.0
-    for module, given in products(snn, shape):
+    for module, input_shape in products(snn, shape):
         module = module.to(dtype)
-        spikes = (torch.rand(size, *given) < 0.2).to(dtype)
+        spikes = (torch.rand(size, *input_shape) < 0.2).to(dtype)
         module(spikes)
         total += min(seconds(_repeat, module, spikes, rows // size)[0] for _ in range(repeats))
     return total / (rows // size * size)

@@ -1,4 +1,4 @@
-"""A function in a process of its own, so that its peak memory, its threads and its failure are its own."""
+"""Calls a function in a new process, so that its peak memory, threads and failures do not affect other measurements."""
 
 import importlib
 import json
@@ -8,21 +8,24 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from respike.errors import explain
+from respike.system.files import write_json
 
 MIB = 1 << 20
 
 
-def call(function: str, log: Path, limit: float, threads: int, **arguments: Any) -> dict[str, Any]:
-    """`function(**arguments)` in a fresh process; what it returned, or {"reason": why there is nothing}.
+def call(function: str, arguments: Mapping[str, Any], log: Path, limit: float, threads: int) -> dict[str, Any]:
+    """`function(**arguments)` in a new process. Returns its result, or {"reason": why there is none}.
 
-    function: "package.module.name" of a function that takes and returns what JSON can hold; log: file for what it prints;
-    limit: seconds until it is stopped; threads: of torch and of every other library that asks.
+    function: "package.module.name"; its arguments and its result, a dict, must be JSON. log: file for its output.
+    limit: seconds after which it is stopped. threads: of torch and of the libraries below it.
+    The result also has `wall_s` and `peak_mib`, the largest memory of the process in MiB.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     answer = log.with_suffix(".json")
@@ -37,21 +40,21 @@ def call(function: str, log: Path, limit: float, threads: int, **arguments: Any)
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return {"reason": f"stopped after {limit:.0f} s"}
-    if not answer.is_file():
-        return {"reason": f"died, see {log.name}"}  # killed for its memory, perhaps
+    if not answer.is_file():  # for example because the system ran out of memory
+        return {"reason": f"the process died, see {log.name}"}
     return json.loads(answer.read_text())
 
 
 def resolve(name: str) -> Any:
-    """The object called "package.module.name"."""
+    """The object "package.module.name"."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process so far, MiB.
+    """Largest resident memory of this process so far, in MiB.
 
-    Linux hands ru_maxrss of the parent on to a child that it starts; VmHWM of /proc is the process's own.
+    On Linux a child process inherits ru_maxrss of its parent; VmHWM in /proc starts at zero.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -67,7 +70,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = resolve(job["function"])(**job["arguments"])
     except ModuleNotFoundError as error:
-        return {"reason": f"not installed: {error.name} (requirements-bench.txt)"}
+        return {"reason": f"not installed: {error.name} (make bench installs it)"}
     except Exception as error:
         if (line := explain(error)) is not None:
             return {"reason": line}
@@ -77,11 +80,9 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read a job from stdin, leave its answer in the file it names."""
+    """Read a job from stdin, run it and write its answer to the file that it names."""
     job = json.load(sys.stdin)
-    answer, path = _answer(job), Path(job["answer"])
-    path.with_suffix(".part").write_text(json.dumps(answer))
-    path.with_suffix(".part").replace(path)
+    write_json(job["answer"], _answer(job))
 
 
 if __name__ == "__main__":

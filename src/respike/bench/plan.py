@@ -1,26 +1,29 @@
-"""What one run of the benchmark does: how much of everything."""
+"""What one run of the benchmark measures: how much, and which rows. To add a row, add an object to a list."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-WORKS = ("diehl_fc", "diehl_cnn")
+WORKLOADS = ("diehl_fc", "diehl_cnn")
+BATCHES = (20, 100, 300, 1000)  # batch sizes that every peer is tried with
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run.
+    """The amounts of one run.
 
-    out: where the results go; outputs: where runs and trainings lie; images: test images, at most; repeats: timed passes,
-    at most; budget: seconds of timed passes per row (the quickest peer and the compiled simulation get all passes);
-    limit: seconds until a row is stopped; search: images with which batch sizes are tried; threads: of everybody;
-    only: words, one of which a row's name holds (all rows without); works: names of experiments; exact: of
-    those of the exact mapping.
-    floor_rows: images times steps of the floor's products; cost_images, cost_steps, cost_sample: the points of the cost
-    plots, and the images of the second; train_batches, warm_up: batches of a training, and those not timed;
-    direct_steps: timed steps of the directly trained network. overrides: Hydra's, of every training; reduced: why the
-    numbers are not to be quoted, empty where they are.
+    out: folder of the results. outputs: folder of runs and finished trainings.
+    images: largest number of test images. repeats: largest number of timed passes. budget: seconds of timed passes per row;
+    the fastest peer and the compiled simulation get all passes. limit: seconds after which a row is stopped.
+    search: images used to find the best batch size. threads: of every row. only: rows to measure, by words of their names or by
+    parts (see `includes`); empty for all. workloads: experiments of the rate-coded rows. exact: those of the exact mapping.
+    floor_rows: images times steps in the products of the floor. cost_images, cost_steps: points of the cost curves;
+    cost_sample: images of the second curve. train_batches, warm_up: timed and untimed batches of a training.
+    direct_steps: timed training steps of the directly trained network. overrides: Hydra overrides of every training.
+    reduced: why the numbers must not be quoted; empty for a full run.
     """
 
     out: Path = Path("outputs/bench")
@@ -32,7 +35,7 @@ class Plan:
     search: int = 1000
     threads: int = field(default_factory=torch.get_num_threads)
     only: tuple[str, ...] = ()
-    works: tuple[str, ...] = WORKS
+    workloads: tuple[str, ...] = WORKLOADS
     exact: tuple[str, ...] = ("exact_fc", "exact_lenet", "exact_vgg_mnist")
     floor_rows: int = 8000
     cost_images: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
@@ -44,9 +47,108 @@ class Plan:
     overrides: tuple[str, ...] = ()
     reduced: str = ""
 
+    def includes(self, part: str) -> bool:
+        """Whether a part is to be measured: "rate" with its parts "cost" and "training", "exact" or "direct"."""
+        if part == "rate":  # any other word is part of the name of a rate-coded row
+            return not self.only or not set(self.only) <= {"exact", "direct"}
+        return not self.only or part in self.only or (part in ("cost", "training") and "rate" in self.only)
 
-QUICK = {  # the reduced data of PRESET=quick, whose trainings are then shared
+    @property
+    def contenders(self) -> "list[Contender]":
+        """The rows of simulated images."""
+        return named(CONTENDERS, () if "rate" in self.only else self.only)
+
+
+QUICK: dict[str, Any] = {  # the data of `make reproduce-paper PRESET=quick`, so that both use the same trainings
     "images": 200, "repeats": 1, "budget": 5.0, "search": 100, "floor_rows": 500, "cost_images": (100, 300, 1000),
     "cost_steps": (10, 20, 40), "cost_sample": 100, "train_batches": 20, "warm_up": 5, "direct_steps": 2,
     "overrides": ("data.train_size=4000", "data.test_size=1000"), "reduced": "--quick: few images, one pass",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of simulated images.
+
+    make: path of a function. Of a peer: (snn, steps) -> Simulator. Of this package, marked by `options`:
+    (snn, settings, **options) -> (images -> SpikeRecord).
+    arithmetic: number format of the sums. fires: at (">=") or above (">") the threshold. batches: batch sizes to try; empty
+    if the simulation chooses its own.
+    """
+
+    name: str
+    make: str
+    arithmetic: str = "float32"
+    fires: str = ">="
+    batches: tuple[int, ...] = BATCHES
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A row of training. train: path of a function that trains and returns measurements; options: more arguments of it."""
+
+    name: str
+    train: str
+    arithmetic: str = "float32"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+OURS = "respike.bench.rate.our_simulator"
+PEERS = "respike.bench.peers"
+CONTENDERS = [
+    Contender("ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "events"}),
+    Contender("ours, Triton", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}),
+    Contender("ours, plain torch", OURS, "16-bit grid, exact", batches=(), options={"backend": "torch"}),
+    Contender("ours, float32", OURS, batches=(), options={"weight_bits": None}),
+    Contender("ours, float64", OURS, "float64", batches=(), options={"weight_bits": None, "double": True}),
+    Contender("plain PyTorch loop", f"{PEERS}.plain.loop"),
+    Contender("SpikingJelly, single step", f"{PEERS}.spikingjelly.single_step"),
+    Contender("SpikingJelly, multi step", f"{PEERS}.spikingjelly.multi_step"),
+    Contender("snnTorch", f"{PEERS}.snntorch.loop", fires=">"),
+    Contender("Norse", f"{PEERS}.norse.loop", fires=">"),
+]
+
+BF16 = "bfloat16 products"
+LIGHTNING = "respike.bench.training.lightning"
+TRAININGS = [  # arguments: experiment, outputs, overrides, batches, warm_up
+    Training("ours, Lightning", LIGHTNING),
+    Training("ours, Lightning, bf16-mixed", LIGHTNING, BF16, {"precision": "bf16-mixed"}),
+    Training("plain PyTorch loop", "respike.bench.training.loop"),
+]
+
+DIRECT_WORKLOADS = {  # of the directly trained network: title -> arguments of every row
+    "ResNet-19, T = 2, 28x28": {"width_mult": 1.0, "batch": 16},
+    "ResNet-19 of a quarter of the width, T = 2, 28x28": {"width_mult": 0.25, "batch": 64},
+}
+DIRECT = "respike.bench.training.our_resnet19"
+DIRECT_PEER = "respike.bench.training.spikingjelly_resnet19"
+DIRECT_TRAININGS = [  # arguments: width_mult, batch, timed
+    Training("ours, fused, bf16", DIRECT, BF16, {"backend": "auto", "bf16": True}),
+    Training("ours, fused", DIRECT, options={"backend": "auto"}),
+    Training("ours, plain modules, bf16", DIRECT, BF16, {"backend": "torch", "bf16": True}),
+    Training("ours, plain modules", DIRECT, options={"backend": "torch"}),
+    Training("SpikingJelly, multi step, bf16", DIRECT_PEER, BF16, {"bf16": True}),
+    Training("SpikingJelly, multi step", DIRECT_PEER),
+]
+
+EXACT_TITLES = {
+    "exact_fc": "Exact mapping, FC 784-600-10",
+    "exact_lenet": "Exact mapping, LeNet5",
+    "exact_vgg_mnist": "Exact mapping, VGG of 16 layers at half its width, one epoch on 4,000 images",
+}
+EXACT_OVERRIDES = {"exact_vgg_mnist": ("model.width=0.5", "data.train_size=4000", "recipe.epochs=1")}
+EXACT_ROWS: dict[str, dict[str, Any]] = {  # name -> arguments of respike.bench.exact.measure
+    "ReLU network": {"relu": True},
+    "ours, certified": {},
+    "ours, closed form, unproved": {"evaluator": "closed"},
+    "ours, everything sorted, compiled": {"evaluator": "sorted"},
+    "everything sorted, PyTorch, as published": {"evaluator": "sorted", "plain": True},
+}
+
+Named = TypeVar("Named", Contender, Training)
+
+
+def named(rows: Sequence[Named], words: Sequence[str]) -> list[Named]:
+    """The rows whose name contains one of the words, in upper or lower case; all rows if there are no words."""
+    return [row for row in rows if not words or any(word.lower() in row.name.lower() for word in words)]

@@ -1,22 +1,213 @@
-"""Runs a plan: every row of it, each in a process of its own."""
+"""Runs a plan. Each row is measured in a process of its own and yielded as a dict; a row that could not run has a `reason`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from respike.bench.direct_rows import direct_rows
-from respike.bench.exact_rows import exact_rows
-from respike.bench.plan import Plan
-from respike.bench.rate_rows import rate_rows
-from respike.bench.row import Row
+from respike.bench.isolated import call
+from respike.bench.plan import (
+    DIRECT_TRAININGS,
+    DIRECT_WORKLOADS,
+    EXACT_ROWS,
+    EXACT_TITLES,
+    TRAININGS,
+    Contender,
+    Plan,
+)
+from respike.bench.rate import agreements
+from respike.bench.workload import Workload, experiment_config, make_workload
+
+Row = dict[str, Any]
+Report = Callable[[str], None]  # is called with a line of progress
 
 
-def run(plan: Plan, tell: Callable[[str], None] = print) -> Iterator[Row]:
-    """The rows, as they are finished. tell: is given a line of progress for each.
+def run(plan: Plan, report: Report = print) -> Iterator[Row]:
+    """The rows, as they are finished. Raises InputError if a network of the plan cannot be made."""
+    if plan.includes("rate"):
+        yield from rate_rows(plan, report)
+    if plan.includes("exact"):
+        yield from exact_rows(plan, report)
+    if plan.includes("direct"):
+        yield from direct_rows(plan, report)
 
-    Raises InputError where there is nothing to work on.
+
+def rate_rows(plan: Plan, report: Report) -> Iterator[Row]:
+    """Bare products, simulations, agreement, costs and training of each rate-coded network.
+
+    Raises InputError if a network cannot be made.
     """
-    if not plan.only or not set(plan.only) <= {"exact", "direct"}:  # else no rate-coded network is wanted
-        yield from rate_rows(plan, tell)
-    if not plan.only or "exact" in plan.only:
-        yield from exact_rows(plan, tell)
-    if not plan.only or "direct" in plan.only:
-        yield from direct_rows(plan, tell)
+    for name in plan.workloads:
+        report(f"{name}: the network (trained once, then kept in {plan.outputs / 'stages'})")
+        workload = make_workload(experiment_config(name, plan.outputs, plan.overrides))
+        path = workload.save(plan.out / "work" / f"{name}.pt")
+        for measured in _rate_rows(plan, workload, path):
+            row = {"part": measured.pop("part"), "workload": name, "title": workload.title, "steps": workload.steps}
+            row |= measured | {"reduced": reductions(plan, workload)}
+            report(f"{name}: {row['part']}, {row['name']}: {summary(row)}")
+            yield row
+
+
+def reductions(plan: Plan, workload: Workload) -> str:
+    """Why these are not the numbers of a full run; empty if they are."""
+    total = len(workload.images)
+    fewer = f"{plan.images:,} of {total:,} images" if plan.images < total else ""
+    return "; ".join(filter(None, (plan.reduced, fewer, workload.reduced)))
+
+
+def _rate_rows(plan: Plan, workload: Workload, path: Path) -> Iterator[Row]:
+    arguments = {"workload": str(path), "rows": plan.floor_rows, "repeats": plan.repeats}
+    floor = isolated(plan, (workload.name, "products"), "respike.bench.floor.floor", arguments)
+    yield {"part": "floor", "name": "bare products"} | floor
+    chosen = plan.contenders
+    outputs = {row.name: plan.out / "work" / f"{file_name(workload.name, row.name)}.pt" for row in chosen}
+    for contender, row in _simulated(plan, workload, path, chosen, outputs):
+        about = {"name": contender.name, "arithmetic": contender.arithmetic, "fires": contender.fires}
+        yield {"part": "simulate"} | about | row | _floor_shares(row, floor)
+    for row in agreements(outputs, workload.labels):
+        yield {"part": "agreement"} | row
+    if plan.includes("cost"):
+        yield from _costs(plan, workload, path)
+    if plan.includes("training"):
+        yield from _trained(plan, workload)
+
+
+def _simulated(
+    plan: Plan, workload: Workload, path: Path, chosen: list[Contender], outputs: dict[str, Path]
+) -> Iterator[tuple[Contender, Row]]:
+    """Each contender's measurements. The batch sizes of all peers are searched first: the fastest peer gets all passes."""
+    arguments = {row.name: {"contender": asdict(row), "workload": str(path)} for row in chosen}
+    images = {"images": min(plan.search, plan.images)}
+    found = {
+        row.name: isolated(
+            plan,
+            (workload.name, row.name, "search"),
+            "respike.bench.rate.search_batch",
+            arguments[row.name] | images,
+        )
+        for row in chosen
+        if row.batches
+    }
+    speeds = {name: answer["seconds_per_image"] for name, answer in found.items() if "reason" not in answer}
+    in_full = {min(speeds, key=speeds.__getitem__, default=""), "ours, compiled events"}
+    for row in chosen:
+        outputs[row.name].unlink(missing_ok=True)
+        answer = found.get(row.name, {})
+        if "reason" not in answer:
+            budget = plan.limit if row.name in in_full and not plan.reduced else plan.budget
+            more = {
+                "images": plan.images, "repeats": plan.repeats, "budget": budget, "batch": answer.get("batch"),
+                "keep": str(outputs[row.name]),
+            }  # fmt: skip
+            log = workload.name, row.name
+            answer = isolated(plan, log, "respike.bench.rate.measure", arguments[row.name] | more)
+        yield row, answer
+
+
+def _floor_shares(row: Row, floor: Row) -> Row:
+    """Time of the bare products over the time of the row; above 1 the row is faster than the products."""
+    if "reason" in row or "reason" in floor:
+        return {}
+    return {f"share_{dtype}": floor[dtype] / row["seconds_per_10000"] for dtype in ("fp32", "bf16")}
+
+
+def _costs(plan: Plan, workload: Workload, path: Path) -> Iterator[Row]:
+    curves: dict[str, tuple[str, dict[str, Any]]] = {
+        "cost against images": ("respike.bench.rate.cost_of_images", {"counts": plan.cost_images}),
+        "cost against steps": (
+            "respike.bench.rate.cost_of_steps", {"steps": plan.cost_steps, "images": plan.cost_sample},
+        ),
+    }  # fmt: skip
+    for part, (function, arguments) in curves.items():
+        answer = isolated(plan, (workload.name, part), function, {"workload": str(path)} | arguments)
+        for point in answer.get("points", [{"reason": answer.get("reason")}]):
+            yield {"part": part, "name": "ours"} | point
+
+
+def _trained(plan: Plan, workload: Workload) -> Iterator[Row]:
+    arguments = {
+        "experiment": workload.name, "outputs": str(plan.outputs), "overrides": plan.overrides,
+        "batches": plan.train_batches, "warm_up": plan.warm_up,
+    }  # fmt: skip
+    for row in TRAININGS:
+        answer = isolated(plan, (workload.name, "train", row.name), row.train, arguments | row.options)
+        yield {"part": "train", "name": row.name, "arithmetic": row.arithmetic} | answer
+
+
+def exact_rows(plan: Plan, report: Report) -> Iterator[Row]:
+    """Every evaluator of the exact mapping in both precisions, for each mapped network."""
+    for name in plan.exact:
+        report(f"{name}: the network (trained once, then kept in {plan.outputs / 'stages'})")
+        path = plan.out / "work" / f"{name}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"part": "exact", "workload": name, "title": EXACT_TITLES[name], "steps": None}
+        arguments = {"experiment": name, "outputs": str(plan.outputs), "overrides": plan.overrides, "keep": str(path)}
+        made = isolated(plan, (name,), "respike.bench.exact.make", arguments, limit=3600)
+        if "reason" in made:
+            yield about | {"name": "networks"} | made
+            continue
+        amount = {"workload": str(path), "images": plan.images, "repeats": plan.repeats, "budget": plan.budget}
+        for title, options in EXACT_ROWS.items():
+            for precision in ("float64", "float32"):
+                log = name, f"{title} {precision}"
+                given = {"precision": precision} | amount | options
+                answer = isolated(plan, log, "respike.bench.exact.measure", given)
+                row = about | {"name": title, "arithmetic": precision, "reduced": plan.reduced} | answer
+                report(f"{name}: {title}, {precision}: {summary(row)}")
+                yield row
+
+
+def direct_rows(plan: Plan, report: Report) -> Iterator[Row]:
+    """A training step of the directly trained ResNet-19, for each width and each implementation."""
+    for title, workload in DIRECT_WORKLOADS.items():
+        about = {"part": "direct", "workload": "stbp_resnet19", "title": title, "steps": 2, "reduced": plan.reduced}
+        for training in DIRECT_TRAININGS:
+            log = "direct", str(workload["batch"]), training.name
+            arguments = {"timed": plan.direct_steps} | workload | training.options
+            answer = isolated(plan, log, training.train, arguments)
+            row = about | {"name": training.name, "arithmetic": training.arithmetic} | answer
+            report(f"{title}: {training.name}: {summary(row)}")
+            yield row
+
+
+def isolated(
+    plan: Plan, log: tuple[str, ...], function: str, arguments: Mapping[str, Any], limit: float | None = None
+) -> Row:
+    """`respike.bench.isolated.call` with the plan's threads and limit in seconds (or another one).
+
+    log: words that name the log file in the plan's folder `logs`.
+    """
+    path = plan.out / "logs" / f"{file_name(*log)}.log"
+    return call(function, arguments, path, limit or plan.limit, plan.threads)
+
+
+def file_name(*words: str) -> str:
+    """The words in lower case, joined, without blanks, commas and dots."""
+    return "-".join(words).replace(", ", "-").replace(" ", "-").replace(".", "-").lower()
+
+
+def summary(row: Row) -> str:
+    """A row in a few words, for a line of progress."""
+    if row.get("reason"):
+        return row["reason"]
+    if row["part"] == "simulate":
+        batch = f", batch {row['batch']}" if row["batch"] else ""
+        return f"{_timed(row)}{batch}"
+    if row["part"] == "exact":
+        return _timed(row)
+    if row["part"] == "floor":
+        return f"{row['fp32']:.1f} s in fp32, {row['bf16']:.1f} s in bf16 for 10,000 images"
+    if row["part"] == "agreement":
+        return f"{100 * row['counts_differ']:.3f} % of the final counts differ"
+    if row["part"] == "train":
+        return f"{row['images_per_second']:,.0f} images per second, then {100 * row['accuracy']:.2f} % test accuracy"
+    if row["part"] == "direct":
+        return f"{1000 / row['images_per_second']:.1f} ms per image, {row['mib_per_image']:.1f} MiB per image"
+    return f"{row['images']:,} images, {row['steps']} steps: {row['seconds']:.2f} s"
+
+
+def _timed(row: Row) -> str:
+    return (
+        f"{row['seconds_per_10000']:.2f} s for 10,000 images, {100 * row['accuracy']:.2f} %, "
+        f"timed on {row['images']:,} images, {row['runs']} times"
+    )

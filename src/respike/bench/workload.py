@@ -1,15 +1,23 @@
-"""The work that every contender is given: a trained, normalized network, test images and a number of steps."""
+"""The workload of the rate-coded rows: a trained, normalized network, its test images and a number of steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.saving import network_content, network_from_content
+from respike.data.datamodule import ImageDataModule
+from respike.data.pixels import to_unit
+from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
+from respike.system.messages import quiet_libraries
+from respike.training.fit import check_fit, fit_once
 
 TITLES = {
     "diehl_fc": "FC 784-1200-1200-10",
@@ -18,11 +26,11 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Work:
-    """One network and its test set, N images of (C, H, W).
+class Workload:
+    """A network and its test set, N images of (C, H, W).
 
-    images: uint8 or float in [0, 1], (N, C, H, W); labels: (N,); settings: keywords of `simulate` that differ from its
-    defaults; reduced: why this is not the whole published work, empty where it is.
+    images: uint8 or float in [0, 1], (N, C, H, W). labels: (N,). settings: keyword arguments of `simulate`.
+    data: name of the data set. reduced: why this is less than the published workload; empty if it is the published one.
     """
 
     name: str
@@ -35,27 +43,65 @@ class Work:
 
     @property
     def title(self) -> str:
-        """For tables: the network and its number of steps."""
+        """The network and its number of steps, for tables."""
         return f"{TITLES.get(self.name, self.name)}, {self.steps} steps"
 
     @property
     def steps(self) -> int:
-        """Number of steps T."""
+        """Number of time steps T."""
         return Settings(**self.settings).steps
 
     def pixels(self, count: int | None = None) -> Tensor:
         """The first `count` images as float32 in [0, 1]."""
-        images = self.images[:count]
-        return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return to_unit(self.images[:count]).float()
 
     def save(self, path: Path) -> Path:
-        """Write it where other processes can `load` it; returns the path."""
+        """Write a file that another process can `load`; returns the path."""
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(vars(self) | {"snn": network_content(self.snn)}, path)
         return path
 
     @classmethod
-    def load(cls, path: Path | str) -> "Work":
-        """What `save` wrote."""
+    def load(cls, path: Path | str) -> "Workload":
+        """Read a file that `save` wrote."""
         content = torch.load(path, weights_only=True)
         return cls(**content | {"snn": network_from_content(content["snn"], [RateSNN], str(path))})
+
+
+def make_workload(cfg: DictConfig) -> Workload:
+    """Train the network of a config (once, as respike.train does) and normalize it.
+
+    In the authors' simulation of the CNN the output layer starts one step late. No other library has this; it is left out.
+    """
+    module, data = start_training(cfg)
+    fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
+    module.eval()
+    images = (x for x, _, _ in data.batches("train", 500))
+    with torch.no_grad():
+        snn = instantiate(cfg.convert)(module.net, images)
+    return Workload(
+        name=cfg.name,
+        snn=snn,
+        images=data.images.test_images[data.index["test"]],
+        labels=data.labels("test"),
+        settings={"duration": cfg.simulate.duration, "start_at_zero": cfg.simulate.start_at_zero},
+        data=data.images.name,
+        reduced="; ".join(data.reductions()),
+    )
+
+
+def experiment_config(experiment: str, outputs: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
+    """The config of an experiment as `respike.train` composes it, without loggers."""
+    places = [f"paths.run={outputs}/bench", f"paths.outputs={outputs}", f"name={experiment}", "logger=none"]
+    return compose_run([f"experiment={experiment}", *places, *overrides])
+
+
+def start_training(cfg: DictConfig) -> tuple[pl.LightningModule, ImageDataModule]:
+    """The Lightning module and the data of a config, in the state in which a training starts."""
+    quiet_libraries()
+    pl.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data)
+    data.setup()
+    module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    check_fit(module.net, data)
+    return module, data

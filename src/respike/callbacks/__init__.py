@@ -1,1 +1,1 @@
-"""Hooks at the end of a test: convert, simulate, log."""
+"""Lightning callbacks that run at the end of the test: convert, simulate, measure, log."""

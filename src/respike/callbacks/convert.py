@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
-from respike.system.cache import network_key, once, source_hash
-from respike.system.distributed import rank, wait
+from respike.system.cache import cached, network_key, source_hash
+from respike.system.distributed import barrier, rank
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Convert(Callback):
         self.snn: RateSNN | TTFSNet | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, a network or settings that cannot be converted, or a result that cannot be saved."""
+        """Raise InputError, before any training, for a network or settings that cannot be converted or saved."""
         with contextlib.suppress(SilentLayer):  # an untrained network may be silent on random images
             snn = self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
             if self.stages or self.keep_networks:
@@ -84,16 +84,16 @@ class Convert(Callback):
         }
         key |= network_key(net)
         device = next(net.parameters(), torch.empty(0)).device
-        stage = once(self.stages, key, make)
+        stage = cached(self.stages, key, make)
         try:
             return load_snn(stage.folder / "snn.pt", device), stage.seconds
         except InputError as error:
             log.warning("the cached conversion is damaged and is made again (%s)", error)
-        wait()  # until every process has seen the damaged file
+        barrier()  # until every process has seen the damaged file
         if rank() == 0:
             shutil.rmtree(stage.folder.with_name(f"{stage.folder.name}.damaged"), ignore_errors=True)
             stage.folder.rename(stage.folder.with_name(f"{stage.folder.name}.damaged"))
-        stage = once(self.stages, key, make)
+        stage = cached(self.stages, key, make)
         return load_snn(stage.folder / "snn.pt", device), stage.seconds
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""What each kind of logger takes: numbers, curves over simulated steps, figures, charts, networks."""
+"""Logging to whichever loggers a run has: numbers, curves over simulated steps, figures, charts, networks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,11 @@ from respike.system.distributed import rank
 from respike.system.files import write_atomically
 
 
-def labels(cfg: DictConfig) -> dict[str, Any]:
-    """What W&B sorts runs by: a sweep is a group, of jobs named by what varies; tags name the parts of a run."""
+def wandb_labels(cfg: DictConfig) -> dict[str, Any]:
+    """Arguments of WandbLogger by which W&B sorts runs: tags, job type, and the group and name of a sweep's job.
+
+    Tags name the data set, the network, the conversion and the encoding. Returns {} for other loggers.
+    """
     if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
         return {}
     parts = (cfg.data.get("dataset"), cfg.model, cfg.get("convert"), cfg.get("encode"))
@@ -36,35 +39,35 @@ def labels(cfg: DictConfig) -> dict[str, Any]:
 
 
 def log_metrics(trainer: Trainer, metrics: dict[str, float]) -> None:
-    """Flat, slash-separated numbers, to every logger."""
+    """Log numbers by flat, slash-separated names, to every logger."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics)
 
 
 def log_curve(trainer: Trainer, prefix: str, columns: dict[str, list[float]]) -> None:
-    """Columns of equal length, the first of which is `step`, as prefix/<column> against prefix/step."""
-    steps = columns["step"]
+    """Log columns of equal length, one of them `step`, as prefix/<column> against prefix/step (W&B, TensorBoard)."""
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            _wandb_curve(logger, prefix, columns)
-        elif isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, TensorBoardLogger):
             for name, values in columns.items():
-                for step, value in zip(steps, values, strict=True):
+                for step, value in zip(columns["step"], values, strict=True):
                     logger.experiment.add_scalar(f"{prefix}/{name}", value, step)
+    for run in _wandb_runs(trainer):
+        # Lightning's logger has declared its own step for all metrics; each of these needs its own declaration
+        run.define_metric(f"{prefix}/step")
+        for name in columns:
+            if name != "step":
+                run.define_metric(f"{prefix}/{name}", step_metric=f"{prefix}/step")
+        for row in zip(*columns.values(), strict=True):
+            run.log({f"{prefix}/{name}": value for name, value in zip(columns, row, strict=True)})
 
 
-def _wandb_curve(logger: WandbLogger, prefix: str, columns: dict[str, list[float]]) -> None:
-    run = logger.experiment  # from here on the logger has bound every metric to its own step; these are bound by name
-    run.define_metric(f"{prefix}/step")
-    for name in columns:
-        if name != "step":
-            run.define_metric(f"{prefix}/{name}", step_metric=f"{prefix}/step")
-    for row in zip(*columns.values(), strict=True):
-        run.log({f"{prefix}/{name}": value for name, value in zip(columns, row, strict=True)})
+def _wandb_runs(trainer: Trainer) -> list[Any]:
+    """The W&B runs of the trainer's loggers: one, or none."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 def log_figure(trainer: Trainer, name: str, path: Path) -> None:
-    """A PNG file as an image, where the logger takes images."""
+    """Log a PNG file as an image (W&B, TensorBoard)."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(f"figures/{name}", [str(path)])
@@ -73,36 +76,31 @@ def log_figure(trainer: Trainer, name: str, path: Path) -> None:
 
 
 def log_film(trainer: Trainer, name: str, path: Path) -> None:
-    """A GIF file, to W&B."""
+    """Log a GIF file (W&B)."""
     import wandb
 
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.log({f"figures/{name}": wandb.Video(str(path), format="gif")})
+    for run in _wandb_runs(trainer):
+        run.log({f"figures/{name}": wandb.Video(str(path), format="gif")})
 
 
 def log_confusion(trainer: Trainer, name: str, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> None:
-    """Classes and predictions (B,) as an interactive chart, to W&B."""
+    """Log true and predicted classes (B,) as an interactive confusion matrix (W&B)."""
     import wandb
 
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            drawn = wandb.plot.confusion_matrix(
-                y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes), title=name
-            )
-            logger.experiment.log({f"charts/{name}": drawn})
+    for run in _wandb_runs(trainer):
+        chart = wandb.plot.confusion_matrix(
+            y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes), title=name
+        )
+        run.log({f"charts/{name}": chart})
 
 
 def log_lines(trainer: Trainer, name: str, x: Sequence[float], lines: dict[str, Sequence[float]], x_name: str) -> None:
-    """Lines over common x, as an interactive chart, to W&B."""
+    """Log lines over common x as an interactive chart (W&B)."""
     import wandb
 
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            drawn = wandb.plot.line_series(
-                xs=list(x), ys=list(lines.values()), keys=list(lines), title=name, xname=x_name
-            )
-            logger.experiment.log({f"charts/{name}": drawn})
+    for run in _wandb_runs(trainer):
+        chart = wandb.plot.line_series(xs=list(x), ys=list(lines.values()), keys=list(lines), title=name, xname=x_name)
+        run.log({f"charts/{name}": chart})
 
 
 def log_network(trainer: Trainer, name: str, network: SavedNetwork | dict[str, Tensor]) -> None:
@@ -129,25 +127,25 @@ def _artifact(logger: WandbLogger, name: str, path: Path) -> None:
 
 
 class RunMetrics(Logger):
-    """Keeps the last value of every metric of the run, for metrics.json. Always there, beside the chosen logger."""
+    """Keeps the last value of every metric of a run, for metrics.json. Every run has it, whichever logger is chosen."""
 
     def __init__(self):
         super().__init__()
         self.values: dict[str, float] = {}
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Numbers by name; names of the training loop (fit/, epoch) are its own logger's business."""
+        """Keep the values of all names with a slash, except those of the training loop (fit/...)."""
         self.values |= {name: value for name, value in metrics.items() if "/" in name and not name.startswith("fit/")}
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run keeps its config in config.yaml instead."""
+        """Does nothing: the run's config is in config.yaml."""
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "run"
 
     @property
     def version(self) -> str:
-        """Of the logger: one run, one version."""
+        """Empty: there is one version per run."""
         return ""

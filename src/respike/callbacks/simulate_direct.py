@@ -1,4 +1,4 @@
-"""Runs a network that was trained as a spiking one on the test set."""
+"""Runs a directly trained spiking network on the test set."""
 
 import time
 from collections.abc import Callable
@@ -9,23 +9,25 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from respike.callbacks.log import log_curve, log_metrics, log_network
-from respike.callbacks.simulate_rate import write_csv
+from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.errors import InputError
 from respike.metrics.accuracy import correct_share, spiking_accuracy
 from respike.metrics.activity import activities_over_steps, activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.simulate.record import SpikeRecord
-from respike.system.distributed import gather, rank, share
+from respike.system.distributed import rank
+from respike.system.files import write_csv
 
 NEEDED = ("spikes", "spiking_layers", "synapses", "folded")
 
 
-class Inference(Callback):
-    """At the end of the test: `snn` is the network with its norms folded; every test image goes through it in float32,
-    curves.csv has the accuracy after each step, activity.csv each layer's spikes per neuron at each step.
+class SimulateDirect(Callback):
+    """At the end of the test: runs every test image through the network, writes curves.csv and activity.csv, logs.
 
-    simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `simulate_direct`;
-    keep_networks: leave the weights in the run's folder, as checkpoints/weights.pt, and with the logger.
+    `snn` is the network in float32 with its batch norms folded. curves.csv holds the accuracy after each step, activity.csv
+    each layer's spikes per neuron at each step.
+    simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `simulate_direct`. keep_networks: save the
+    weights in the run's folder, as checkpoints/weights.pt, and with the logger.
     """
 
     def __init__(self, simulate: Callable[..., SpikeRecord], keep_networks: bool = True):
@@ -35,7 +37,7 @@ class Inference(Callback):
         self.columns: dict[str, list[float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, a network without the methods that are read here, or impossible settings."""
+        """Raise InputError, before any training, for a network without the methods used here, or impossible settings."""
         net = pl_module.net
         if missing := [name for name in NEEDED if not hasattr(net, name)]:
             raise InputError(
@@ -44,29 +46,20 @@ class Inference(Callback):
             )
         self.simulate(net.folded().float(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
 
-    def _record(self, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
-        """The record of all images. Of several ranks each takes its share."""
-        mine, part = share(len(images)), None
-        if len(mine):
-            chosen = slice(mine.start, mine.stop)
-            part = self.simulate(self.snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
-        return SpikeRecord.merge([part for part in gather(part) if part is not None])
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run, measure, write and log."""
-        data = trainer.datamodule
-        images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
+        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        labels = data.labels("test")
         self.snn = pl_module.net.folded().float()
         start = time.perf_counter()
-        self.record = self._record(images, index, pl_module.device)
+        self.record = simulate_test_set(self.simulate, self.snn, data, pl_module.device)
         seconds = time.perf_counter() - start
         self.columns = curve(self.record, labels)
         if rank() > 0:
             return
-        folder = Path(trainer.default_root_dir)
-        write_csv(folder / "curves.csv", list(self.columns), zip(*self.columns.values(), strict=True))
         layers = {"step": self.columns["step"]} | activities_over_steps(self.record)
-        write_csv(folder / "activity.csv", list(layers), zip(*layers.values(), strict=True))
+        write_csv(folder / "curves.csv", self.columns)
+        write_csv(folder / "activity.csv", layers)
         log_curve(trainer, "sim", self.columns)
         log_curve(trainer, "activity", layers)
         log_metrics(
@@ -81,7 +74,7 @@ class Inference(Callback):
 
 
 def curve(record: SpikeRecord, labels: Tensor) -> dict[str, list[float]]:
-    """The columns of curves.csv, one entry per step: step, acc, spikes_per_image (so far)."""
+    """The columns of curves.csv, one entry per step: step, acc, spikes_per_image (cumulative)."""
     return {
         "step": list(range(1, record.steps + 1)),
         "acc": correct_share(record, labels).tolist(),

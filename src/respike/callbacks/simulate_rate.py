@@ -1,27 +1,27 @@
-"""Simulates the converted network on the test set."""
+"""Simulates the converted rate-coded network on the test set."""
 
-import csv
 import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_curve, log_metrics
-from respike.convert.rate.rate_snn import RateSNN
+from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
-from respike.system.distributed import gather, rank, share
+from respike.system.distributed import all_gather, rank
+from respike.system.files import write_csv
 
 
-class Simulate(Callback):
+class SimulateRate(Callback):
     """At the end of the test, after `Convert`: simulates every test image, writes curves.csv and disagreements.csv, logs.
 
     simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `respike.simulate.rate.layerwise.simulate`.
@@ -33,39 +33,25 @@ class Simulate(Callback):
         self.columns: dict[str, list[float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any training, settings that cannot be simulated."""
+        """Raise InputError, before any training, for settings that cannot be simulated."""
         known = {field.name for field in dataclasses.fields(Settings)}
         Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_unusual()
 
-    def _record(self, snn: RateSNN, images: Tensor, index: Tensor, device: torch.device) -> SpikeRecord:
-        """The record of all images. Of several ranks each simulates its share; on the grid nothing tells the cut."""
-        mine = share(len(images))
-        part = None
-        if len(mine):
-            chosen = slice(mine.start, mine.stop)
-            part = self.simulate(snn, images[chosen].to(device), index=index[chosen], progress=rank() == 0)
-        return SpikeRecord.merge([part for part in gather(part) if part is not None])
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
-        data = trainer.datamodule
-        images, index, labels = data.images.test_images[data.index["test"]], data.index["test"], data.labels("test")
+        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        labels = data.labels("test")
         start = time.perf_counter()
-        self.record = self._record(converted(trainer), images, index, pl_module.device)
+        self.record = simulate_test_set(self.simulate, converted(trainer), data, pl_module.device)
         seconds = time.perf_counter() - start
-        batches = data.batches("test", 1000, shared=True)
-        own = [pl_module(x.to(pl_module.device)).argmax(1).cpu() for x, _, _ in batches]
-        ann = torch.cat([part for parts in gather(own) for part in parts])
-        columns = self.columns = curve(self.record, labels, ann)
+        ann = _predicted_classes(pl_module, data)
+        self.columns = curve(self.record, labels, ann)
         if rank() > 0:
             return
-        write_csv(Path(trainer.default_root_dir, "curves.csv"), list(columns), zip(*columns.values(), strict=True))
-        write_csv(
-            Path(trainer.default_root_dir, "disagreements.csv"),
-            ["index", "label", "ann", "snn"],
-            disagreements(self.record, labels, ann),
-        )
-        log_curve(trainer, "sim", columns)
+        write_csv(folder / "curves.csv", self.columns)
+        snn = self.record.predicted[-1].long()
+        write_csv(folder / "disagreements.csv", disagreements(self.record.index, labels, ann, snn))
+        log_curve(trainer, "sim", self.columns)
         log_metrics(
             trainer,
             accuracy_metrics(self.record, labels, ann)
@@ -75,8 +61,15 @@ class Simulate(Callback):
         )
 
 
+def _predicted_classes(pl_module: LightningModule, data: LightningDataModule) -> Tensor:
+    """The ReLU network's classes for all test images, (B,), on every rank."""
+    batches = data.batches("test", 1000, shared=True)
+    classes = [pl_module(images.to(pl_module.device)).argmax(1).cpu() for images, _, _ in batches]
+    return torch.cat([part for gathered in all_gather(classes) for part in gathered])
+
+
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:
-    """The columns of curves.csv, one entry per step: step, time_ms, acc, agreement, spikes_per_image (so far)."""
+    """The columns of curves.csv, one entry per step: step, time_ms, acc, agreement, spikes_per_image (cumulative)."""
     return {
         "step": list(range(1, record.steps + 1)),
         "time_ms": [round(t, 9) for t in record.times_ms.tolist()],
@@ -84,13 +77,3 @@ def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[fl
         "agreement": correct_share(record, ann).tolist(),
         "spikes_per_image": spikes_per_image(record).tolist(),
     }
-
-
-def write_csv(path: Path, header: list[str], rows) -> None:
-    """A csv file with a header line, written aside and renamed."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    part.replace(path)

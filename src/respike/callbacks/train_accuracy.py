@@ -1,4 +1,4 @@
-"""Measures the finished ReLU network on its whole training set, once per network and training set."""
+"""Measures the accuracy of the trained ReLU network on its whole training set, once per network and training set."""
 
 import json
 import time
@@ -8,31 +8,33 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
-from respike.system.cache import network_key, once, source_hash
-from respike.system.distributed import gather, rank
+from respike.system.cache import cached, network_key, source_hash
+from respike.system.distributed import all_gather, rank
+from respike.system.files import write_json
 
 
 class TrainAccuracy(Callback):
-    """At the end of the test: logs ann/train_acc. stages: folder of what was measured before."""
+    """At the end of the test: logs ann/train_acc. stages: folder in which earlier measurements are cached."""
 
     def __init__(self, stages: str | Path):
         self.stages = Path(stages)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure or look up, and log."""
+        """Measure, or read the cached measurement, and log."""
         data = trainer.datamodule
 
         def make(folder: Path) -> float:
-            start, right, count = time.perf_counter(), 0, 0
+            start = time.perf_counter()
+            correct = torch.zeros(2, dtype=torch.int64)  # correct images, images
             with torch.inference_mode():
                 for images, labels, _ in data.batches("train", 1000, shared=True):
-                    right += int((pl_module(images.to(pl_module.device)).argmax(1).cpu() == labels).sum())
-                    count += len(labels)
-            right, count = (sum(parts) for parts in zip(*gather((right, count)), strict=True))
+                    predicted = pl_module(images.to(pl_module.device)).argmax(1).cpu()
+                    correct += torch.tensor([int((predicted == labels).sum()), len(labels)])
+            right, count = sum(all_gather(correct)).tolist()
             if rank() == 0:
-                (folder / "accuracy.json").write_text(json.dumps(right / count))
+                write_json(folder / "accuracy.json", right / count)
             return time.perf_counter() - start
 
         key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": source_hash("networks", "data")}
-        stage = once(self.stages, key | network_key(pl_module.net), make)
+        stage = cached(self.stages, key | network_key(pl_module.net), make)
         log_metrics(trainer, {"ann/train_acc": json.loads((stage.folder / "accuracy.json").read_text())})

@@ -1,1 +1,1 @@
-"""Images on disk to batches of tensors: data sets, and the Lightning module that serves them."""
+"""Data sets and the Lightning data module that serves them in batches."""

@@ -1,4 +1,4 @@
-"""Random changes to training batches, each image its own draw, whole batches at a time. B images, C channels."""
+"""Random augmentation of training batches; every image gets its own random change. B images, C channels."""
 
 import math
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def crop_and_flip(images: Tensor, padding: int, flip: bool) -> Tensor:
-    """`random_crop`, and every other image or none mirrored, left for right. (B, C, H, W), kept."""
+    """`random_crop`, then a horizontal flip with probability 1/2 (if `flip`): (B, C, H, W) -> (B, C, H, W)."""
     cropped = random_crop(images, padding)
-    mirrored = flip & (torch.rand(len(images)) < 0.5)
-    return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+    flipped = flip & (torch.rand(len(images)) < 0.5)
+    return torch.where(flipped[:, None, None, None], cropped.flip(3), cropped)
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:
-    """Pad with zeros by `padding` on every side and cut the old size out at a random place. (B, C, H, W), kept."""
+    """Pad every side with `padding` zeros and crop the original size at a random position: (B, C, H, W) -> the same."""
     batch, channels, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (padding, padding, padding, padding))
     top, left = torch.randint(0, 2 * padding + 1, (2, batch, 1))
     rows = (top + torch.arange(height))[:, None, :, None]  # (B, 1, H, 1)
     columns = (left + torch.arange(width))[:, None, None, :]  # (B, 1, 1, W)
@@ -25,14 +25,14 @@ def random_crop(images: Tensor, padding: int) -> Tensor:
 
 
 def shift_rotate_flip(images: Tensor, shift: float, degrees: float, flip: bool) -> Tensor:
-    """Move by up to `shift` of the side, turn by up to `degrees`, to either side, and mirror every other image or none.
+    """Random shift, rotation and (if `flip`) horizontal flip with probability 1/2: (B, C, H, W) -> (B, C, H, W).
 
-    (B, C, H, W), kept; between pixels it interpolates, and places from outside take the nearest pixel (Keras'
-    ImageDataGenerator).
+    shift: at most this share of the side, in either direction. degrees: at most this angle, in either direction.
+    Interpolates between pixels; outside the image the nearest pixel is repeated (Keras' ImageDataGenerator).
     """
     batch, height, width = images.shape[0], *images.shape[2:]
     angle, down, right = 2 * torch.rand(3, batch) - 1
-    angle, down, right = angle * math.radians(degrees), down * 2 * shift, right * 2 * shift  # a side is 2 long
+    angle, down, right = angle * math.radians(degrees), down * 2 * shift, right * 2 * shift  # grid sides have length 2
     mirror = 1 - 2 * (torch.rand(batch) < 0.5).float() if flip else torch.ones(batch)
     cos, sin, ratio = angle.cos(), angle.sin(), height / width
     rows = [mirror * cos, -mirror * sin * ratio, right, sin / ratio, cos, down]

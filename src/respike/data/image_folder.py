@@ -1,9 +1,10 @@
-"""A tree of image files as an ImageSet: decoded once into one file of bytes, mapped into memory from then on."""
+"""A folder of image files as an ImageSet: decoded once into a file of pixels, which is memory-mapped from then on."""
 
 import hashlib
 import json
 import logging
 import os
+import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,16 +18,16 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 from tqdm import tqdm
 
-from respike.data.archive import unpacked
-from respike.data.image_set import ImageSet
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
-from respike.system.user_cache import cache_folder
+from respike.system.cache import cache_folder
+from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-PIXELS_VERSION = 1  # part of the cache key: raise it when the same files would decode to other pixels
-MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name
-BLOCK = 512  # images in flight while decoding
+PIXELS_VERSION = 1  # part of the cache key; raise it if the same files decode to other pixels
+MODES = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode
+BLOCK = 512  # images decoded at a time
 
 
 def image_folder(
@@ -40,16 +41,14 @@ def image_folder(
 ) -> ImageSet:
     """Images of root/train/<class>/* and root/test/<class>/* as (N, channels, size, size), classes in sorted order.
 
-    root: a folder, or a tar file of that tree, or a folder that holds one tar file.
-
-    The shorter side is resized to `size` pixels, then the centre is cut out. channels: 1 (grey) or 3 (RGB).
-    cache_dir: where the decoded pixels are kept (default: below the user's cache folder); a changed, added or
-    renamed file makes them anew. name: as tables print it (default: the name of root). train_files, test_files: only so
-    many files are read, spread evenly over all of them. Needs no more memory than the images in use. Raises InputError
-    for a tree of another form and for a file that does not decode.
+    root: a folder, a tar file of such a folder, or a folder that holds one tar file. size: the shorter side is resized to
+    this many pixels, then the centre is cropped. channels: 1 (grey) or 3 (RGB). cache_dir: folder for the decoded pixels
+    (default: in the user's cache folder); they are decoded again if a file was changed, added or renamed. name: for
+    tables (default: the name of root). train_files, test_files: use only so many files, at even distances.
+    Memory: pages of the images in use. Raises InputError for other folder structures and for files that are no images.
     """
     given = Path(root).expanduser()
-    root = unpacked(given)
+    root = _unpacked(given)
     if channels not in MODES or not isinstance(size, int) or size < 1:
         raise InputError(
             f"data.dataset.size={size} data.dataset.channels={channels}: a positive size and 1 or 3 channels are needed, "
@@ -67,10 +66,10 @@ def image_folder(
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
     pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
     cut = len(train_used)
-    left = [
-        f"{len(used):,} of {len(all_.samples):,} {part} images"
-        for part, used, all_ in (("training", train_used, train), ("test", test_used, test))
-        if len(used) < len(all_.samples)
+    reductions = [
+        f"{len(used):,} of {len(listing.samples):,} {part} images"
+        for part, used, listing in (("training", train_used, train), ("test", test_used, test))
+        if len(used) < len(listing.samples)
     ]
     return ImageSet(
         name or (given.stem if given.is_file() else given.resolve().name),
@@ -79,23 +78,51 @@ def image_folder(
         pixels[cut:],
         torch.tensor(test_labels),
         classes=tuple(train.classes),
-        reduced="; ".join(left) or None,
+        reduced="; ".join(reductions) or None,
     )
 
 
+def _unpacked(root: Path) -> Path:
+    """The folder of images that `root` means: a folder itself; for a tar file, or a folder with one tar file, its contents.
+
+    A tar file is unpacked once, into the user's cache folder, and again if it was changed. Raises InputError if it cannot
+    be read or unpacked.
+    """
+    tars = sorted(root.glob("*.tar")) if root.is_dir() and not (root / "train").is_dir() else []
+    if len(tars) == 1:
+        root = tars[0]
+    if not root.is_file():
+        return root
+    state = root.stat()
+    key = json.dumps([str(root.resolve()), state.st_size, state.st_mtime_ns])
+    folder = cache_folder("unpacked") / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if folder.is_dir():
+        return folder
+    log.info("unpacking %s, once", root)
+    try:
+        with write_atomically(folder) as temporary, tarfile.open(root) as archive:
+            archive.extractall(temporary, filter="data")
+    except (tarfile.TarError, OSError) as error:
+        if not folder.is_dir():  # unless another process unpacked it meanwhile
+            raise InputError(
+                f"{root} cannot be unpacked to {folder.parent} ({error}); unpack it and type data.root=FOLDER"
+            ) from error
+    return folder
+
+
 def _spread(listing: ImageFolder, count: int | None) -> tuple[list[Path], list[int]]:
-    """Files and labels: all of them, or `count` at even distances."""
+    """Files and labels: all of the listing, or `count` of them at even distances."""
     if count is not None and count < 1:
         raise InputError(f"data.dataset.train_files={count} (or test_files): a number of images, or null for all")
     total = len(listing.samples)
-    kept = range(total) if count is None else [total * i // min(count, total) for i in range(min(count, total))]
-    chosen = [listing.samples[i] for i in kept]
+    count = total if count is None else min(count, total)
+    chosen = [listing.samples[total * i // count] for i in range(count)]
     return [Path(file) for file, _ in chosen], [label for _, label in chosen]
 
 
 def _listing(folder: Path) -> ImageFolder:
-    """Class names and (file, class) pairs below `folder`; nothing is decoded."""
-    form = "root/train/<class>/*.png and root/test/<class>/*.png are needed (jpg, bmp, tif, ... as well)"
+    """Class names and (file, class) pairs below `folder`, without decoding."""
+    form = "root/train/<class>/*.png and root/test/<class>/*.png are needed (or jpg, bmp, tif, ...)"
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: {form}; type data.root=/path/to/root")
     try:
@@ -105,7 +132,7 @@ def _listing(folder: Path) -> ImageFolder:
 
 
 def _key(root: Path, files: Sequence[Path], shape: tuple[int, ...]) -> str:
-    """Names the decoded pixels of exactly these files (by path, size and time of change) in this shape."""
+    """Cache key of these files (path, size and modification time) decoded to this shape."""
     digest = hashlib.sha256(json.dumps([PIXELS_VERSION, str(root.resolve()), shape]).encode())
     for file in files:
         state = file.stat()
@@ -114,34 +141,28 @@ def _key(root: Path, files: Sequence[Path], shape: tuple[int, ...]) -> str:
 
 
 def _decoded(files: Sequence[Path], shape: tuple[int, ...], cache: Path) -> Tensor:
-    """The pixels of `files`, uint8 `shape` = (N, C, size, size), mapped from `cache`, which is written if need be."""
+    """The pixels of `files`, uint8 `shape` = (N, C, size, size), mapped from the file `cache`, which is written if missing."""
     if not (cache.is_file() and cache.stat().st_size == np.prod(shape)):
         try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
             _write(cache, files, shape)
         except OSError as error:
             raise InputError(
-                f"decoded images cannot be kept in {cache.parent} ({error.strerror}): "
+                f"decoded images cannot be written to {cache.parent} ({error.strerror}): "
                 "type +data.dataset.cache_dir=/path/with/space"
             ) from error
-    # a private mapping: pages are read when touched, and writing to the tensor never reaches the file
+    # a private mapping: pages are read on access, and writing to the tensor does not change the file
     return torch.from_file(str(cache), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
 
 
 def _write(cache: Path, files: Sequence[Path], shape: tuple[int, ...]) -> None:
-    """Decode `files` into `cache`, which is there only once it is whole."""
-    aside = cache.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with aside.open("wb") as out:
-            for image in _decode_all(files, *shape[1:3]):
-                out.write(image.tobytes())
-        os.replace(aside, cache)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Decode `files` into `cache`."""
+    with write_atomically(cache) as temporary, temporary.open("wb") as out:
+        for image in _decode_all(files, *shape[1:3]):
+            out.write(image.tobytes())
 
 
 def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.ndarray]:
-    """Images uint8 (C, size, size) in the order of `files`, decoded by several threads (Pillow frees the GIL)."""
+    """Images uint8 (C, size, size) in the order of `files`, decoded in threads (Pillow releases the GIL)."""
     log.info("decoding %s images to %dx%d, once", f"{len(files):,}", size, size)
     decode = partial(_decode, channels=channels, size=size)
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(files), unit="image") as bar:
@@ -152,11 +173,16 @@ def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.
 
 
 def _decode(file: Path, channels: int, size: int) -> np.ndarray:
-    """One image as uint8 (C, size, size). Raises InputError naming a file that does not decode."""
+    """One image as uint8 (C, size, size). Raises InputError that names a file which cannot be decoded."""
     try:
         with Image.open(file) as image:
             image = image.convert(MODES[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by format
-        raise InputError(f"{file} is no readable image ({error}): mend or remove it") from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's errors depend on the format
+        raise InputError(f"{file} is no readable image ({error}): repair or remove it") from error
     image = functional.center_crop(functional.resize(image, size), size)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W

@@ -1,67 +1,84 @@
-"""What every run draws of itself, whatever its network: sample images, the training, names of classes; and where it goes."""
+"""What the figure callbacks of all methods share: sample images, the training, confusion matrices; saving and logging."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, Trainer
+from torch import Tensor
 
-from respike.callbacks.log import log_figure
+from respike.callbacks.log import log_confusion, log_figure
+from respike.data.pixels import to_unit
 from respike.errors import InputError
-from respike.figures.curves import save
+from respike.figures.confusion import chosen_steps, confusion_charts
 from respike.figures.images import samples
+from respike.figures.style import save
 from respike.figures.training import training_progress
+from respike.metrics.confusion import confusion, row_shares
+from respike.simulate.record import SpikeRecord
+from respike.system.files import read_csv
 
 SAMPLES = 12
 
 
 def check_image(trainer: Trainer, image: int) -> None:
-    """Refuse an image that is not there, with an InputError."""
+    """Raise InputError if the run has no test image of this number."""
     count = len(trainer.datamodule.index["test"])
     if not 0 <= image < count:
         raise InputError(f"callbacks.figures.image={image}: 0 to {count - 1}, the test images of this run")
 
 
-def simulated_by(trainer: Trainer, record: type) -> Callback:
-    """The callback that simulated the run, known by the kind of record that it keeps as `record`."""
+def simulation_of(trainer: Trainer, record: type) -> Callback:
+    """The trainer's callback whose attribute `record` is a record of this type."""
     return next(callback for callback in trainer.callbacks if isinstance(getattr(callback, "record", None), record))
 
 
 def class_names(trainer: Trainer, outputs: int) -> list[str]:
-    """A name for every output: a network may have more of them than the data has classes."""
+    """A name for each of the network's outputs. A network may have more outputs than the data has classes."""
     names = list(trainer.datamodule.images.classes)
     return names + [f"output {c}" for c in range(len(names), outputs)]
 
 
-def figures_of_any(trainer: Trainer) -> dict[str, Figure]:
-    """Sample images, and the training where there was one."""
+def data_and_training(trainer: Trainer) -> dict[str, Figure]:
+    """The figures "samples", and "training" if the run has a training."""
     data = trainer.datamodule
     chosen = data.index["test"][:SAMPLES]
     names = [data.images.classes[label] for label in data.labels("test")[:SAMPLES].tolist()]
-    drawn = {"samples": samples(data.images.test_images[chosen] / 255, names)}
-    return drawn | _of_training(Path(trainer.default_root_dir, "training.csv"))
+    figures = {"samples": samples(to_unit(data.images.test_images[chosen]), names)}
+    history = read_history(trainer)
+    if history:
+        figures["training"] = training_progress(history)
+    return figures
 
 
-def _of_training(history: Path) -> dict[str, Figure]:
-    """Nothing for a run that trained nothing."""
-    columns = read_history(history)
-    return {"training": training_progress(columns)} if columns else {}
-
-
-def read_history(history: Path) -> dict[str, list[float]]:
-    """The columns of a training.csv; {} where nothing was trained."""
-    if not history.is_file():
+def read_history(trainer: Trainer) -> dict[str, list[float]]:
+    """The columns of the run's training.csv; {} if the run has no training."""
+    path = Path(trainer.default_root_dir, "training.csv")
+    if not path.is_file():
         return {}
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
+    return {str(name): column.tolist() for name, column in read_csv(path).items()}
 
 
-def keep_figures(trainer: Trainer, figures: Mapping[str, Figure]) -> Path:
-    """Write figures/<name>.png in the run's folder and give them to the logger. Returns the folder."""
+def confusion_over_steps(trainer: Trainer, record: SpikeRecord) -> Figure:
+    """Confusion matrices of all test images after a few steps; the last one is also logged as a chart."""
+    labels = trainer.datamodule.labels("test")
+    classes = class_names(trainer, record.counts.shape[1])
+    log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)
+    matrices = {}
+    for step in chosen_steps(record.steps):
+        predicted = record.predicted[step - 1].long()
+        matrices[f"step {step}: {accuracy(predicted, labels)}"] = row_shares(confusion(labels, predicted, len(classes)))
+    return confusion_charts(matrices, classes)
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> str:
+    """The accuracy of predicted classes (B,), as text in percent."""
+    return f"{100 * float((predicted.long() == labels.long()).double().mean()):.2f} %"
+
+
+def save_figures(trainer: Trainer, figures: Mapping[str, Figure]) -> Path:
+    """Write figures/<name>.png in the run's folder and log them. Returns the folder."""
     folder = Path(trainer.default_root_dir, "figures")
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
         log_figure(trainer, name, folder / f"{name}.png")

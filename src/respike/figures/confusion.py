@@ -1,35 +1,34 @@
-"""Which class is taken for which, after some steps and as a film over all of them. T steps, B images, C classes."""
+"""Confusion matrices after some steps, and as an animation over all steps. T steps, B images, C classes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from respike.figures.curves import DPI, INK
+from respike.figures.style import DPI, INK
 from respike.metrics.confusion import confusion, row_shares
+from respike.system.files import write_atomically
 
-READABLE = 20  # classes up to here are named and numbered
+READABLE = 20  # up to this number of classes, rows are named and cells are annotated
 FRAMES = 40
-FRAME_MS, HOLD_MS = 120, 2000  # of each step, and of the last
+FRAME_MS, LAST_FRAME_MS = 120, 2000
 COLOURS, FILM_DPI = 32, 80
-FILM_LEAST = 5  # percent; text is what takes the time
+LEAST, FILM_LEAST = 0.05, 5  # percent below which a cell is not annotated; drawing text takes most of a frame's time
 
 
 def chosen_steps(steps: int, shares: Sequence[float] = (0.125, 0.25, 0.5, 1.0)) -> list[int]:
-    """Steps from 1 at these shares of all: 5, 10, 20 and 40 of 40."""
+    """Steps, counted from 1, at these shares of all steps: 5, 10, 20 and 40 of 40."""
     return sorted({max(1, round(steps * share)) for share in shares})
 
 
 def confusion_charts(charts: Mapping[str, Tensor], classes: Sequence[str]) -> Figure:
-    """Row-normalized charts side by side, two to a line. charts: title -> shares (C, C), rows the true classes.
+    """Row-normalized confusion matrices, two per line. charts: title -> shares (C, C), one row per true class.
 
     Raises ValueError without charts.
     """
@@ -37,74 +36,71 @@ def confusion_charts(charts: Mapping[str, Tensor], classes: Sequence[str]) -> Fi
         raise ValueError("no chart to draw; expected at least one")
     columns = min(2, len(charts))
     rows = -(-len(charts) // columns)
-    figure = Figure(figsize=(4.7 * columns, 4.6 * rows), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 4.4 * rows), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (title, shares) in zip(panels, charts.items(), strict=False):
-        _chart(axes, shares, classes, title)
+        _heat_map(axes, shares, classes, LEAST)
+        axes.set_title(title, fontsize=11, color=INK)
     for axes in panels[len(charts) :]:
         axes.set_axis_off()
     return figure
 
 
 def save_confusion_film(predicted: Tensor, labels: Tensor, classes: Sequence[str], path: Path) -> None:
-    """Write a GIF of the chart after each step, or after FRAMES of them where there are more.
+    """Write a GIF of the confusion matrix after each step, or after FRAMES steps at even distances if there are more.
 
-    predicted: (T, B); labels: (B,). A reader meanwhile sees the old file or the new.
+    predicted: (T, B); labels: (B,). The file is written atomically.
     """
     steps = np.unique(np.linspace(1, len(predicted), min(FRAMES, len(predicted))).round().astype(int))
     figure = Figure(figsize=(4.7, 4.6), dpi=FILM_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    picture, cells, title = _chart(figure.subplots(), _shares(predicted[0], labels, classes), classes, " ")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    _heat_map(axes, _shares(predicted[0], labels, classes), classes, FILM_LEAST)
+    title = axes.set_title(" ", fontsize=11, color=INK)
     canvas.draw()
-    figure.set_layout_engine("none")  # laid out once: the frames differ in what the axes hold
+    figure.set_layout_engine("none")  # the layout is computed once; frames differ only in what the axes show
     frames = []
     for step in steps:
         shares = _shares(predicted[step - 1], labels, classes)
-        picture.set_data(shares)
-        _write_cells(cells, shares, least=FILM_LEAST)
+        axes.collections[0].set_array(shares.numpy())
+        for text, share in zip(axes.texts, shares.flatten().tolist(), strict=bool(axes.texts)):
+            text.set_text(_percent(share, FILM_LEAST))
+            text.set_color(_text_colour(share))
         accuracy = float((predicted[step - 1].long() == labels.long()).double().mean())
         title.set_text(f"step {step} of {len(predicted)}: {100 * accuracy:.2f} %")
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(COLOURS))
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        durations = [FRAME_MS] * (len(frames) - 1) + [HOLD_MS]
-        frames[0].save(aside, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+    with write_atomically(path) as temporary:
+        frames[0].save(temporary, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def _shares(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
     return row_shares(confusion(labels, predicted, len(classes)))
 
 
-def _chart(
-    axes: Axes, shares: Tensor, classes: Sequence[str], title: str
-) -> tuple[AxesImage, dict[tuple[int, int], Text], Text]:
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("class named", color=INK)
+def _heat_map(axes: Axes, shares: Tensor, classes: Sequence[str], least: float) -> None:
+    """Shares (C, C) as colours; up to READABLE classes, each cell also as a number in percent."""
+    readable = len(classes) <= READABLE
+    names = [name if len(name) <= 10 else name[:9] + "…" for name in classes] if readable else False
+    sns.heatmap(
+        shares.numpy(), ax=axes, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False,
+        annot=np.vectorize(lambda share: _percent(share, least), otypes=[object])(shares.numpy()) if readable else None,
+        fmt="", annot_kws={"fontsize": 8}, xticklabels=names, yticklabels=names,
+    )  # fmt: skip
+    for text, share in zip(axes.texts, shares.flatten().tolist(), strict=False):
+        text.set_color(_text_colour(share))
+    axes.set_xlabel("predicted class", color=INK)
     axes.set_ylabel("true class", color=INK)
-    axes.tick_params(length=0, colors=INK)
-    axes.spines[:].set_visible(False)
-    cells: dict[tuple[int, int], Text] = {}
-    if len(classes) <= READABLE:
-        names = [name if len(name) <= 10 else name[:9] + "…" for name in classes]
-        long = max(map(len, names)) > 3
-        axes.set_xticks(range(len(names)), names, fontsize=8, rotation=90 if long else 0)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        cells = {
-            (i, j): axes.text(j, i, "", ha="center", va="center", fontsize=7)
-            for i in range(len(names))
-            for j in range(len(names))
-        }
-        _write_cells(cells, shares)
-    return picture, cells, axes.set_title(title, fontsize=11, color=INK)
+    axes.tick_params(length=0, colors=INK, labelsize=9)
+    axes.tick_params(axis="y", rotation=0)
+    axes.tick_params(axis="x", rotation=90 if readable and max(map(len, names)) > 3 else 0)
 
 
-def _write_cells(cells: Mapping[tuple[int, int], Text], shares: Tensor, least: float = 0.05) -> None:
-    """Percent in each cell, one digit behind the point; nothing below `least`."""
-    for (i, j), cell in cells.items():
-        percent = 100 * float(shares[i, j])
-        cell.set_text(f"{percent:.1f}".removesuffix(".0") if percent >= least else "")
-        cell.set_color("white" if percent > 55 else INK)
+def _percent(share: float, least: float) -> str:
+    """A share in percent with at most one decimal; "" below `least` percent."""
+    percent = 100 * share
+    return f"{percent:.1f}".removesuffix(".0") if percent >= least else ""
+
+
+def _text_colour(share: float) -> str:
+    return "white" if share > 0.55 else INK

@@ -1,24 +1,26 @@
 """The picture of a search with two objectives."""
 
-from collections.abc import Sequence
-
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-Point = tuple[float, float]
+from respike.figures.curves import DPI, INK, PALETTE, plain_axes
 
 
-def front_figure(points: Sequence[Point], front: Sequence[Point], names: Sequence[str]) -> Figure:
-    """Every trial's two values, and the front of those that no other beats in both; the second objective to the right."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+def front_figure(trials: pd.DataFrame, best: pd.DataFrame) -> Figure:
+    """Every trial, and the front of those that no other beats in both objectives.
+
+    trials, best: a row per trial, a column per objective; the second objective is drawn to the right.
+    """
+    y, x = trials.columns[:2]
+    figure = Figure(figsize=(6.4, 4.4), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*_swap(points), color="0.7", label=f"{len(points)} trials")
-    axes.plot(*_swap(sorted(front, key=lambda point: point[1])), "o-", label=f"front, {len(front)} of them")
-    axes.set_xlabel(names[1])
-    axes.set_ylabel(names[0])
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    sns.scatterplot(trials, x=x, y=y, color="0.7", label=f"{len(trials)} trials", ax=axes)
+    sns.lineplot(
+        best, x=x, y=y, color=PALETTE[0], marker="o", estimator=None, label=f"front, {len(best)} trials", ax=axes
+    )
+    plain_axes(axes, grid="both")
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.legend(loc="lower right", frameon=False, labelcolor=INK)
     return figure
-
-
-def _swap(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point[1] for point in points], [point[0] for point in points]

@@ -1,4 +1,4 @@
-"""Pictures of the data: sample images, and one image beside the spikes it becomes. C channels, H x W pixels."""
+"""Test images: samples of the data set; one image with its input spikes and its output spikes. C channels, H x W pixels."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from respike.figures.curves import DPI, INK
+from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
+from respike.simulate.record import predict
 
 COLUMNS = 6
 
 
 def samples(images: Tensor, names: Sequence[str]) -> Figure:
-    """Images (N, C, H, W) in [0, 1] in rows of six, each under its name. Raises ValueError without any."""
+    """Images (N, C, H, W) in [0, 1], six per line, each with its name. Raises ValueError without images."""
     if not len(images):
         raise ValueError("no image to draw; expected at least one")
     rows = -(-len(images) // COLUMNS)
@@ -27,12 +28,12 @@ def samples(images: Tensor, names: Sequence[str]) -> Figure:
 
 
 def spike_images(image: Tensor, spikes: Tensor, name: str, steps: Sequence[int]) -> Figure:
-    """An image (C, H, W) in [0, 1] beside its input spikes at some steps (counted from 1) and their mean over all.
+    """An image (C, H, W) in [0, 1], its input spikes at some steps (counted from 1), and their mean over all steps.
 
-    spikes: (T, C, H, W), 0 or 1. The mean is drawn with its brightest pixel white, however rare its spikes.
+    spikes: (T, C, H, W), 0 or 1. In the mean, the pixel with most spikes is white.
     """
     mean = spikes.double().mean(0)
-    figure = Figure(figsize=(2 * (len(steps) + 2), 2.3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(1.7 * (len(steps) + 2), 2.05), dpi=DPI, layout="constrained")
     first, *between, last = figure.subplots(1, len(steps) + 2)
     _show(first, image, name)
     for axes, step in zip(between, steps, strict=True):
@@ -41,10 +42,54 @@ def spike_images(image: Tensor, spikes: Tensor, name: str, steps: Sequence[int])
     return figure
 
 
-def _show(axes: Axes, image: Tensor, title: str, brightest: float = 1.0) -> None:
-    """A grey or RGB image in [0, 1], white at `brightest`; other numbers of channels as their mean."""
+def _show(axes: Axes, image: Tensor, title: str, white: float = 1.0) -> None:
+    """A grey or RGB image, whose value `white` is drawn white; other numbers of channels are averaged."""
     pixels = np.moveaxis(image.double().numpy(), 0, 2)
     pixels = pixels if pixels.shape[2] == 3 else pixels.mean(2)
-    axes.imshow((pixels / brightest).clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow((pixels / white).clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=10, color=INK)
     axes.set_axis_off()
+
+
+def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str) -> Figure:
+    """Cumulative spikes of each output neuron over the steps, and below them the predicted class after each step.
+
+    counts: integers (T, C). The line of the true class is blue; if another class is predicted in the end, its line is
+    orange.
+    """
+    steps, predicted = range(1, len(counts) + 1), predict(counts).tolist()
+    figure = Figure(figsize=(7, 4.6), dpi=DPI, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1.5])
+    colours = {predicted[-1]: PALETTE[1], label: PALETTE[0]}  # the true class comes second: it is blue if both are one
+    others = [c for c in range(len(classes)) if c not in colours]
+    for c in others:
+        above.plot(steps, counts[:, c], color=FAINT, linewidth=1, label=f"_{classes[c]}")
+    for c in sorted(colours):
+        role = "true class" if c == label else "predicted in the end"
+        above.plot(steps, counts[:, c], color=colours[c], linewidth=2.2, label=f"{classes[c]}, {role}")
+    _name_lines(above, {classes[c]: int(counts[-1, c]) for c in others}, len(counts))
+    above.plot([], [], color=FAINT, linewidth=1, label="other classes")
+    above.legend(frameon=False, labelcolor=INK, loc="upper left")
+    above.set_ylabel("output spikes (cumulative)", color=INK)
+    above.set_title(name, loc="left", fontsize=10, color=INK)
+    for correct, colour in ((True, PALETTE[0]), (False, PALETTE[1])):
+        where = [step for step in steps if (predicted[step - 1] == label) == correct]
+        below.plot(where, [predicted[step - 1] for step in where], "s", markersize=4, color=colour)
+    shown = sorted({*predicted, label})
+    below.set_yticks(shown, [classes[c] for c in shown])
+    below.set_ylim(min(shown) - 0.7, max(shown) + 0.7)
+    below.set_ylabel("predicted", color=INK)
+    below.set_xlabel("simulated steps", color=INK)
+    for axes in (above, below):
+        plain_axes(axes, grid="both")
+    return figure
+
+
+def _name_lines(axes: Axes, heights: dict[str, int], right: float) -> None:
+    """Names at the right end of lines that end above 0; lines that end at the same height share one text."""
+    for height in sorted({height for height in heights.values() if height}):
+        names = sorted((name for name, other in heights.items() if other == height), reverse=True)
+        axes.annotate(
+            ", ".join(names), (right, height), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
+            color=INK,
+        )  # fmt: skip

@@ -1,36 +1,58 @@
-"""What the layers of a directly trained network do: firing rates, over steps and epochs too, and membrane potentials."""
+"""Layers of a spiking network: firing rates (mean, of one image, over steps and epochs) and membrane potentials."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from respike.figures.curves import DPI, FAINT, INK, PALETTE, plain_axes
+from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 
-READABLE = 12  # columns of a map up to here have their numbers written in
+READABLE = 12  # columns of a map up to which its cells are annotated
+
+
+def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
+    """Mean firing rate of each layer as a labelled bar, the first layer at the top.
+
+    rates: layer -> spikes per neuron and second, or in another unit. Raises ValueError without layers.
+    """
+    if not rates:
+        raise ValueError("no layer to draw; expected at least one firing rate")
+    figure = Figure(figsize=(7, 1.1 + 0.36 * len(rates)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(rates), list(rates.values()), height=0.62, color=PALETTE[0])
+    axes.bar_label(bars, fmt=lambda rate: f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}", padding=4, color=INK)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    plain_axes(axes, grid="x")
+    axes.spines["left"].set(visible=True, color=FAINT)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"mean firing rate ({unit})", color=INK)
+    return figure
 
 
 def layer_rates(rates: Mapping[str, float], name: str, published: Sequence[float] | None = None) -> Figure:
-    """Spikes per neuron of each layer as bars, first layer on the left; beside them the published ones.
+    """Spikes per neuron of each layer as bars, the first layer at the left, with published ones next to them.
 
-    rates: layer -> spikes per neuron, summed over the steps. published: one per layer, left out where they are not as many.
+    rates: layer -> spikes per neuron, summed over the steps. published: one per layer; not drawn if their number differs.
     Raises ValueError without layers.
     """
     if not rates:
         raise ValueError("no layer to draw; expected at least one firing rate")
-    beside = published is not None and len(published) == len(rates)
+    if published is not None and len(published) != len(rates):
+        published = None
     figure = Figure(figsize=(max(5.0, 2 + 0.5 * len(rates)), 3.8), dpi=DPI, layout="constrained")
-    axes, places, width = figure.subplots(), np.arange(len(rates)), 0.4 if beside else 0.7
-    own = axes.bar(places - width / 2 * beside, list(rates.values()), width, color=PALETTE[0], label="ours")
-    axes.bar_label(own, fmt=_short, fontsize=6.5, color=INK, padding=1)
-    if beside:
-        other = axes.bar(places + width / 2, list(published), width, color=FAINT, label="published, full width")
-        axes.bar_label(other, fmt=_short, fontsize=6.5, color=FAINT, padding=1)
+    axes, places, width = figure.subplots(), np.arange(len(rates)), 0.4 if published else 0.7
+    left = places - width / 2 if published else places
+    bars = axes.bar(left, list(rates.values()), width, color=PALETTE[0], label="this run")
+    axes.bar_label(bars, fmt=_short, fontsize=6.5, color=INK, padding=1)
+    if published:
+        bars = axes.bar(places + width / 2, list(published), width, color=FAINT, label="published, full width")
+        axes.bar_label(bars, fmt=_short, fontsize=6.5, color=FAINT, padding=1)
         axes.legend(frameon=False, labelcolor=INK)
     plain_axes(axes, grid="y")
-    axes.set_xticks(places, [f"{i}\n{layer}" for i, layer in enumerate(rates)], fontsize=7, rotation=60)
+    axes.set_xticks(places, list(rates), fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
     axes.margins(x=0.01, y=0.12)
     axes.set_ylabel("spikes per neuron", color=INK)
     axes.set_title(name, loc="left", fontsize=10, color=INK)
@@ -38,41 +60,45 @@ def layer_rates(rates: Mapping[str, float], name: str, published: Sequence[float
 
 
 def rate_map(rates: Mapping[str, Sequence[float]], columns: Sequence[float], name: str, title: str) -> Figure:
-    """Firing rates as colours: a line per layer, first on top, a column per step or epoch.
+    """Firing rates as a heat map: one line per layer, the first at the top, one column per step or epoch.
 
-    rates: layer -> spikes per neuron and step, one per column. name: of the columns. Raises ValueError without any.
+    rates: layer -> spikes per neuron and step, one per column. columns: numbers of the steps or epochs. name: "step" or
+    "epoch". Raises ValueError without a layer or a column.
     """
     if not rates or not len(columns):
         raise ValueError("no rate to draw; expected at least one layer and one column")
     values = np.array(list(rates.values()))
-    shown = len(columns) <= READABLE
-    size = (2.4 + (0.55 if shown else 0.12) * max(len(columns), 4), 1.2 + 0.24 * len(rates))
+    readable = len(columns) <= READABLE
+    size = (3.2 + (0.55 if readable else 0.12) * max(len(columns), 4), 1.2 + 0.24 * len(rates))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    axes, top = figure.subplots(), max(float(np.nanmax(values)), 1e-9)
-    picture = axes.imshow(values, cmap="viridis", vmin=0, vmax=top, aspect="auto")
-    for (i, j), value in np.ndenumerate(values) if shown else ():
-        axes.text(
-            j, i, _short(value), ha="center", va="center", fontsize=7, color="white" if value < 0.6 * top else INK
-        )
-    every = max(1, math.ceil(len(columns) / READABLE))
-    axes.set_xticks(range(0, len(columns), every), [f"{column:g}" for column in columns[::every]])
-    axes.set_yticks(range(len(rates)), list(rates), fontsize=8)
-    axes.tick_params(length=0, colors=INK)
-    axes.spines[:].set_visible(False)
+    axes = figure.subplots()
+    sns.heatmap(
+        values, ax=axes, cmap="viridis", vmin=0, vmax=max(float(np.nanmax(values)), 1e-9),
+        annot=np.vectorize(_short, otypes=[object])(values) if readable else None, fmt="", annot_kws={"fontsize": 7},
+        xticklabels=[f"{column:g}" for column in columns], yticklabels=list(rates),
+        cbar_kws={"label": "spikes per neuron and step"},
+    )  # fmt: skip
+    every = -(-len(columns) // READABLE)
+    axes.set_xticks(axes.get_xticks()[::every], [f"{column:g}" for column in columns[::every]], rotation=0)
+    axes.tick_params(length=0, colors=INK, labelsize=8)
+    axes.tick_params(axis="y", rotation=0)
     axes.set_xlabel(name, color=INK)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
-    figure.colorbar(picture, label="spikes per neuron and step", fraction=0.08, pad=0.02).outline.set_visible(False)
+    colour_bar = figure.axes[-1]
+    colour_bar.tick_params(labelsize=8)
+    colour_bar.set_ylabel("spikes per neuron and step", fontsize=8, color=INK)
     return figure
 
 
 def potential_panels(counts: Mapping[str, Tensor], low: float, high: float, v_th: float, title: str) -> Figure:
-    """Membrane potentials of each layer as histograms, those above the threshold, which fire, in orange.
+    """Membrane potentials of each layer as a histogram; those at or above the threshold, which fire, are orange.
 
-    counts: layer -> int (bins,) over [low, high], what lies beyond in the outer bins. Raises ValueError without layers.
+    counts: layer -> int (bins,) over [low, high], with potentials outside counted in the outer bins. Raises ValueError
+    without layers.
     """
     if not counts:
         raise ValueError("no layer to draw; expected at least one histogram")
-    columns = min(5, len(counts))
+    columns = min(4, len(counts))
     lines = -(-len(counts) // columns)
     figure = Figure(figsize=(2.1 * columns, 1.35 * lines + 0.7), dpi=DPI, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
@@ -91,9 +117,11 @@ def potential_panels(counts: Mapping[str, Tensor], low: float, high: float, v_th
         axes.tick_params(axis="y", labelleft=False, length=0, which="both")
     for axes in panels[len(counts) :]:
         axes.set_axis_off()
+    for axes in panels[max(0, len(counts) - columns) : len(counts)]:  # the lowest panel of each column
+        axes.tick_params(axis="x", labelbottom=True)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     figure.supxlabel(
-        f"membrane potential; line: threshold {v_th:g}; shares on a logarithmic scale", fontsize=9, color=INK
+        f"membrane potential (line: threshold {v_th:g}); share of potentials, logarithmic", fontsize=9, color=INK
     )
     return figure
 

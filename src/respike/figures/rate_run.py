@@ -1,86 +1,81 @@
-"""The figures of a single run, drawn when its simulation is done."""
+"""Draws the figures of a run of method=rate at the end of its test."""
 
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.convert import converted
-from respike.callbacks.log import log_confusion, log_film, log_lines
-from respike.callbacks.simulate_rate import Simulate
-from respike.figures.common_figures import check_image, class_names, figures_of_any, keep_figures, simulated_by
-from respike.figures.confusion import chosen_steps, confusion_charts, save_confusion_film
-from respike.figures.curves import accuracy_and_agreement, firing_rates
-from respike.figures.images import spike_images
-from respike.figures.training import output_counts
+from respike.callbacks.log import log_film, log_lines
+from respike.callbacks.simulate_rate import SimulateRate
+from respike.data.pixels import to_unit
+from respike.figures.common_figures import (
+    check_image,
+    class_names,
+    confusion_over_steps,
+    data_and_training,
+    save_figures,
+    simulation_of,
+)
+from respike.figures.confusion import save_confusion_film
+from respike.figures.curves import accuracy_and_agreement
+from respike.figures.images import output_counts, spike_images
+from respike.figures.layers import firing_rates
 from respike.metrics.activity import firing_rates as rates_of
-from respike.metrics.confusion import confusion, row_shares
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
 
-SPIKE_STEPS = 3  # of which the input spikes are shown
+SPIKE_STEPS = 3  # number of steps whose input spikes are shown
 
 
-class RunFigures(Callback):
-    """At the end of the test, after `Simulate`: pictures of the run in figures/, also to the logger.
+class RateFigures(Callback):
+    """At the end of the test, after `SimulateRate`: draws figures/*.png in the run's folder and logs them.
 
-    image: number of the test image whose spikes are shown, from 0; film: also the confusion after every step, a GIF.
+    image: number of the test image whose spikes are shown, from 0. film: also write the confusion matrix after every step
+    as a GIF.
     """
 
     def __init__(self, image: int = 0, film: bool = True):
         self.image, self.film = image, film
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse an image that is not there before anything is simulated."""
+        """Raise InputError for an image that does not exist, before anything is simulated."""
         check_image(trainer, self.image)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save and log."""
         if rank() > 0:
             return
-        simulated = simulated_by(trainer, SpikeRecord)
+        simulated = simulation_of(trainer, SpikeRecord)
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
             "firing_rates": firing_rates(rates_of(simulated.record)),
             **self._of_image(trainer, simulated),
-            **_of_classes(trainer, simulated),
-            **figures_of_any(trainer),
+            "confusion": confusion_over_steps(trainer, simulated.record),
+            **data_and_training(trainer),
         }
-        folder = keep_figures(trainer, figures)
+        folder = save_figures(trainer, figures)
         if self.film:
-            path, labels = folder / "confusion.gif", trainer.datamodule.labels("test")
-            save_confusion_film(simulated.record.predicted, labels, _classes(trainer, simulated), path)
+            path, record = folder / "confusion.gif", simulated.record
+            classes = class_names(trainer, record.counts.shape[1])
+            save_confusion_film(record.predicted, trainer.datamodule.labels("test"), classes, path)
             log_film(trainer, "confusion_film", path)
 
-    def _of_image(self, trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
+    def _of_image(self, trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
+        """Input and output spikes of the chosen image, which is simulated once more with a trace."""
         data, number = trainer.datamodule, torch.tensor([self.image])
         pixels, label = data.images.test_images, int(data.labels("test")[self.image])
-        classes = _classes(trainer, simulated)
+        classes = class_names(trainer, simulated.record.counts.shape[1])
         snn, image = converted(trainer), pixels[number].to(trainer.strategy.root_device)
         trace = simulated.simulate(snn, image, index=number, trace=[self.image]).traces[self.image]
-        spikes, steps = trace.spikes["input"].cpu(), simulated.record.steps
-        shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1) if steps >= SPIKE_STEPS]
-        drawn = {}
+        steps = simulated.record.steps
+        figures = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
-            drawn["spikes"] = spike_images(pixels[self.image] / 255, spikes, f"a {classes[label]}", shown)
+            spikes = trace.spikes["input"].cpu()
+            shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1)] if steps >= SPIKE_STEPS else []
+            figures["spikes"] = spike_images(to_unit(pixels[self.image]), spikes, f"class {classes[label]}", shown)
         counts = trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()  # (T, C)
-        drawn["output_spikes"] = output_counts(counts, label, classes, f"test image {self.image}, a {classes[label]}")
+        name = f"test image {self.image}, class {classes[label]}"
+        figures["output_spikes"] = output_counts(counts, label, classes, name)
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
         log_lines(trainer, "output_spikes", range(1, steps + 1), lines, "step")
-        return drawn
-
-
-def _classes(trainer: Trainer, simulated: Simulate) -> list[str]:
-    return class_names(trainer, simulated.record.counts.shape[1])
-
-
-def _of_classes(trainer: Trainer, simulated: Simulate) -> dict[str, Figure]:
-    labels, classes = trainer.datamodule.labels("test"), _classes(trainer, simulated)
-    record = simulated.record
-    log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)
-    charts = {
-        f"step {step}: {100 * simulated.columns['acc'][step - 1]:.2f} %": row_shares(
-            confusion(labels, record.predicted[step - 1], len(classes))
-        )
-        for step in chosen_steps(record.steps)
-    }
-    return {"confusion": confusion_charts(charts, classes)}
+        return figures

@@ -1,16 +1,15 @@
-"""What the margin zeta buys, and what noise costs: figures over several evaluations of time-to-first-spike networks."""
+"""Accuracy and exactness of time-to-first-spike networks: against the margin zeta, and under noise."""
 
 import math
-from collections.abc import Mapping, Sequence
 
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from respike.figures.curves import DASHES, DPI, FAINT, INK, MARKERS, PALETTE, plain_axes
-
-Columns = Mapping[str, Sequence[float | str | None]]
-Point = tuple[float | str, float, float]  # place on the axis, share in %, half of its 95 % interval in points
+from respike.figures.curves import DPI, FAINT, INK, MARKERS, PALETTE, plain_axes
+from respike.metrics.interval import student_interval
 
 SHARES = {
     "snn/test_acc": "accuracy (%)",
@@ -20,34 +19,27 @@ SHARES = {
 }
 
 
-def zeta_trade_off(nets: Mapping[str, Columns]) -> Figure:
-    """Accuracy, agreement, proved and early shares against the latency that each zeta leads to.
+def zeta_trade_off(points: pd.DataFrame) -> Figure:
+    """Accuracy, agreement, proved and early shares against the latency of each zeta.
 
-    nets: label -> columns zeta (a number, or auto), ttfs/latency and any of SHARES as fractions, each with half of its 95 %
-    interval under its name and " ±" where there is one; None where it was not measured. Raises ValueError without a point.
+    points: a row per zeta; net (label of the network; one column of panels each), zeta (a number, or auto), ttfs/latency
+    and any of SHARES as fractions, each with half of its 95 % interval as "<name> ±" if known; NaN where not measured.
+    Raises ValueError without a measured share.
     """
-    kept = [key for key in SHARES if any(v is not None for columns in nets.values() for v in columns.get(key, ()))]
+    kept = [key for key in SHARES if key in points and points[key].notna().any()]
     if not kept:
         raise ValueError("no margin to draw; expected at least one with a measured share")
+    nets = dict(list(points.sort_values("ttfs/latency").groupby("net", sort=False)))
     rows, columns = (-(-len(kept) // 2), min(2, len(kept))) if len(nets) == 1 else (len(kept), len(nets))
     size = max(6.0, (5.0 if len(nets) == 1 else 4.0) * columns), 2.9 * rows + 0.7
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex="col").ravel()
     drawn = [(key, label) for key in kept for label in nets]
     for i, (axes, (key, label)) in enumerate(zip(panels, drawn, strict=False)):
-        points = _known(nets[label], "ttfs/latency", key)
-        _line(axes, points, 0, "")
-        plain_axes(axes, grid="y")
-        axes.vlines(
-            [x for x, _, _ in points], 0, 1, transform=axes.get_xaxis_transform(), color="#e3e3e3", linewidth=0.8
-        )
-        axes.margins(x=0.05)
-        low, high = min(y - half for _, y, half in points), max(y + half for _, y, half in points)
-        room = 0.12 * max(high - low, 0.5)
-        axes.set_ylim(low - room, min(high, 100) + room)
-        axes.ticklabel_format(axis="y", useOffset=False)
+        known = nets[label].dropna(subset=[key])
+        _share_panel(axes, known, key)
         if i < columns:
-            _zetas(axes, _known(nets[label], "zeta", key), points)
+            _name_zetas(axes, known)
         title = f"{label}\n{SHARES[key]}" if len(nets) > 1 and i < columns else SHARES[key]
         axes.set_title(title, loc="left", fontsize=10, color=INK)
         if i + columns >= len(drawn):
@@ -58,63 +50,64 @@ def zeta_trade_off(nets: Mapping[str, Columns]) -> Figure:
     return figure
 
 
-def _zetas(axes: Axes, zetas: Sequence[Point], points: Sequence[Point]) -> None:
-    """Above the panel the zeta that leads to each latency."""
-    names = [zeta if isinstance(zeta, str) else f"{zeta:g}".replace("-", "−") for zeta, _, _ in zetas]
+def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
+    halves = 100 * points.get(f"{key} ±", pd.Series(math.nan, points.index)).astype(float).fillna(0.0)
+    latency, share = points["ttfs/latency"], 100 * points[key].astype(float)
+    axes.errorbar(
+        latency, share, yerr=halves if halves.any() else None, fmt=f"{MARKERS[0]}-", capsize=3, markersize=5,
+        color=PALETTE[0], linewidth=1.8,
+    )  # fmt: skip
+    plain_axes(axes, grid="y")
+    axes.vlines(latency, 0, 1, transform=axes.get_xaxis_transform(), color="#e3e3e3", linewidth=0.8)
+    axes.margins(x=0.05)
+    if len(points):
+        low, high = (share - halves).min(), (share + halves).max()
+        room = 0.12 * max(high - low, 0.5)
+        axes.set_ylim(low - room, min(high, 100) + room)
+    axes.ticklabel_format(axis="y", useOffset=False)
+
+
+def _name_zetas(axes: Axes, points: pd.DataFrame) -> None:
+    """Above the panel the zeta of each latency."""
+    names = [zeta if isinstance(zeta, str) else f"{zeta:g}".replace("-", "−") for zeta in points["zeta"]]
     above = axes.secondary_xaxis("top")
-    above.set_xticks([x for x, _, _ in points], names, rotation=90, fontsize=8)
+    above.set_xticks(list(points["ttfs/latency"]), names, rotation=90, fontsize=8)
     above.set_xlabel("zeta", fontsize=9, color=INK)
     above.spines["top"].set_visible(False)
     above.tick_params(length=0, colors=INK)
 
 
-def robustness(kinds: Mapping[str, Columns], undisturbed: float | None = None, trials: str = "") -> Figure:
+def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str = "") -> Figure:
     """Accuracy against the standard deviation of the noise, on a logarithmic axis, a line for each kind of noise.
 
-    kinds: label -> columns sigma (above 0), snn/test_acc as a fraction and half of its 95 % interval as "snn/test_acc ±";
-    undisturbed: accuracy without noise, a dashed line; trials: "mean of 16 trials, 95 % interval". Raises ValueError without
-    a kind.
+    runs: a row per trial; kind (label), sigma (above 0), accuracy as a fraction. Points are means over the trials, bars
+    their 95 % interval. undisturbed: accuracy without noise, a dashed line. Raises ValueError without a run.
     """
-    if not kinds:
+    if runs.empty:
         raise ValueError("no noise to draw; expected at least one kind")
     figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    for i, (label, columns) in enumerate(kinds.items()):
-        _line(axes, _known(columns, "sigma", "snn/test_acc"), i, label)
+    number = runs["kind"].nunique()
+    sns.lineplot(
+        runs.assign(percent=100 * runs["accuracy"]), x="sigma", y="percent", hue="kind", style="kind", dashes=False,
+        markers=[MARKERS[i % len(MARKERS)] for i in range(number)], errorbar=student_interval, err_style="bars",
+        palette=[PALETTE[i % len(PALETTE)] for i in range(number)], err_kws={"capsize": 3}, markersize=6,
+        markeredgecolor="none", linewidth=1.8, ax=axes,
+    )  # fmt: skip
     if undisturbed is not None:
-        axes.axhline(100 * undisturbed, color=FAINT, linestyle=(0, (6, 3)), linewidth=1.2, zorder=1)
+        level = 100 * undisturbed
+        axes.axhline(level, color=FAINT, linestyle=(0, (6, 3)), linewidth=1.2, zorder=1)
         axes.annotate(
-            f"without noise {100 * undisturbed:.2f} %", (1, 100 * undisturbed), xycoords=("axes fraction", "data"),
-            xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=9, color=INK,
+            f"without noise {level:.2f} %", (1, level), xycoords=("axes fraction", "data"), xytext=(-4, 4),
+            textcoords="offset points", ha="right", fontsize=9, color=INK,
         )  # fmt: skip
     plain_axes(axes, grid="both")
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("standard deviation of the noise", color=INK)
     axes.set_ylabel("accuracy (%)", color=INK)
-    axes.set_title(trials, loc="left", fontsize=10, color=INK)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(3, len(names)), frameon=False, labelcolor=INK)
+    axes.get_legend().remove()
+    figure.legend(handles, names, loc="outside upper left", ncols=min(3, number), frameon=False, labelcolor=INK)
     return figure
-
-
-def _known(columns: Columns, x: str, key: str) -> list[Point]:
-    """(x, share in %, half its interval in points) by ascending latency or noise, where both are known."""
-    values, order = columns.get(key, ()), columns.get("ttfs/latency", columns.get("sigma", ()))
-    halves = columns.get(f"{key} ±") or [None] * len(values)
-    found = [
-        (at, at_x, 100 * value, 100 * (half or 0.0))
-        for at, at_x, value, half in zip(order, columns[x], values, halves, strict=True)
-        if at is not None and value is not None and math.isfinite(value)
-    ]
-    return [entry[1:] for entry in sorted(found, key=lambda entry: entry[0])]
-
-
-def _line(axes: Axes, points: Sequence[Point], number: int, label: str) -> None:
-    if points:
-        xs, ys, halves = zip(*points, strict=True)
-        axes.errorbar(
-            xs, ys, yerr=halves if any(halves) else None, fmt=MARKERS[number % len(MARKERS)], capsize=3, markersize=5,
-            color=PALETTE[number % len(PALETTE)], linestyle=DASHES[number // len(PALETTE) % len(DASHES)], linewidth=1.8,
-            label=label or "_",
-        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The figures of a single run of spike times, drawn when its simulation is done. C classes."""
+"""Draws the figures of a run of method=ttfs at the end of its test."""
 
 import dataclasses
 
@@ -9,10 +9,24 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_confusion
 from respike.errors import InputError
-from respike.figures.common_figures import SAMPLES, check_image, class_names, figures_of_any, keep_figures, simulated_by
+from respike.figures.common_figures import (
+    SAMPLES,
+    accuracy,
+    check_image,
+    class_names,
+    data_and_training,
+    save_figures,
+    simulation_of,
+)
 from respike.figures.confusion import confusion_charts
-from respike.figures.potentials import chosen_neurons, hidden_potentials, output_potentials
-from respike.figures.spike_times import layer_windows, raster, spike_time_distributions
+from respike.figures.spike_times import (
+    chosen_neurons,
+    hidden_potentials,
+    layer_windows,
+    output_potentials,
+    raster,
+    spike_time_distributions,
+)
 from respike.metrics.confusion import confusion, row_shares
 from respike.simulate.ttfs.potentials import potentials
 from respike.simulate.ttfs.program import network_shapes
@@ -20,14 +34,14 @@ from respike.simulate.ttfs.record import TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import rank
 
-BUDGET = 1 << 27  # bytes of the spike times that are kept to draw
+BUDGET = 1 << 27  # bytes of spike times that are kept in memory to be drawn
 
 
-class TTFSRunFigures(Callback):
-    """At the end of the test, after `SimulateTTFS`: pictures of the run in figures/, also to the logger.
+class TTFSFigures(Callback):
+    """At the end of the test, after `SimulateTTFS`: draws figures/*.png in the run's folder and logs them.
 
-    image: number of the test image whose spikes and potentials are shown, from 0; neurons: how many of the first and of the
-    last hidden layer have their potential drawn.
+    image: number of the test image whose spikes and potentials are shown, from 0. neurons: number of neurons of the first
+    and of the last hidden layer whose potentials are shown.
     """
 
     def __init__(self, image: int = 0, neurons: int = 4):
@@ -36,20 +50,25 @@ class TTFSRunFigures(Callback):
         self.image, self.neurons = image, neurons
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse an image that is not there before anything is simulated."""
+        """Raise InputError for an image that does not exist, before anything is simulated."""
         check_image(trainer, self.image)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save and log."""
         if rank() > 0:
             return
-        simulated = simulated_by(trainer, TTFSRecord)
-        figures = self._of_spikes(trainer, simulated) | _of_classes(trainer, simulated) | figures_of_any(trainer)
-        keep_figures(trainer, figures)
+        simulated = simulation_of(trainer, TTFSRecord)
+        figures = {
+            **self._of_spikes(trainer, simulated),
+            "confusion": _confusion(trainer, simulated.record),
+            **data_and_training(trainer),
+        }
+        save_figures(trainer, figures)
 
     def _of_spikes(self, trainer: Trainer, simulated: Callback) -> dict[str, Figure]:
+        """Spike times and potentials of a few images, which are simulated once more with a trace."""
         data, snn = trainer.datamodule, converted(trainer)
-        numbers = self._numbers(trainer)
+        numbers = self._traced_images(trainer)
         pixels = data.images.test_images[numbers].to(trainer.strategy.root_device)
         record = simulated.simulate(snn, pixels, index=numbers, trace=numbers.tolist())
         spikes, windows = record.spike_times[int(numbers[0])], layer_windows(snn)
@@ -57,9 +76,9 @@ class TTFSRunFigures(Callback):
         classes, label = class_names(trainer, record.logits.shape[1]), int(data.labels("test")[self.image])
         settings = _settings(simulated)
         noise = f", spike times with noise {settings['time_noise']:g}" if settings.get("time_noise") else ""
-        name = f"test image {self.image}, a {classes[label]}{noise}"
+        name = f"test image {self.image}, class {classes[label]}{noise}"
         *hidden, output = snn.layers
-        drawn = {
+        figures = {
             "raster": raster(spikes, windows, snn.latency, name),
             "spike_times": spike_time_distributions(pooled, windows, len(numbers)),
         }
@@ -70,18 +89,19 @@ class TTFSRunFigures(Callback):
                 )
                 for layer in dict.fromkeys((hidden[0], hidden[-1]))
             }
-            drawn["potentials"] = hidden_potentials(shown, windows, name)
+            figures["potentials"] = hidden_potentials(shown, windows, name)
         outputs = potentials(snn, output, spikes, range(len(classes)), **settings)
-        drawn["output_potentials"] = output_potentials(outputs, record.logits[0], label, classes, name)
-        return drawn
+        figures["output_potentials"] = output_potentials(outputs, record.logits[0], label, classes, name)
+        return figures
 
-    def _numbers(self, trainer: Trainer) -> torch.Tensor:
-        """Numbers of the images traced: the one shown, then the first others, as many as are kept in BUDGET bytes."""
+    def _traced_images(self, trainer: Trainer) -> torch.Tensor:
+        """Numbers of the images to trace: the chosen one, then the first others, as many as fit in BUDGET bytes."""
         data, snn = trainer.datamodule, converted(trainer)
         shapes = network_shapes(snn, data.images.test_images[:1].shape[1:])
         neurons = sum(inputs.numel() + outputs.numel() for inputs, outputs in shapes.values())
-        first = [place for place in range(min(SAMPLES, len(data.index["test"]))) if place != self.image]
-        return data.index["test"][[self.image, *first][: max(1, min(SAMPLES, BUDGET // (8 * neurons)))]]
+        others = [number for number in range(min(SAMPLES, len(data.index["test"]))) if number != self.image]
+        count = max(1, min(SAMPLES, BUDGET // (8 * neurons)))
+        return data.index["test"][[self.image, *others][:count]]
 
 
 def _settings(simulated: Callback) -> dict[str, object]:
@@ -89,10 +109,10 @@ def _settings(simulated: Callback) -> dict[str, object]:
     return {name: value for name, value in simulated.simulate.keywords.items() if name in known}
 
 
-def _of_classes(trainer: Trainer, simulated: Callback) -> dict[str, Figure]:
-    labels, predicted = trainer.datamodule.labels("test"), simulated.record.predicted
-    classes = class_names(trainer, simulated.record.logits.shape[1])
+def _confusion(trainer: Trainer, record: TTFSRecord) -> Figure:
+    """The confusion matrix of all test images, also logged as a chart."""
+    labels, predicted = trainer.datamodule.labels("test"), record.predicted
+    classes = class_names(trainer, record.logits.shape[1])
     log_confusion(trainer, "confusion", labels, predicted, classes)
-    accuracy = float((predicted == labels).double().mean())
     shares = row_shares(confusion(labels, predicted, len(classes)))
-    return {"confusion": confusion_charts({f"{100 * accuracy:.2f} % right": shares}, classes)}
+    return confusion_charts({f"accuracy {accuracy(predicted, labels)}": shares}, classes)

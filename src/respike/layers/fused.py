@@ -14,7 +14,7 @@ from respike.layers.kernels import compiled, gpu
 from respike.layers.kernels.layout import channels_last
 from respike.layers.tdbn import TdBN, sum_of_ranks
 from respike.neurons.lif import LIF
-from respike.system import distributed as ranks
+from respike.system.distributed import world_size
 from respike.system.memory import keep_freed_memory
 
 
@@ -67,7 +67,7 @@ def _statistics(chosen: ModuleType, norm: TdBN, neuron: LIF, steps: int, y: Tens
         return Statistics(norm.running_mean.double(), norm.running_var.double(), 1)
     mean, var = chosen.moments(neuron, steps, y)
     count = steps * y[0].numel() / y.shape[2]
-    if ranks.world() > 1:
+    if world_size() > 1:
         own = count * torch.stack([torch.ones_like(mean), mean, var + mean**2])
         counts, sums, squares = sum_of_ranks(own)
         count, mean = counts[0], sums / counts

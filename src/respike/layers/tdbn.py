@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from respike.system import distributed as ranks
+from respike.system.distributed import world_size
 
 
 class TdBN(nn.Module):
@@ -57,7 +57,7 @@ class TdBN(nn.Module):
 
 def sum_of_ranks(x: Tensor) -> Tensor:
     """x summed over all processes, differentiable; itself where there is one."""
-    if ranks.world() == 1:
+    if world_size() == 1:
         return x
     return _SumOfRanks.apply(x)
 

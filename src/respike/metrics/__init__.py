@@ -1,1 +1,1 @@
-"""Numbers read off a SpikeRecord."""
+"""Numbers computed from a record of a simulation."""

@@ -1,29 +1,31 @@
-"""Accuracy over time, agreement with the ReLU network, time to a good answer. T steps, B images."""
+"""Accuracy over time, agreement with the ReLU network, time to the final accuracy. T steps, B images."""
 
-import torch
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
 
-ONE_POINT = 0.01
+ONE_POINT = 0.01  # one percentage point of accuracy
 
 
 def correct_share(record: SpikeRecord, truth: Tensor) -> Tensor:
-    """Share of images whose prediction equals `truth` (B,) after each step, float64 (T,)."""
+    """Share of images whose predicted class equals `truth` (B,), after each step: float64 (T,)."""
     return (record.predicted.long() == truth.long()).double().mean(1)
 
 
 def steps_to_one_point(accuracy: Tensor) -> int:
-    """Number of the first step (from 1) whose accuracy, and every later one's, lies within one point of the last."""
+    """The first step, counted from 1, from which on the accuracy stays within one percentage point of the last one."""
     outside = ((accuracy - accuracy[-1]).abs() > ONE_POINT + 1e-12).nonzero().flatten()
     return int(outside[-1]) + 2 if len(outside) else 1
 
 
-def disagreements(record: SpikeRecord, labels: Tensor, ann: Tensor) -> list[tuple[int, int, int, int]]:
-    """(image number, label, class of the ReLU network, class of the spiking one) wherever the two classes differ."""
-    snn = record.predicted[-1].long()
-    rows = torch.stack([record.index, labels, ann, snn], dim=1)[snn != ann]
-    return [tuple(row) for row in rows.tolist()]
+def disagreements(index: Tensor, labels: Tensor, ann: Tensor, snn: Tensor) -> dict[str, list[int]]:
+    """The columns of disagreements.csv, one entry per image that the two networks classify differently.
+
+    index: image numbers; labels: true classes; ann: classes predicted by the ReLU network; snn: those predicted by the
+    spiking network; int (B,) each.
+    """
+    columns = {"index": index, "label": labels, "ann": ann, "snn": snn}
+    return {name: values[snn != ann].tolist() for name, values in columns.items()}
 
 
 def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, float]:
@@ -44,6 +46,6 @@ def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[s
 
 
 def spiking_accuracy(record: SpikeRecord, labels: Tensor) -> dict[str, float]:
-    """snn/test_acc, snn/steps_to_1pct: of a network that comes from no other. labels: the true classes (B,)."""
+    """snn/test_acc and snn/steps_to_1pct, for a network without a ReLU counterpart. labels: the true classes (B,)."""
     accuracy = correct_share(record, labels)
     return {"snn/test_acc": float(accuracy[-1]), "snn/steps_to_1pct": steps_to_one_point(accuracy)}

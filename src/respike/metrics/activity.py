@@ -1,4 +1,4 @@
-"""How much a spiking network spikes. Input spikes are reported as a layer of their own and left out of the totals."""
+"""Spike counts and firing rates. Input spikes are reported as the layer "input" and are not part of the totals."""
 
 from torch import Tensor
 
@@ -6,13 +6,13 @@ from respike.simulate.record import SpikeRecord
 
 
 def spikes_per_image(record: SpikeRecord) -> Tensor:
-    """Spikes of all layers but the input up to each step, averaged over images, float64 (T,)."""
+    """Cumulative spikes of all layers except the input, averaged over images, after each step: float64 (T,)."""
     total = sum(spikes for name, spikes in record.spikes.items() if name != "input")
     return total.cumsum(0).double() / record.images
 
 
 def firing_rates(record: SpikeRecord) -> dict[str, float]:
-    """Mean rate of a neuron of each layer over the simulated time, in Hz; the input is a layer where it spikes."""
+    """Mean firing rate of the neurons of each layer, in Hz. "input" is included if the input is spikes."""
     seconds = record.dt * record.steps
     return {
         name: int(values.sum()) / (record.images * record.neurons[name] * seconds)
@@ -21,7 +21,7 @@ def firing_rates(record: SpikeRecord) -> dict[str, float]:
 
 
 def activities(record: SpikeRecord) -> dict[str, float]:
-    """Mean spikes per neuron and step of each layer."""
+    """Mean spikes per neuron and step, of each layer."""
     return {
         name: int(values.sum()) / (record.images * record.neurons[name] * record.steps)
         for name, values in record.spikes.items()
@@ -29,7 +29,7 @@ def activities(record: SpikeRecord) -> dict[str, float]:
 
 
 def activities_over_steps(record: SpikeRecord) -> dict[str, list[float]]:
-    """Mean spikes per neuron of each layer at each of the T steps."""
+    """Mean spikes per neuron at each of the T steps, of each layer."""
     return {
         name: (values.double() / (record.images * record.neurons[name])).tolist()
         for name, values in record.spikes.items()
@@ -37,8 +37,10 @@ def activities_over_steps(record: SpikeRecord) -> dict[str, list[float]]:
 
 
 def activity_metrics(record: SpikeRecord) -> dict[str, float]:
-    """snn/spikes_per_image, snn/spikes_per_neuron, snn/synops_per_image, and snn/rate/<layer> in Hz, or, where steps have no
-    length in seconds, snn/activity/<layer> in spikes per neuron and step."""
+    """snn/spikes_per_image, snn/spikes_per_neuron, snn/synops_per_image, and snn/rate/<layer> in Hz.
+
+    If steps have no length in seconds: snn/activity/<layer>, in spikes per neuron and step, in place of the rates.
+    """
     spikes = float(spikes_per_image(record)[-1])
     neurons = sum(count for name, count in record.neurons.items() if name != "input")
     synops = sum(int(values.sum()) for values in record.synops.values())

@@ -1,4 +1,4 @@
-"""Energy of arithmetic at 45 nm (Horowitz 2014, 32-bit floats): an estimate of operations, not of a chip."""
+"""Energy of the arithmetic operations at 45 nm (Horowitz 2014, 32-bit floats). Memory access is not included."""
 
 from respike.simulate.record import SpikeRecord
 from respike.simulate.ttfs.record import TTFSRecord
@@ -8,17 +8,17 @@ AC_PJ = 0.9  # accumulate
 
 
 def energy_metrics(record: SpikeRecord) -> dict[str, float]:
-    """energy/ann_nj and energy/snn_nj per image, beside their constants.
+    """energy/ann_nj and energy/snn_nj per image, and the constants energy/mac_pj and energy/ac_pj.
 
-    The ReLU network is charged every multiply-accumulate of its weights. A spike costs one accumulate per synapse it reaches;
-    an analog input costs the multiply-accumulates of the first layer at every step.
+    The ReLU network needs one multiply-accumulate per use of a weight. A spike needs one accumulate per synapse that it
+    reaches; an analog input needs the multiply-accumulates of the first layer at every step.
     """
     synops = sum(int(values.sum()) for values in record.synops.values()) / record.images
     return _energy(record.ann_macs, synops, record.analog_macs * record.steps)
 
 
 def ttfs_energy(record: TTFSRecord) -> dict[str, float]:
-    """The same of a time-to-first-spike network: one accumulate per synapse that a spike before t_max reaches."""
+    """`energy_metrics` of a time-to-first-spike network: one accumulate per synapse that a spike before t_max reaches."""
     return _energy(record.ann_macs, sum(record.synops.values()) / record.images, 0)
 
 

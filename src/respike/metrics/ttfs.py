@@ -1,6 +1,5 @@
-"""Numbers read off a TTFSRecord: agreement with the ReLU network, what is proved, when and how much it spikes."""
+"""Metrics of a time-to-first-spike network: agreement with the ReLU network, certified neurons, latency, activity."""
 
-import torch
 from torch import Tensor
 
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
@@ -9,7 +8,7 @@ from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 def agreement_metrics(record: TTFSRecord, labels: Tensor, relu: Tensor) -> dict[str, float]:
     """ann/test_acc, snn/test_acc, snn/acc_drop, snn/agreement, ttfs/largest_logit_difference.
 
-    labels: true classes (B,); relu: outputs (B, C) of the original network in float64, softmax left out.
+    labels: true classes (B,); relu: outputs (B, C) of the original network in float64, without softmax.
     """
     ann = float((relu.argmax(1) == labels).double().mean())
     snn = float((record.predicted == labels).double().mean())
@@ -23,12 +22,12 @@ def agreement_metrics(record: TTFSRecord, labels: Tensor, relu: Tensor) -> dict[
 
 
 def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
-    """Shares of (image, hidden neuron) pairs: ttfs/certified, proved by the bound to fire after their last input; ttfs/early,
-    found to fire before it; ttfs/active, firing before t_max; each also per layer, as ttfs/active/<layer>.
+    """Shares of the (image, hidden neuron) pairs, in total and per layer (ttfs/active/<layer>), and spike counts.
 
-    ttfs/spikes_per_neuron is the active share with the input's neurons counted too; ttfs/latency is the output layer's
-    t_min; snn/spikes_per_image counts spikes before t_max, the input's left out; snn/synops_per_image the weights that spikes
-    before t_max reach, input included.
+    ttfs/certified: the bound proves that the neuron fires after its last input. ttfs/early: it fires before its last
+    input. ttfs/active: it fires before t_max. ttfs/spikes_per_neuron: the active share, with input neurons included.
+    ttfs/latency: t_min of the output layer. snn/spikes_per_image: spikes before t_max, without the input's.
+    snn/synops_per_image: weights that spikes before t_max reach, with the input's.
     """
     hidden = sum(record.counts.values(), LayerCounts())
     pairs = max(hidden.pairs, 1)
@@ -46,10 +45,3 @@ def ttfs_metrics(record: TTFSRecord) -> dict[str, float]:
             for what in ("certified", "early", "active")
         },
     }
-
-
-def disagreements(record: TTFSRecord, labels: Tensor, relu: Tensor) -> list[tuple[int, int, int, int]]:
-    """(image number, label, class of the ReLU network, class of the spiking one) wherever the two classes differ."""
-    ann, snn = relu.argmax(1), record.predicted
-    rows = torch.stack([record.index, labels, ann, snn], dim=1)[snn != ann]
-    return [tuple(row) for row in rows.tolist()]

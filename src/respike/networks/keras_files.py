@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from respike.errors import InputError
 
-SOURCE = "the authors publish theirs beside github.com/IBM/exact-mapping-ReLUnetwork-SNN"
+SOURCE = "the authors publish theirs with github.com/IBM/exact-mapping-ReLUnetwork-SNN"
 LOADED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
 
 

@@ -1,19 +1,8 @@
-"""Run directories in, a report out: tables, figures and a page. It reads files only and computes nothing anew."""
+"""Run directories in, a report out: tables, figures and a page. It reads files and runs nothing."""
 
-from respike.report.collect import Run, find_runs, find_unfinished, load_run
 from respike.report.page import write_report
-from respike.report.render import to_csv, to_markdown, to_text
-from respike.report.table import Row, rows
+from respike.report.runs import load_runs
+from respike.report.tables import to_csv, to_markdown, to_text
+from respike.report.verdicts import judge
 
-__all__ = [
-    "Row",
-    "Run",
-    "find_runs",
-    "find_unfinished",
-    "load_run",
-    "rows",
-    "to_csv",
-    "to_markdown",
-    "to_text",
-    "write_report",
-]
+__all__ = ["judge", "load_runs", "to_csv", "to_markdown", "to_text", "write_report"]

@@ -3,18 +3,19 @@
 import argparse
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
-from respike.report.collect import Failure, Run, find_runs, find_unfinished, load_failure, load_run
 from respike.report.comparison import compare, write_comparison
-from respike.report.comparison.listing import chosen_measures, sorted_points
+from respike.report.comparison.compare import chosen_columns, sorted_points
 from respike.report.comparison.listing import to_text as compared_text
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.page import write_report
-from respike.report.render import to_text
-from respike.report.table import rows
+from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
+from respike.report.tables import to_text
+from respike.report.verdicts import judge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.run_dirs and not given.wandb:
         parser.error("give a run directory, a folder of them, or --wandb entity/project")
     try:
-        return _compare(given) if given.compare or given.wandb else _report(given)
+        (_compare if given.compare or given.wandb else _report)(given)
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def terminal_width() -> int:
+    """Characters of a line of the terminal, at least 100."""
+    return max(shutil.get_terminal_size((120, 24)).columns, 100)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,13 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     compared = parser.add_argument_group("comparison of runs that differ in settings")
     compared.add_argument("--compare", action="store_true", help="maps, curves, trade-offs, means over seeds")
     compared.add_argument(
-        "--sort", default="", metavar="NAME", help="metric, best first, or setting, ascending; -NAME turns it around"
+        "--sort", default="", metavar="NAME", help="metric, best first, or setting, ascending; -NAME reverses the order"
     )
     compared.add_argument("--columns", default="", metavar="NAMES", help="metrics of the table, comma-separated")
     compared.add_argument(
-        "--latency", default="within", help="within (one point of the run's end) or the time to an accuracy: 0.98"
+        "--latency",
+        default="within",
+        help="within (one point of the run's final accuracy) or the time to an accuracy: 0.98",
     )
-    compared.add_argument("--wandb", default="", metavar="ENTITY/PROJECT", help="runs of a W&B project; compares them")
+    compared.add_argument("--wandb", default="", metavar="ENTITY/PROJECT", help="compare the runs of a W&B project")
     return parser
 
 
@@ -59,51 +68,28 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _report(given: argparse.Namespace) -> int:
-    runs, unfinished = _collect(given.run_dirs)
-    skipped = {name: load_failure(path).reason for name, path in unfinished.items()}
+def _report(given: argparse.Namespace) -> None:
+    runs = load_runs(given.run_dirs)
     out = given.out or Path("outputs/report")
-    write_report(runs, skipped, out, given.title or "Spiking-network papers, reproduced")
-    width = shutil.get_terminal_size((120, 24)).columns
-    print(to_text(rows(runs, skipped), max(width, 100)))
+    write_report(runs, {}, out, given.title or "Spiking-network papers, reproduced")
+    print(to_text(judge(runs), terminal_width()))
     print(f"\nreport: {out / 'index.html'}")
-    return 0
 
 
-def _compare(given: argparse.Namespace) -> int:
-    runs, unfinished = _collect(given.run_dirs)
-    failures = [load_failure(path) for path in unfinished.values()]
-    if given.wandb:
-        online, skipped = project_runs(given.wandb)
-        runs += online
-        failures += [Failure(Path(name), {}, (), reason) for name, reason in skipped.items()]
-    comparison = compare(runs, failures, given.latency)
-    columns = [name.strip() for name in given.columns.split(",") if name.strip()]
+def _compare(given: argparse.Namespace) -> None:
+    online, skipped = project_runs(given.wandb) if given.wandb else ([], {})
+    frame = with_skipped(frame_of([*read_runs(given.run_dirs), *online]), skipped)
+    comparison = compare(frame, given.latency)
+    names = [name.strip() for name in given.columns.split(",") if name.strip()]
     out = given.out or Path("outputs/comparison")
-    write_comparison(comparison, out, given.title or "Runs compared", given.sort, columns)
-    measures, points = chosen_measures(comparison, columns), sorted_points(comparison, given.sort)
-    print(compared_text(comparison, points, measures))
+    write_comparison(comparison, out, given.title or "Runs compared", given.sort, names)
+    points, columns = sorted_points(comparison, given.sort), chosen_columns(comparison, names)
+    print(compared_text(comparison, points, columns, terminal_width()))
     for note in comparison.notes:
-        print(f"note: {note}")
-    for failure in failures:
-        print(f"no result: {failure.path} {' '.join(failure.overrides)}: {failure.reason}")
+        print(textwrap.fill(f"note: {note}", terminal_width(), subsequent_indent="    ", break_on_hyphens=False))
+    for _, job in comparison.failures.iterrows():
+        print(f"no result: {job['path']} {job['overrides']}: {job['failure']}")
     print(f"\ncomparison: {out / 'index.html'}")
-    return 0
-
-
-def _collect(paths: Sequence[Path]) -> tuple[list[Run], dict[str, Path]]:
-    """Finished runs, each once however often it was named, and the directories of folders that hold no result."""
-    runs: dict[Path, Run] = {}
-    unfinished: dict[str, Path] = {}
-    for path in paths:
-        single = (path / "metrics.json").is_file() or (path / "config.yaml").is_file()
-        found = [load_run(path)] if single else find_runs(path)
-        without = [] if single else find_unfinished(path)
-        if not found and not without:
-            raise InputError(f"{path}: holds no run; give a directory with metrics.json or a folder of them")
-        runs |= {run.path.resolve(): run for run in found}
-        unfinished |= {str(directory.relative_to(path.parent)): directory for directory in without}
-    return list(runs.values()), unfinished
 
 
 if __name__ == "__main__":

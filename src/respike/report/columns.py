@@ -1,137 +1,229 @@
-"""What each column of the tables says about a row: a heading and a cell, as text for people (% and points)."""
+"""The columns of every table: a metric or another cell of a run, its heading, its unit and how it is written.
+
+To add a metric to the tables, add it to METRICS and name it in the tuple of the table: RESULTS, DETAILS or SIDE_BY_SIDE of
+the report, COMPARED of the comparison.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from respike.report.table import Row, published_number
+import pandas as pd
+
+from respike.report.runs import is_missing, is_number
 
 NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A key for templates, the heading, a row's cell, and whether cells are numbers (flush right, never wrapped)."""
+    """A column of a table.
+
+    key: the metric's name, or another name for a text. words: for headings of a comparison. unit: "%" and "points"
+    stand for fractions that are shown times 100. better: 1 where more is better, -1 where less is, 0 if unknown.
+    short: heading in the report's tables, where cells carry their unit. title: heading of a figure.
+    of: run -> text, for a cell that is more than one metric.
+    """
 
     key: str
-    heading: str
-    cell: Callable[[Row], str]
-    number: bool = True
+    words: str
+    unit: str = ""
+    better: int = 0
+    short: str = ""
+    title: str = ""
+    of: Callable[[pd.Series], str] | None = None
+    is_number: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Words and unit: "spikes per image", "final accuracy (%)"."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+    @property
+    def short_heading(self) -> str:
+        """The heading in the report's tables."""
+        return self.short or self.heading
+
+    @property
+    def figure_title(self) -> str:
+        """The heading of a figure."""
+        return self.title or self.words[0].upper() + self.words[1:]
+
+    def scaled(self, value: Any) -> Any:
+        """The value, or a Series of values, in the heading's unit."""
+        return 100 * value if self.unit in ("%", "points") else value
+
+    def text(self, value: float | None) -> str:
+        """The value in the heading's unit, without the unit."""
+        if is_missing(value):
+            return NOTHING
+        return f"{self.scaled(value):.2f}" if self.unit in ("%", "points") else count(value)
+
+    def cell(self, run: pd.Series) -> str:
+        """The cell of a row of the report's frame, with its unit."""
+        if self.of is not None:
+            return self.of(run)
+        value = run.get(self.key) if is_number(run.get(self.key)) else None
+        if self.unit in ("%", "points"):
+            return percent(value) if self.unit == "%" else points(value)
+        return duration(value) if self.unit == "s" else count(value)
 
 
 def percent(fraction: float | None) -> str:
     """0.986 -> "98.60 %"."""
-    return NOTHING if fraction is None else f"{100 * fraction:.2f} %"
+    return NOTHING if is_missing(fraction) else f"{100 * fraction:.2f} %"
 
 
 def points(fraction: float | None) -> str:
     """0.0012 -> "+0.12", a difference in percentage points."""
     # Adding 0.0 turns the -0.0 of a rounded tiny loss into 0.0.
-    return NOTHING if fraction is None else f"{round(100 * fraction, 2) + 0.0:+.2f}"
+    return NOTHING if is_missing(fraction) else f"{round(100 * fraction, 2) + 0.0:+.2f}"
 
 
 def count(value: float | None) -> str:
     """22612.4 -> "22,612"; small numbers keep three digits."""
-    if value is None:
+    if is_missing(value):
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds as "48 s", "3.5 min" or "2.1 h"."""
-    if seconds is None:
+    if is_missing(seconds):
         return NOTHING
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def settling(row: Row) -> str:
+def latency(run: pd.Series) -> str:
     """Steps and simulated time until the accuracy stays within one point of the final one: "12 steps, 12 ms".
 
-    Spike times are read once, and counted in intervals of the input: "14.46 intervals".
+    A network of spike times is read once: "14.46 intervals" of the input.
     """
-    steps, time_ms = row.number("snn/steps_to_1pct"), row.number("snn/time_to_1pct_ms")
+    steps, time_ms, intervals = (run.get(key) for key in ("snn/steps_to_1pct", "snn/time_to_1pct_ms", "ttfs/latency"))
     # No-break spaces: a line may end between the two, not between a number and its unit.
-    said = [] if steps is None else [f"{steps:g}\u00a0{'step' if steps == 1 else 'steps'}"]
-    said += [] if time_ms is None else [f"{time_ms:g}\u00a0ms"]
-    latency = row.number("ttfs/latency")
-    said += [] if latency is None else [f"{latency:.2f}\u00a0intervals"]
-    return ", ".join(said) or NOTHING
+    parts = [] if is_missing(steps) else [f"{steps:g}\u00a0{'step' if steps == 1 else 'steps'}"]
+    parts += [] if is_missing(time_ms) else [f"{time_ms:g}\u00a0ms"]
+    parts += [] if is_missing(intervals) else [f"{intervals:.2f}\u00a0intervals"]
+    return ", ".join(parts) or NOTHING
 
 
-def size(row: Row) -> str:
+def size(run: pd.Series) -> str:
     """Either "full" or "reduced" with the reasons; nothing for a skipped row."""
-    if row.run is None:
+    if run["failure"]:
         return NOTHING
-    return f"reduced: {row.reduced}" if row.reduced else "full"
+    return f"reduced: {run['reduced']}" if run["reduced"] else "full"
 
 
-def metric_published(row: Row, metric: str) -> str:
-    """The published value of a metric; in parentheses beside a reduced run, which it cannot judge."""
-    published = published_number(row.run, metric) if row.run else None
-    return f"({percent(published)})" if published is not None and row.reduced else percent(published)
+def published(metric: str) -> Callable[[pd.Series], str]:
+    """The published value of a metric; in parentheses in the row of a reduced run, which is not judged by it."""
+
+    def cell(run: pd.Series) -> str:
+        value = percent(run.get(f"cfg.paper.published.{metric or run['headline']}"))
+        return f"({value})" if run["reduced"] and value != NOTHING else value
+
+    return cell
 
 
-def budget(row: Row) -> str:
-    """The time budget: "20 min"."""
-    return NOTHING if row.budget_min is None else f"{row.budget_min:g} min"
+def constants(run: pd.Series) -> str:
+    """The energies per operation: "4.6 / 0.9" pJ per multiply-accumulate and per accumulate."""
+    mac, ac = run.get("energy/mac_pj"), run.get("energy/ac_pj")
+    return NOTHING if is_missing(mac) or is_missing(ac) else f"{mac:g} / {ac:g}"
 
 
-def outcome(row: Row) -> str:
-    """The verdict; a skipped row gives its reason with it."""
-    return f"{row.verdict}: {row.skipped}" if row.skipped else row.verdict
+def text_of(key: str) -> Callable[[pd.Series], str]:
+    return lambda run: NOTHING if is_missing(run[key]) or run[key] == "" else str(run[key])
 
 
-def constants(row: Row) -> str:
-    """The energies the run charged per operation: "4.6 / 0.9" pJ per multiply-accumulate and per accumulate."""
-    mac, ac = row.number("energy/mac_pj"), row.number("energy/ac_pj")
-    return NOTHING if mac is None or ac is None else f"{mac:g} / {ac:g}"
+METRICS = {
+    column.key: column
+    for column in (
+        Column("snn/test_acc", "final accuracy", "%", 1, "SNN", "Final accuracy of the spiking network"),
+        Column("ann/test_acc", "accuracy of the ReLU network", "%", 1, "ANN"),
+        Column("snn/acc_drop", "accuracy lost", "points", -1, "drop (points)"),
+        Column("snn/agreement", "agreement with the ReLU network", "%", 1, "agreement"),
+        Column(
+            "snn/time_to_1pct_ms", "time to within one point", "ms", -1, "ms to within 1 point",
+            "Simulated time until the accuracy stays within one point of its end",
+        ),
+        Column("snn/steps_to_1pct", "steps to within one point", "", -1),
+        Column(
+            "snn/spikes_per_image", "spikes per image", "", -1, "spikes / image",
+            "Spikes of the whole network per image",
+        ),
+        Column("snn/synops_per_image", "synaptic operations per image", "", -1, "synaptic operations / image"),
+        Column("ttfs/latency", "latency of spike times", "input intervals", -1),
+        Column("ttfs/certified", "proved by the bound", "%", 1),
+        Column("ttfs/early", "early crossings", "%", -1),
+        Column("ttfs/active", "neurons that spike", "%", -1),
+        Column("energy/snn_nj", "energy per image", "nJ", -1, "SNN energy (nJ)"),
+        Column("energy/ann_nj", "energy of the ReLU network", "nJ", -1, "ANN energy (nJ)"),
+        Column("time/total_s", "wall time", "s", -1, "wall time"),
+        Column("time/simulate_s", "time to simulate", "s", -1),
+    )
+}  # fmt: skip
 
 
-def _plain(metric: str) -> Callable[[Row], str]:
-    return lambda row: count(row.number(metric))
+def metric(key: str) -> Column:
+    """The column of a metric by its name."""
+    return METRICS.get(key) or Column(key, key)
 
 
-MAIN = (
-    Column("row", "row", lambda row: row.name, number=False),
-    Column("method", "network / method", lambda row: row.method or NOTHING, number=False),
-    Column("published", "published", lambda row: metric_published(row, row.headline)),
-    Column("ours", "ours", lambda row: percent(row.ours)),
-    Column("difference", "difference (points)", lambda row: points(row.difference)),
-    Column("verdict", "verdict", outcome, number=False),
-    Column("data", "data set", lambda row: row.data or NOTHING, number=False),
-    Column("size", "reduced or full", size, number=False),
-    Column("settling", "steps / time to 1\u00a0%", settling, number=False),
-    Column("wall_time", "wall time", lambda row: duration(row.number("time/total_s"))),
-    Column("budget", "budget", budget),
+ROW = Column("row", "row", of=lambda run: str(run.name), is_number=False)
+PUBLISHED = Column("published", "published", of=published(""))
+OURS = Column("ours", "ours", "%", short="ours")
+DIFFERENCE = Column("difference", "difference", "points", short="difference (points)")
+VERDICT = Column(
+    "verdict", "verdict", is_number=False,
+    of=lambda run: f"{run['verdict']}: {run['failure']}" if run["failure"] else run["verdict"],
+)  # fmt: skip
+LATENCY = Column("latency", "steps / time to 1\u00a0%", of=latency, is_number=False)
+BUDGET = Column(
+    "budget", "budget", of=lambda run: NOTHING if is_missing(run["budget_min"]) else f"{run['budget_min']:g} min"
 )
 
+RESULTS = (
+    ROW,
+    Column("method", "network / method", of=text_of("method"), is_number=False),
+    PUBLISHED,
+    OURS,
+    DIFFERENCE,
+    VERDICT,
+    Column("data", "data set", of=text_of("data"), is_number=False),
+    Column("size", "reduced or full", of=size, is_number=False),
+    LATENCY,
+    metric("time/total_s"),
+    BUDGET,
+)
+TERMINAL = (
+    ROW,
+    PUBLISHED,
+    OURS,
+    DIFFERENCE,
+    Column("verdict", "verdict", of=text_of("verdict"), is_number=False),
+    LATENCY,
+    metric("time/total_s"),
+    BUDGET,
+)
 DETAILS = (
-    Column("row", "row", lambda row: row.name, number=False),
-    Column("ann_published", "ANN published", lambda row: metric_published(row, "ann/test_acc")),
-    Column("ann", "ANN", lambda row: percent(row.number("ann/test_acc"))),
-    Column("snn_published", "SNN published", lambda row: metric_published(row, "snn/test_acc")),
-    Column("snn", "SNN", lambda row: percent(row.number("snn/test_acc"))),
-    Column("drop", "drop (points)", lambda row: points(row.number("snn/acc_drop"))),
-    Column("agreement", "agreement", lambda row: percent(row.number("snn/agreement"))),
-    Column("ms", "ms to within 1 point", _plain("snn/time_to_1pct_ms")),
-    Column("latency", "latency of spike times (input intervals)", _plain("ttfs/latency")),
-    Column("spikes", "spikes / image", _plain("snn/spikes_per_image")),
-    Column("synops", "synaptic operations / image", _plain("snn/synops_per_image")),
-    Column("ann_energy", "ANN energy (nJ)", _plain("energy/ann_nj")),
-    Column("snn_energy", "SNN energy (nJ)", _plain("energy/snn_nj")),
-    Column("constants", "pJ per MAC / AC", constants),
+    ROW,
+    Column("ann_published", "ANN published", of=published("ann/test_acc")),
+    metric("ann/test_acc"),
+    Column("snn_published", "SNN published", of=published("snn/test_acc")),
+    metric("snn/test_acc"),
+    *map(metric, ("snn/acc_drop", "snn/agreement", "snn/time_to_1pct_ms", "ttfs/latency", "snn/spikes_per_image")),
+    *map(metric, ("snn/synops_per_image", "energy/ann_nj", "energy/snn_nj")),
+    Column("constants", "pJ per MAC / AC", of=constants),
 )
-
-# of a group whose runs share a network
+# A group of runs that share a network.
+SIDE_BY_SIDE = (
+    ROW,
+    *map(metric, ("snn/test_acc", "ann/test_acc", "snn/agreement")),
+    LATENCY,
+    *map(metric, ("snn/spikes_per_image", "snn/synops_per_image", "energy/snn_nj", "energy/ann_nj")),
+)
 COMPARED = (
-    Column("row", "row", lambda row: row.name, number=False),
-    Column("snn", "accuracy", lambda row: percent(row.number("snn/test_acc"))),
-    Column("ann", "ReLU network", lambda row: percent(row.number("ann/test_acc"))),
-    Column("agreement", "agreement", lambda row: percent(row.number("snn/agreement"))),
-    Column("settling", "latency", settling, number=False),
-    Column("spikes", "spikes / image", _plain("snn/spikes_per_image")),
-    Column("synops", "synaptic operations / image", _plain("snn/synops_per_image")),
-    Column("snn_energy", "energy (nJ)", _plain("energy/snn_nj")),
-    Column("ann_energy", "ReLU network (nJ)", _plain("energy/ann_nj")),
-)
+    "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified", "snn/spikes_per_image",
+    "snn/synops_per_image", "energy/snn_nj",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which runs lie over each other in one figure, what they are called there and what the caption says."""
+"""Groups of runs that share a figure, the names of their curves and the caption."""
 
 import json
 import re
@@ -7,74 +7,78 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from respike.errors import InputError
-from respike.figures import curves as figures
-from respike.report.table import Row
+from respike.figures.curves import accuracy_over_time
+from respike.report.runs import is_missing, is_number
 
 
 @dataclass(frozen=True)
 class Group:
-    """title and text of the section, its rows, each of which has a run, and whether a table lays them side by side."""
+    """A section of the report: its title, the rows of its runs, its text, and whether a table lists the runs."""
 
     title: str
-    rows: tuple[Row, ...]
+    runs: pd.DataFrame
     text: str = ""
     table: bool = False
 
 
-def chosen_groups(rows: Sequence[Row], groups: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Groups as a config gives them: {title, runs: [names], text?, table?}; names without a run are left out, empty groups too.
+def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """The groups of a config: {title, runs: [names], text?, table?}; names without a run and empty groups are left out.
 
     Raises InputError when a group lacks its title or its runs.
     """
-    made = []
+    finished, made = judged[judged["failure"] == ""], []
     for group in groups:
-        if not group.get("title") or not isinstance(group.get("runs"), Sequence) or isinstance(group["runs"], str):
+        names = group.get("runs")
+        if not group.get("title") or not isinstance(names, Sequence) or isinstance(names, str):
             raise InputError(f"report group {dict(group)!r}; expected title: text and runs: [names], text: is optional")
-        members = tuple(row for row in rows if row.run and {row.name, row.run.name} & set(group["runs"]))
-        if members:
+        members = finished[finished.index.isin(names) | finished["name"].isin(names)]
+        if len(members):
             made.append(Group(str(group["title"]), members, str(group.get("text") or ""), bool(group.get("table"))))
     return made
 
 
-def groups_by_network(rows: Sequence[Row]) -> list[Group]:
+def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     """One group per network and data set, in the order of the rows: its runs differ in conversion and simulation."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.run:
-            model = row.run.config.get("model") or row.name
-            found.setdefault(json.dumps([model, row.data], sort_keys=True, default=str), []).append(row)
-    return [Group(_shared_title(members), tuple(members)) for members in found.values()]
+    finished = judged[judged["failure"] == ""]
+    settings = finished[[name for name in finished if name.startswith("cfg.model.")]]
+    # A run without a model block is a group of its own.
+    own = pd.Series(finished.index, finished.index).where(settings.isna().all(axis=1), "")
+    keys = settings.fillna("").astype(str).agg("|".join, axis=1) + own + finished["data"].astype(str)
+    return [Group(_shared_title(members), members) for _, members in finished.groupby(keys, sort=False)]
 
 
 def group_figure(group: Group) -> Figure | None:
     """Accuracy over time of the group's runs, or None when none of them recorded a curve."""
     drawn = _drawn(group)
-    if not drawn:
+    if drawn.empty:
         return None
-    names = _curve_names(group, drawn)
-    return figures.accuracy_over_time(
-        {name: row.run.curve for name, row in zip(names, drawn, strict=True)},
-        reference=_references(names, drawn),
-        ann=_networks(names, drawn),
+    return accuracy_over_time(
+        {name: curve.to_dict("list") for name, curve in drawn["curve"].items()},
+        reference=_references(drawn),
+        ann=_networks(drawn),
     )
 
 
 def caption(group: Group) -> str:
     """One paragraph: the group's own text, then what the figure shows."""
     drawn = _drawn(group)
-    measured = [row for row in group.rows if not row.reduced] or group.rows
-    sizes = [f"{row.number('test_images'):,.0f} test images of {row.data}" for row in measured]
+    full = group.runs[group.runs["reduced"] == ""]
+    measured = full if len(full) else group.runs
+    sizes = [
+        f"{n:,.0f} test images of {data}" for n, data in zip(measured["test_images"], measured["data"], strict=True)
+    ]
     sets = " and ".join(dict.fromkeys(sizes))
-    if not drawn:
+    if drawn.empty:
         return f"{group.text} Measured on {sets}; no accuracy over time was recorded.".strip()
     said = [f"{group.text} Accuracy of the spiking network against simulated time, on {sets}".strip()]
     said += ["the top few points enlarged on the right"]
-    said += ["dashed, the ReLU network before conversion"] if _networks(_curve_names(group, drawn), drawn) else []
-    said += ["open markers, the published values"] if _references(_curve_names(group, drawn), drawn) else []
-    reduced = [f"{row.name} ({row.reduced})" for row in drawn if row.reduced]
+    said += ["dashed, the ReLU network before conversion"] if _networks(drawn) else []
+    said += ["open markers, the published values"] if _references(drawn) else []
+    reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]
     note = f" Reduced, so not comparable with published numbers: {', '.join(reduced)}." if reduced else ""
     return f"{'; '.join(said)}.{note}"
 
@@ -86,49 +90,50 @@ def slug(text: str, taken: Sequence[str] = ()) -> str:
     return next(name for name in numbered if name not in taken)
 
 
-def _drawn(group: Group) -> list[Row]:
-    return [row for row in group.rows if row.run.curve.get("acc")]
+def _drawn(group: Group) -> pd.DataFrame:
+    """The runs with a curve, under the names of their curves; the column `row` keeps their names in the tables."""
+    drawn = group.runs[group.runs["curve"].map(lambda curve: "acc" in curve and len(curve) > 0).astype(bool)]
+    return drawn.assign(row=drawn.index).set_axis(_curve_names(drawn), axis="index")
 
 
-def _shared_title(members: Sequence[Row]) -> str:
-    first = members[0]
-    if len(members) == 1:
-        return first.method or first.name
-    shared = _shared_parts([row.method.split(", ") for row in members])
-    return ", ".join(shared) or ", ".join(row.name for row in members)
-
-
-def _shared_parts(titles: Sequence[Sequence[str]]) -> list[str]:
-    """The parts all titles begin with."""
-    return [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*titles, strict=False))]
-
-
-def _curve_names(group: Group, drawn: Sequence[Row]) -> list[str]:
-    """What sets a run apart from the others of its group, then its row: "data-normalized (diehl_fc)"."""
-    titles = [row.method.split(", ") for row in drawn]
+def _curve_names(drawn: pd.DataFrame) -> list[str]:
+    """What distinguishes a run in its group, then its row: "data-normalized (diehl_fc)"."""
+    titles = [method.split(", ") for method in drawn["method"]]
     shared = len(_shared_parts(titles))
     names = []
-    for row, title in zip(drawn, titles, strict=True):
-        apart = ", ".join(title[shared:]) if shared else ""
-        name = f"{apart} ({row.name})" if 0 < len(apart) <= 40 else row.name
-        names.append(f"{name}, reduced" if row.reduced else name)
+    for (row, run), title in zip(drawn.iterrows(), titles, strict=True):
+        rest = ", ".join(title[shared:]) if shared else ""
+        name = f"{rest} ({row})" if 0 < len(rest) <= 40 else str(row)
+        names.append(f"{name}, reduced" if run["reduced"] else name)
     return names
 
 
-def _networks(names: Sequence[str], drawn: Sequence[Row]) -> dict[str, float]:
+def _shared_title(members: pd.DataFrame) -> str:
+    if len(members) == 1:
+        return members["method"].iloc[0] or str(members.index[0])
+    shared = _shared_parts([method.split(", ") for method in members["method"]])
+    return ", ".join(filter(None, shared)) or ", ".join(members.index)
+
+
+def _shared_parts(titles: Sequence[Sequence[str]]) -> list[str]:
+    """The parts that all titles begin with."""
+    return [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*titles, strict=False))]
+
+
+def _networks(drawn: pd.DataFrame) -> dict[str, float]:
     """ReLU accuracies by curve; a single line when the runs share one network."""
-    found = {name: row.number("ann/test_acc") for name, row in zip(names, drawn, strict=True)}
-    found = {name: accuracy for name, accuracy in found.items() if accuracy is not None}
+    found = {name: run["ann/test_acc"] for name, run in drawn.iterrows() if is_number(run.get("ann/test_acc"))}
     return {"ReLU network": next(iter(found.values()))} if len(set(found.values())) == 1 else found
 
 
-def _references(names: Sequence[str], drawn: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
-    """Published points of the full runs; a reduced run never stands beside them as if it were the same thing."""
+def _references(drawn: pd.DataFrame) -> dict[str, list[tuple[float, float]]]:
+    """Published points of the full runs; points are never drawn for a reduced run."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for name, row in zip(names, drawn, strict=True):
-        given = [] if row.reduced else row.run.paper.get("curve") or []
-        if given:
-            points = [(float(time), float(accuracy)) for time, accuracy in given]
-            label = f"published, {row.source}" if row.source else "published"
-            found[label if found.get(label, points) == points else f"{label}, {name}"] = points
+    for name, run in drawn.iterrows():
+        curve = run.get("cfg.paper.curve")
+        if run["reduced"] or is_missing(curve) or not json.loads(curve):
+            continue
+        points = [(float(time), float(accuracy)) for time, accuracy in json.loads(curve)]
+        label = f"published, {run['source']}" if run["source"] else "published"
+        found[label if found.get(label, points) == points else f"{label}, {name}"] = points
     return found

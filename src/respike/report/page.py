@@ -3,54 +3,31 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from respike.errors import InputError
-from respike.figures import curves as figures
-from respike.report import columns, render, summary
-from respike.report.collect import Run
+from respike.figures.layers import firing_rates
+from respike.figures.style import save
+from respike.report import columns, summary, tables
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
-from respike.report.pictures import run_pictures
-from respike.report.table import Row, rows
+from respike.report.pictures import Picture, run_pictures
+from respike.report.runs import RATES, is_number, with_skipped
+from respike.report.verdicts import judge
 
-# Figures of the report carry this prefix, so that those of an earlier one can be told from a person's own pictures.
+# Figures of the report start with this prefix, so that a later report can remove them and spare other pictures.
 FIGURE_PREFIX = "fig-"
 RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "activity.csv", "disagreements.csv", "provenance.json")
 
 
-@dataclass(frozen=True)
-class Section:
-    """A group on the page: title, caption, the file name of its figure, "" where there is none, and the pictures
-    (address, alt) of a run that has the group to itself, and the rows of its table, none where it has no table."""
-
-    title: str
-    caption: str
-    figure: str
-    pictures: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A run on the page: row, anchor, links (text, relative address), facts (what, value), figure of rates or "",
-    pictures (address, alt) that no section shows."""
-
-    row: Row
-    anchor: str
-    links: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    figure: str
-    pictures: tuple[tuple[str, str], ...]
-
-
 def write_report(
-    runs: Sequence[Run],
+    runs: pd.DataFrame,
     skipped: Mapping[str, str],
     out: Path | str,
     title: str,
@@ -58,83 +35,44 @@ def write_report(
 ) -> None:
     """Write out/index.html, out/REPORT.md, out/results.csv and out/fig-*.png, replacing those of an earlier report.
 
-    runs: in the order of the table. skipped: row -> reason. out: made when missing; everything is written beside it
-    first and then moved in, so a failure leaves the earlier report whole. groups: one figure each, {title, runs:
-    [names], text?, table?}; without them the runs of one network share a figure.
-    Raises InputError when `out` is a file, or a run or a group cannot be read as a row.
+    runs: a frame from `load_runs`, in the order of the table. skipped: row -> reason. out: made when missing. Everything
+    is written to a temporary folder and moved in at the end, so a failure leaves the earlier report whole. groups: one
+    figure each, {title, runs: [names], text?, table?}; without them the runs of one network share a figure.
+    Raises InputError when `out` is a file, or a run or a group has wrong entries.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; give a folder for the report")
-    made = rows(runs, skipped)
-    grouped = groups_by_network(made) if groups is None else chosen_groups(made, groups)
-    out.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.resolve().parent))
-    try:
-        sections = _sections(grouped, out, aside)
-        sheets = _sheets(made, [group.rows[0] for group in grouped if len(group.rows) == 1], out, aside)
-        render.to_csv(made, aside / "results.csv")
+    check_folder(out, "report")
+    judged = judge(with_skipped(runs, skipped))
+    grouped = groups_by_network(judged) if groups is None else chosen_groups(judged, groups)
+    with replaced(out, FIGURE_PREFIX) as folder:
+        sections = _sections(grouped, out, folder)
+        shown = [group.runs.index[0] for group in grouped if len(group.runs) == 1]
+        sheets = _sheets(judged, shown, out, folder)
+        tables.to_csv(judged, folder / "results.csv")
+        content = {
+            "title": title,
+            "rows": [run for _, run in judged.iterrows()],
+            "judged": judged,
+            "ran": judged[judged["failure"] == ""],
+            "sections": sections,
+            "sheets": sheets,
+            "anchors": {sheet["name"]: sheet["anchor"] for sheet in sheets},
+            "summary": summary,
+            "columns": columns,
+            "table": tables.to_markdown,
+        }
         for template, name in (("REPORT.md.j2", "REPORT.md"), ("index.html.j2", "index.html")):
-            (aside / name).write_text(_page(template, title, made, sections, sheets), encoding="utf-8")
-        move_in(aside, out, FIGURE_PREFIX)
-    finally:
-        shutil.rmtree(aside)
+            (folder / name).write_text(render(template, content), encoding="utf-8")
 
 
-def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[Section]:
-    sections, taken = [], []
-    for group in groups:
-        figure, name = group_figure(group), ""
-        if figure is not None:
-            taken.append(slug(group.title, taken))
-            name = f"{FIGURE_PREFIX}{taken[-1]}.png"
-            figures.save(figure, folder / name)
-        pictures = _pictures(group.rows[0].run, out) if len(group.rows) == 1 else ()
-        beside = group.rows if group.table else ()
-        sections.append(Section(group.title, caption(group), name, pictures, beside))
-    return sections
+def check_folder(out: Path, what: str) -> None:
+    """Raises InputError when `out` is a file."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; give a folder for the {what}")
 
 
-def _sheets(made: Sequence[Row], alone: Sequence[Row], out: Path, folder: Path) -> list[Sheet]:
-    """alone: rows whose pictures their section shows."""
-    sheets, taken = [], []
-    for row in made:
-        if row.run is None:
-            continue
-        taken.append(slug(row.name, taken))
-        figure = _rates_figure(row.run, folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png")
-        links = tuple(_links(row.run, out))
-        pictures = () if row in alone else _pictures(row.run, out)
-        sheets.append(Sheet(row, f"run-{taken[-1]}", links, tuple(summary.provenance(row)), figure, pictures))
-    return sheets
-
-
-def _pictures(run: Run, out: Path) -> tuple[tuple[str, str], ...]:
-    return tuple((relative_address(picture.path, out), picture.alt) for picture in run_pictures(run))
-
-
-def _rates_figure(run: Run, path: Path) -> str:
-    for family, unit in (("snn/rate/", "Hz"), ("snn/activity/", "spikes per step")):
-        rates = run.family(family)
-        if rates:
-            figures.save(figures.firing_rates(rates, unit), path)
-            return path.name
-    return ""
-
-
-def _links(run: Run, out: Path) -> list[tuple[str, str]]:
-    """The run directory, its files and its own figures: (text, address relative to the page)."""
-    files = [run.path / name for name in RUN_FILES] + sorted((run.path / "figures").glob("*.*"))
-    found = [(file.relative_to(run.path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
-    return [("run directory", relative_address(run.path, out) + "/"), *found]
-
-
-def relative_address(path: Path, out: Path) -> str:
-    """The path as a page in `out` links to it."""
-    return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
-
-
-def _page(template: str, title: str, made: list[Row], sections: list[Section], sheets: list[Sheet]) -> str:
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """The text of a template of this package."""
     environment = Environment(
         loader=PackageLoader("respike.report"),
         autoescape=template.endswith(".html.j2"),
@@ -143,33 +81,90 @@ def _page(template: str, title: str, made: list[Row], sections: list[Section], s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = render.markdown_text
-    return environment.get_template(template).render(
-        title=title,
-        verdicts=summary.verdicts(made),
-        circumstances=summary.circumstances(made),
-        rule=summary.VERDICT_RULE,
-        energy=summary.energy(made),
-        rows=made,
-        ran=[sheet.row for sheet in sheets],
-        main=columns.MAIN,
-        details=columns.DETAILS,
-        compared=columns.COMPARED,
-        table=render.to_markdown,
-        sections=sections,
-        sheets=sheets,
-        anchors={sheet.row.name: sheet.anchor for sheet in sheets},
-    )
+    environment.filters["md"] = tables.markdown_text
+    return environment.get_template(template).render(content)
 
 
-def move_in(aside: Path, out: Path, prefix: str) -> None:
-    """Figures first and the page last, so that no page ever links to a figure that is not there.
+@contextmanager
+def replaced(out: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder whose files are moved into `out` at the end; earlier figures that start with `prefix` go.
 
-    prefix: of the figures; those of an earlier page are removed.
+    Figures move first and the page last, so that no page ever links to a missing figure. After an error nothing moves.
     """
-    names = sorted((file.name for file in aside.iterdir()), key=lambda name: (name == "index.html", name))
-    for name in names:
-        os.replace(aside / name, out / name)
-    for stale in out.glob(f"{prefix}*.png"):
-        if stale.name not in names:
-            stale.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.resolve().parent))
+    try:
+        yield folder
+        names = sorted((file.name for file in folder.iterdir()), key=lambda name: (name == "index.html", name))
+        for name in names:
+            os.replace(folder / name, out / name)
+        for stale in out.glob(f"{prefix}*.png"):
+            if stale.name not in names:
+                stale.unlink()
+    finally:
+        shutil.rmtree(folder)
+
+
+def relative_address(path: Path, out: Path) -> str:
+    """The path as a page in `out` links to it."""
+    return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
+
+
+def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str, Any]]:
+    """title, caption; figure: file name, "" for none; pictures of a run that has the group to itself; runs: of its table."""
+    sections, taken = [], []
+    for group in groups:
+        figure, name = group_figure(group), ""
+        if figure is not None:
+            taken.append(slug(group.title, taken))
+            name = f"{FIGURE_PREFIX}{taken[-1]}.png"
+            save(figure, folder / name)
+        pictures = _pictures(group.runs["path"].iloc[0], out) if len(group.runs) == 1 else []
+        listed = group.runs if group.table else group.runs[:0]
+        section = {"title": group.title, "caption": caption(group), "figure": name, "pictures": pictures}
+        sections.append(section | {"runs": listed, "rows": [run for _, run in listed.iterrows()]})
+    return sections
+
+
+def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path) -> list[dict[str, Any]]:
+    """The details of each run; shown: the runs whose pictures a section shows."""
+    sheets, taken = [], []
+    for name, run in judged[judged["failure"] == ""].iterrows():
+        taken.append(slug(str(name), taken))
+        sheet = {
+            "name": name,
+            "anchor": f"run-{taken[-1]}",
+            "reduced": run["reduced"],
+            "facts": summary.provenance(run),
+            "links": _links(run["path"], out),
+            "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png"),
+            "pictures": [] if name in shown else _pictures(run["path"], out),
+        }
+        sheets.append(sheet)
+    return sheets
+
+
+def _pictures(path: Path, out: Path) -> list[tuple[str, Picture]]:
+    """(address, picture) of the figures of a run."""
+    return [(relative_address(path / "figures" / picture.file, out), picture) for picture in run_pictures(path)]
+
+
+def _rates_figure(rates: Mapping[str, Any], path: Path) -> str:
+    """Draw the firing rates of the layers; returns the file's name, "" where none were measured."""
+    for prefix, unit in zip(RATES, ("Hz", "spikes per step"), strict=True):
+        layers = {
+            name.removeprefix(prefix): value
+            for name, value in rates.items()
+            if name.startswith(prefix) and is_number(value)
+        }
+        if layers:
+            save(firing_rates(layers, unit), path)
+            return path.name
+    return ""
+
+
+def _links(path: Path, out: Path) -> list[tuple[str, str]]:
+    """The run directory, its files and its own figures: (text, address relative to the page)."""
+    files = [path / name for name in RUN_FILES] + sorted((path / "figures").glob("*.*"))
+    found = [(file.relative_to(path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
+    return [("run directory", relative_address(path, out) + "/"), *found]

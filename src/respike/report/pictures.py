@@ -1,43 +1,41 @@
-"""The pictures a run drew of itself, as the page shows them."""
+"""The pictures that a page shows: those that a run drew, and those of a comparison."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from respike.report.collect import Run
-
-# file in the run's figures/ -> what it shows; accuracy and rates are drawn anew for the report
+# File in the figures folder of a run -> what it shows. The report draws accuracy and rates itself.
 CAPTIONS = {
     "samples.png": "Twelve test images.",
     "spikes.png": "A test image, its input spikes at three steps, and their mean.",
-    "raster.png": "The spikes of a test image in all layers, each in its interval.",
-    "spike_times.png": "When neurons spike within their layer's interval, over several images.",
-    "potentials.png": "Membrane potentials of some neurons, their thresholds, their input spikes.",
-    "output_potentials.png": "Potentials of the output neurons up to their reading, and the class they name.",
-    "output_spikes.png": "Output spikes of that image, and the class they name.",
-    "layer_rates.png": "Spikes per neuron of each layer for a test image, beside the published ones.",
+    "raster.png": "The spikes of a test image in all layers, each layer in its interval.",
+    "spike_times.png": "When neurons spike within the interval of their layer, over several images.",
+    "potentials.png": "Membrane potentials of some neurons, their thresholds and their input spikes.",
+    "output_potentials.png": "Potentials of the output neurons up to the time they are read, and the predicted class.",
+    "output_spikes.png": "Output spikes for that image, and the predicted class.",
+    "layer_rates.png": "Spikes per neuron of each layer for a test image, with the published ones.",
     "rates_over_steps.png": "Spikes per neuron of each layer at each step, over the test images.",
-    "rates_over_epochs.png": "Spikes per neuron and step of each layer over the training, on validation images.",
+    "rates_over_epochs.png": "Spikes per neuron and step of each layer during training, on validation images.",
     "membrane_potentials.png": "Membrane potentials of each layer against the threshold.",
     "training.png": "Training: accuracy and loss after each epoch.",
-    "confusion.png": "Which class is taken for which, in % of the true class, after some of the steps.",
-    "confusion.gif": "The same after every step.",
+    "confusion.png": "Confusion matrices in % of the true class, after some of the steps.",
+    "confusion.gif": "Confusion matrices after every step.",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """path: the file; alt: what it shows, in one sentence."""
+    """A picture on a page: the name of its file, what it shows in a sentence, and a heading."""
 
-    path: Path
-    alt: str
+    file: str
+    caption: str
+    title: str = ""
 
 
-def run_pictures(run: Run) -> list[Picture]:
-    """Those of CAPTIONS that the run drew, in that order."""
-    folder = run.path / "figures"
-    return [Picture(folder / name, alt) for name, alt in CAPTIONS.items() if (folder / name).is_file()]
+def run_pictures(path: Path) -> list[Picture]:
+    """The pictures of CAPTIONS that the run in the directory `path` drew, in that order."""
+    return [Picture(name, caption) for name, caption in CAPTIONS.items() if (path / "figures" / name).is_file()]
 
 
 def compact(folder: Path) -> None:

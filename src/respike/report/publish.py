@@ -4,8 +4,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from respike.report.collect import Run, load_run
-
 KEPT = (
     "config.yaml",
     "metrics.json",
@@ -21,15 +19,15 @@ KEPT = (
 SMALL = 200_000  # bytes: networks of up to this size are copied
 
 
-def publish(runs: Sequence[Run], place: Path) -> list[Run]:
-    """Copy the results of the runs to place/runs; returns the runs as they are there."""
+def publish(runs: Sequence[Path], place: Path) -> list[Path]:
+    """Copy the results of the runs to place/runs; returns the folders of the copies."""
     for run in runs:
-        copied = place / "runs" / run.path.name
+        copied = place / "runs" / run.name
         if (copied / "provenance.json").is_file():
             shutil.rmtree(copied)
-        networks = [path for path in run.path.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
-        for path in [*networks, *(file for pattern in KEPT for file in run.path.glob(pattern))]:
-            copy = copied / path.relative_to(run.path)
+        networks = [path for path in run.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
+        for path in [*networks, *(file for pattern in KEPT for file in run.glob(pattern))]:
+            copy = copied / path.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    return [load_run(place / "runs" / run.path.name) for run in runs]
+    return [place / "runs" / run.name for run in runs]

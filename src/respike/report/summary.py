@@ -1,117 +1,120 @@
-"""What the page says in words: how the runs came out, when and where they ran, where their numbers come from."""
+"""The sentences of the report: how the runs came out, when and where they ran, how they were made."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from respike.report.collect import Run
+import pandas as pd
+
 from respike.report.columns import constants, duration
-from respike.report.table import BELOW, CHANGED, REDUCED, REPRODUCED, SKIPPED, SURPASSED, UNPUBLISHED, Row
+from respike.report.runs import below, is_missing, is_number
+from respike.report.verdicts import BELOW, CHANGED, REDUCED, REPRODUCED, SKIPPED, SURPASSED, UNPUBLISHED
 
 VERDICT_RULE = (
-    "A full run is held against the published number of its headline metric: reproduced when the two differ by no more "
-    "than the row's tolerance (the paper block's, else two standard errors of the published accuracy on that many test "
-    "images), surpassed or below when they differ by more. A reduced run is never judged: the published number stands "
-    "in parentheses."
+    "A full run is compared with the published number of its headline metric. It is reproduced when the two differ by no "
+    "more than the tolerance (that of the paper block, else two standard errors of the published accuracy on that many "
+    "test images), surpassed or below when they differ by more. A reduced run gets no verdict: the published number "
+    "stands in parentheses."
 )
 ENERGY_RULE = (
-    "Energy counts arithmetic only, not memory: the ReLU network pays for its multiply-accumulates, the spiking "
-    "network one accumulate per synapse a spike reaches; an analog first layer pays multiply-accumulates."
+    "Energy counts arithmetic only, not memory. The ReLU network pays for its multiply-accumulates, the spiking network "
+    "for one accumulate per synapse that a spike reaches; an analog first layer pays for multiply-accumulates."
 )
 HOROWITZ_45NM = "4.6 / 0.9"
 
 
-def verdicts(rows: Sequence[Row]) -> str:
-    """The headline: how the full runs came out, and how many rows were not judged."""
-    judged = [row for row in rows if row.verdict in (SURPASSED, REPRODUCED, BELOW)]
+def verdicts(judged: pd.DataFrame) -> str:
+    """How many full runs have each verdict, and how many rows have none."""
+    counts = judged["verdict"].value_counts()
+    compared = {kind: counts[kind] for kind in (REPRODUCED, SURPASSED, BELOW) if kind in counts}
     said = []
-    if judged:
-        parts = [(sum(row.verdict == kind for row in judged), kind) for kind in (REPRODUCED, SURPASSED, BELOW)]
-        counted = ", ".join(f"{n} {kind}" for n, kind in parts if n)
-        said.append(f"{_rows(len(judged))} held against a published number: {counted}.")
-    others = [
-        (REDUCED, "reduced and not comparable"),
-        (CHANGED, "of changed settings and not comparable"),
-        (UNPUBLISHED, "without a published number"),
-        (SKIPPED, "skipped"),
-    ]
-    for kind, words in others:
-        number = sum(row.verdict == kind for row in rows)
-        said += [f"{_rows(number)} {words}."] if number else []
+    if compared:
+        parts = ", ".join(f"{number} {kind}" for kind, number in compared.items())
+        said.append(f"{_rows(sum(compared.values()))} compared with a published number: {parts}.")
+    others = {
+        REDUCED: "reduced and not comparable",
+        CHANGED: "with changed settings and not comparable",
+        UNPUBLISHED: "without a published number",
+        SKIPPED: "skipped",
+    }
+    said += [f"{_rows(counts[kind])} {words}." for kind, words in others.items() if kind in counts]
     return " ".join(said) or "No rows."
 
 
-def circumstances(rows: Sequence[Row]) -> str:
-    """When, on which processor and from which commit the runs came: one sentence."""
-    runs = [row.run for row in rows if row.run]
-    days = sorted(str(run.provenance["started"])[:10] for run in runs if run.provenance.get("started"))
+def circumstances(judged: pd.DataFrame) -> str:
+    """The days, processors and commits of the runs, in one sentence."""
+    runs = judged[judged["failure"] == ""]
+    days = sorted(str(day)[:10] for day in _values(runs, "provenance.started"))
     when = "" if not days else f" {days[0]}" if days[0] == days[-1] else f" {days[0]} to {days[-1]}"
-    processors = _distinct(run.provenance.get("processor") or run.provenance.get("device") for run in runs)
-    commits = _distinct(_short_commit(run.provenance.get("git_commit")) for run in runs)
-    where = f" on {processors}" if processors else ""
+    devices = _values(runs, "provenance.device")
+    processors = _values(runs, "provenance.processor")
+    machines = _distinct(processors.combine_first(devices))
+    commits = _distinct(map(_short_commit, _values(runs, "provenance.git_commit")))
+    where = f" on {machines}" if machines else ""
     origin = f" from commit {commits}" if commits else ""
-    return f"Run{when}{where}{origin}." if runs else "Nothing was run."
+    return f"Run{when}{where}{origin}." if len(runs) else "Nothing was run."
 
 
-def energy(rows: Sequence[Row]) -> str:
-    """How energy is counted and with which constants; "" when no run measured any."""
-    used = list(dict.fromkeys(constants(row) for row in rows if row.number("energy/mac_pj") is not None))
+def energy(judged: pd.DataFrame) -> str:
+    """How energy is counted, and with which constants; "" when no run measured any."""
+    used = [constants(run) for _, run in judged.iterrows() if is_number(run.get("energy/mac_pj"))]
     if not used:
         return ""
-    said = "; ".join(
-        f"{pair} pJ" + (" (32-bit at 45 nm, Horowitz 2014)" if pair == HOROWITZ_45NM else "") for pair in used
-    )
-    return f"{ENERGY_RULE} Constants per multiply-accumulate / accumulate: {said}."
+    sources = {HOROWITZ_45NM: " (32-bit at 45 nm, Horowitz 2014)"}
+    pairs = "; ".join(f"{pair} pJ{sources.get(pair, '')}" for pair in dict.fromkeys(used))
+    return f"{ENERGY_RULE} Constants per multiply-accumulate / accumulate: {pairs}."
 
 
-def provenance(row: Row) -> list[tuple[str, str]]:
-    """Facts about where a run's numbers come from, as (what, value) pairs; unknown ones are left out."""
-    run = row.run
-    if run is None:
-        return []
-    kept = run.provenance
+def provenance(run: pd.Series) -> list[tuple[str, str]]:
+    """Where the numbers of a run come from, as (fact, value) pairs; unknown ones are left out."""
+    seed = run.get("provenance.seed")
+    devices = [run.get(f"provenance.{key}") for key in ("device", "processor")]
+    times = below(run, "provenance.time.")
+    packages = below(run, "provenance.packages.")
     facts = [
-        ("published in", row.source),
-        ("judged on", row.headline),
-        ("started", kept.get("started")),
-        ("git commit", kept.get("git_commit")),
-        ("recipe", _block(run, "recipe").get("name")),
-        ("seed", kept.get("seed", run.config.get("seed"))),
-        ("conversion", _block(run, "convert").get("_target_")),
-        ("input coding", _settings(run.config.get("encode"))),
-        ("simulation", _settings(run.config.get("simulate"))),
-        ("data", _settings(kept.get("data"))),
-        ("device", ", ".join(_texts([kept.get("device"), kept.get("processor")]))),
-        ("wall time", ", ".join(f"{stage} {duration(float(s))}" for stage, s in (kept.get("time") or {}).items())),
-        ("python", kept.get("python")),
-        ("packages", ", ".join(f"{name} {version}" for name, version in (kept.get("packages") or {}).items())),
+        ("published in", run["source"]),
+        ("judged on", run["headline"]),
+        ("started", run.get("provenance.started")),
+        ("git commit", run.get("provenance.git_commit")),
+        ("recipe", run.get("cfg.recipe.name")),
+        ("seed", run.get("cfg.seed") if is_missing(seed) else seed),
+        ("conversion", run.get("cfg.convert._target_")),
+        ("input coding", _settings(run, "encode")),
+        ("neuron", _settings(run, "neuron")),
+        ("simulation", _settings(run, "simulate")),
+        ("data", _texts(below(run, "provenance.data."))),
+        ("device", ", ".join(str(device) for device in devices if device and not is_missing(device))),
+        ("wall time", ", ".join(f"{stage} {duration(float(s))}" for stage, s in times.items())),
+        ("python", run.get("provenance.python")),
+        ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     ]
-    return [(what, str(value)) for what, value in facts if value not in (None, "")]
+    return [(fact, str(value)) for fact, value in facts if not is_missing(value) and value != ""]
 
 
-def _block(run: Run, key: str) -> Mapping[str, Any]:
-    value = run.config.get(key)
-    return value if isinstance(value, Mapping) else {}
+def _settings(run: pd.Series, block: str) -> str:
+    """A config block in one line: "Rate max_rate=1000"; the name of the callable without its modules."""
+    settings = below(run, f"cfg.{block}.")
+    target = str(settings.pop("_target_", "")).rpartition(".")[2]
+    # Blocks inside this one (simulate.encode, simulate.neuron) have lines of their own.
+    shown = {key: value for key, value in settings.items() if "." not in key and not key.startswith("_")}
+    return f"{target} {_texts(shown)}".strip()
 
 
-def _settings(values: Any) -> str:
-    """A config block in one line: "rate max_rate=1000"; the callable's name without its modules."""
-    if not isinstance(values, Mapping):
-        return "" if values is None else str(values)
-    target = [str(values["_target_"]).rpartition(".")[2]] if values.get("_target_") else []
-    return " ".join(target + [f"{key}={value}" for key, value in values.items() if not key.startswith("_")])
+def _texts(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _values(runs: pd.DataFrame, column: str) -> pd.Series:
+    values = runs.get(column, pd.Series(dtype=object))
+    return values[values.map(lambda value: not is_missing(value) and value != "").astype(bool)]
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _rows(number: int) -> str:
     return f"{number} row" if number == 1 else f"{number} rows"
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    return [str(value) for value in values if value]
-
-
-def _distinct(values: Any) -> str:
-    return ", ".join(dict.fromkeys(_texts(list(values))))
 
 
 def _short_commit(commit: Any) -> str:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, Trainer
 
 from respike.system.distributed import rank
+from respike.system.files import write_json
 
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
 # Keys and groups that may be typed with an experiment without changing what it measures.
@@ -68,8 +69,8 @@ class RunFolder:
         for logger in trainer.loggers:
             logger.finalize("success")
         if rank() == 0:
-            _write_json(self.path / "provenance.json", origin | {"time": seconds})
-            _write_json(self.path / "metrics.json", metrics)
+            write_json(self.path / "provenance.json", origin | {"time": seconds})
+            write_json(self.path / "metrics.json", metrics)
         return metrics
 
 
@@ -100,12 +101,6 @@ def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
         and not override.startswith(NEUTRAL_KEYS)
         and override not in described
     ]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:

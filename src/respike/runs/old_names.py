@@ -43,21 +43,29 @@ KEYS = {
 
 # Old module -> new module, in `_target_`.
 MODULES = {
-    "respike.callbacks.inference": "respike.callbacks.simulate_direct",
-    "respike.callbacks.simulate": "respike.callbacks.simulate_rate",
     "respike.convert.exact_map": "respike.convert.exact.mapping",
     "respike.convert.normalize": "respike.convert.rate.normalize",
     "respike.lit.classifier": "respike.training.classifier",
     "respike.lit.losses": "respike.training.losses",
     "respike.lit.optimizers": "respike.training.optimizers",
     "respike.lit.schedules": "respike.training.schedules",
-    "respike.report.direct_run_figures": "respike.figures.direct_run",
-    "respike.report.run_figures": "respike.figures.rate_run",
-    "respike.report.ttfs_run_figures": "respike.figures.ttfs_run",
+    "respike.data.cifar": "respike.data.datasets",
+    "respike.networks.published": "respike.networks.matlab_files",
+    "respike.networks.published_keras": "respike.networks.keras_files",
+    "respike.networks.vgg16": "respike.networks.torchvision_vgg16",
     "respike.simulate.clock": "respike.simulate.rate.layerwise",
     "respike.simulate.direct": "respike.simulate.direct.evaluate",
 }
-CLASSES = {"respike.lit.relu.ReLUModule": "respike.training.classifier.Classifier"}
+# Old callable -> new callable, where its own name or its module alone has changed.
+CALLABLES = {
+    "respike.callbacks.inference.Inference": "respike.callbacks.simulate_direct.SimulateDirect",
+    "respike.callbacks.simulate.Simulate": "respike.callbacks.simulate_rate.SimulateRate",
+    "respike.data.datasets.image_folder": "respike.data.image_folder.image_folder",
+    "respike.lit.relu.ReLUModule": "respike.training.classifier.Classifier",
+    "respike.report.direct_run_figures.DirectRunFigures": "respike.figures.direct_run.DirectFigures",
+    "respike.report.run_figures.RunFigures": "respike.figures.rate_run.RateFigures",
+    "respike.report.ttfs_run_figures.TTFSRunFigures": "respike.figures.ttfs_run.TTFSFigures",
+}
 
 
 def new_key(key: str) -> str:
@@ -74,8 +82,8 @@ def new_key(key: str) -> str:
 def new_target(target: str) -> str:
     """The present import path of a callable: respike.simulate.clock.simulate is respike.simulate.rate.layerwise.simulate."""
     module, _, name = target.rpartition(".")
-    if target in CLASSES:
-        return CLASSES[target]
+    if target in CALLABLES:
+        return CALLABLES[target]
     return f"{MODULES[module]}.{name}" if module in MODULES else target
 
 

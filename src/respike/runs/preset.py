@@ -11,8 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from respike.errors import InputError, explain
-from respike.report import load_run
-from respike.report.collect import Run
+from respike.report import load_runs
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.folder import finished
 
@@ -48,10 +47,10 @@ def run_rows(
     folder: Path,
     extra: Sequence[str],
     long: bool = False,
-) -> tuple[list[Run], dict[str, str], bool]:
+) -> tuple[list[Path], dict[str, str], bool]:
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
-    Returns the finished runs, for each missing one the reason, and whether any row failed.
+    Returns the folders of the finished runs, for each missing one the reason, and whether any row failed.
     """
     runs, skipped, failed = [], {}, False
     for number, row in enumerate(preset.rows, 1):
@@ -73,7 +72,8 @@ def run_rows(
             print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
             if not done:
                 train(cfg, extra)
-            runs.append(load_run(place))
+            load_runs([place])  # a row whose files cannot be read has failed
+            runs.append(place)
         except Exception as error:
             line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
             failed = True

@@ -3,7 +3,6 @@
 The study lies in the sweep's folder as study.db; started again, it goes on until it has n_trials.
 """
 
-import csv
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.utils import JobReturn
@@ -18,8 +18,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from respike.errors import InputError
-from respike.figures.curves import save
 from respike.figures.front import front_figure
+from respike.figures.style import save
+from respike.system.files import read_csv, write_csv
 
 log = logging.getLogger(__name__)
 AT = re.compile(r"acc_at_([\d.]+)ms")
@@ -48,8 +49,8 @@ def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
             raise InputError(f"hydra.sweeper.objectives.{name}: not measured; there are acc_at_10ms and {known}")
         return float(metrics[name])
-    with (folder / "curves.csv").open() as file:
-        curve = [(float(row["time_ms"]), float(row["acc"])) for row in csv.DictReader(file)]
+    table = read_csv(folder / "curves.csv")
+    curve = list(zip(table["time_ms"], table["acc"], strict=True))
     latency = float(found[1])
     if not curve[0][0] <= latency <= curve[-1][0] + 1e-9:
         raise InputError(
@@ -151,8 +152,11 @@ class Search:
         for name, trials in (("trials.csv", whole), ("front.csv", best)):
             _table(self.folder / name, trials, list(self.objectives))
         if len(self.objectives) == 2:
-            points, front = ([tuple(trial.values) for trial in trials] for trials in (whole, best))
-            save(front_figure(points, front, list(self.objectives)), self.folder / "front.png")
+            every, front = (
+                pd.DataFrame([trial.values for trial in trials], columns=list(self.objectives))
+                for trials in (whole, best)
+            )
+            save(front_figure(every, front), self.folder / "front.png")
         for trial in best:
             values = ", ".join(f"{name} {value:.5g}" for name, value in zip(self.objectives, trial.values, strict=True))
             print(f"best: {values}\n  {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
@@ -165,9 +169,13 @@ def _done(study: optuna.Study) -> list[FrozenTrial]:
 
 def _table(path: Path, trials: Sequence[FrozenTrial], objectives: list[str]) -> None:
     keys = sorted({key for trial in trials for key in trial.params})
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", *objectives, *keys, "folder"])
-        for trial in trials:
-            parameters = [trial.params.get(key, "") for key in keys]
-            writer.writerow([trial.number, *trial.values, *parameters, trial.user_attrs["folder"]])
+    rows = [
+        {
+            "trial": trial.number,
+            **dict(zip(objectives, trial.values, strict=True)),
+            **{key: trial.params.get(key) for key in keys},
+            "folder": trial.user_attrs["folder"],
+        }
+        for trial in trials
+    ]
+    write_csv(path, rows)

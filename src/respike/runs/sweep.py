@@ -1,6 +1,7 @@
 """Jobs of a multirun: what is finished is kept, what fails is told at the end, the others go on."""
 
 import datetime
+import importlib.util
 import json
 import logging
 import sys
@@ -17,8 +18,14 @@ from omegaconf import DictConfig
 from respike.errors import InputError, explain
 from respike.runs.folder import finished
 from respike.runs.old_names import check_words
+from respike.system.files import write_json
 
 FAILURE = "failure.json"
+OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and the module that it needs
+    "JoblibLauncher": ("hydra/launcher=joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "SlurmLauncher": ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "OptunaSearch": ("hydra/sweeper=optuna", "optuna"),
+}
 log = logging.getLogger(__name__)
 
 
@@ -36,9 +43,8 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
         if reason is None:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        folder.mkdir(parents=True, exist_ok=True)
         failure = {"overrides": list(overrides), "reason": reason, "time": time.time()}
-        (folder / FAILURE).write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / FAILURE, failure)
         log.error("failed %s: %s", ", ".join(overrides), reason)
         return None
 
@@ -57,6 +63,13 @@ def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
         )
 
 
+def check_installed(target: str) -> None:
+    """Refuse a launcher or sweeper (its _target_) whose optional package is not installed. Raises InputError."""
+    choice, module = OPTIONAL.get(target.rpartition(".")[2], ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        raise InputError(f"{choice} needs {module}, which is not installed: pip install 'respike[cluster]'")
+
+
 class SweepReport(Callback):
     """Before a multirun: refuses an empty grid. After it: how many jobs there are, and why some failed; status 1 if so."""
 
@@ -67,10 +80,11 @@ class SweepReport(Callback):
         """Check the grid."""
         self.start = time.time()
         sweeper = config.hydra.sweeper
-        if "BasicSweeper" not in sweeper._target_:
-            return
         try:
-            check_grid(config.hydra.overrides.task, sweeper.get("params"))
+            check_installed(config.hydra.launcher._target_)
+            check_installed(sweeper._target_)
+            if "BasicSweeper" in sweeper._target_:
+                check_grid(config.hydra.overrides.task, sweeper.get("params"))
         except InputError as error:
             print(f"respike: {error}", file=sys.stderr)
             sys.exit(1)

@@ -1,1 +1,1 @@
-"""What a run asks of its machine: processes, threads, compiler, caches, precision, provenance."""
+"""The machine a run uses: processes, threads, compiler, files, caches, memory, precision, provenance."""

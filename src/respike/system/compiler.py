@@ -1,4 +1,4 @@
-"""Compiles C files with the machine's own compiler, once per source and processor, into the user's cache."""
+"""Compiles C files with the installed C compiler, once per source and processor, into the user's cache folder."""
 
 import ctypes
 import hashlib
@@ -9,8 +9,9 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from respike.system.cache import cache_folder
+from respike.system.files import write_atomically
 from respike.system.provenance import processor
-from respike.system.user_cache import cache_folder
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gnu11", "-Wno-psabi")
 log = logging.getLogger(__name__)
@@ -18,9 +19,9 @@ log = logging.getLogger(__name__)
 
 @cache
 def library(source: Path, *flags: str) -> ctypes.CDLL | None:
-    """The library compiled from a C file, which may include the headers beside it, with these flags of the compiler.
+    """Compile a C file, with these additional compiler flags, and load it. It may include headers of its own folder.
 
-    None (said once) where there is no compiler or it fails.
+    Returns None, with one warning, if there is no compiler or it fails.
     """
     compiler = _compiler()
     if compiler is None:
@@ -31,16 +32,14 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     built = cache_folder("kernels") / f"{source.stem}-{key}.so"
     try:
         if not built.is_file():
-            built.parent.mkdir(parents=True, exist_ok=True)
-            part = built.with_suffix(f".{os.getpid()}.part")
-            command = [compiler, *flags, str(source), "-o", str(part)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            part.replace(built)
+            with write_atomically(built) as temporary:
+                command = [compiler, *flags, str(source), "-o", str(temporary)]
+                subprocess.run(command, check=True, capture_output=True, text=True)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:1]
         log.warning(
-            "%s cannot build %s (%s): plain PyTorch instead, same result, slower", compiler, source.name, reason
+            "%s cannot compile %s (%s): PyTorch is used instead, same results, slower", compiler, source.name, reason
         )
         return None
 
@@ -49,5 +48,5 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
 def _compiler() -> str | None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        log.warning("no C compiler (cc, gcc, clang): plain PyTorch instead, with the same result, slower")
+        log.warning("no C compiler found (cc, gcc, clang): PyTorch is used instead, same results, slower")
     return compiler

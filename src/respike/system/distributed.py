@@ -1,55 +1,92 @@
-"""Processes that run one job together, as `trainer=ddp` starts them: each has a rank, and all make the same calls.
+"""Processes that run one job together, as `trainer=ddp` starts them. All of them make the same calls in the same order.
 
-With a single process, or before they have found each other, these functions answer for a single one.
+Before torch.distributed is initialized, and in a job of one process, the functions behave as a single process.
 """
 
-from typing import Any, TypeVar
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import distributed
+
+from respike.errors import InputError
+from respike.system.threads import is_multirun
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 T = TypeVar("T")
 
 
-def together() -> bool:
-    """Whether this process has found the others."""
+def is_initialized() -> bool:
+    """Whether torch.distributed is initialized in this process."""
     return distributed.is_available() and distributed.is_initialized()
 
 
-def world() -> int:
-    """How many processes there are."""
-    return distributed.get_world_size() if together() else 1
+def world_size() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is. Known from the environment before they have found each other."""
-    if together():
+    """Number of this process, from 0. Before the initialization it is read from the launcher's environment variables."""
+    if is_initialized():
         return distributed.get_rank()
-    from pytorch_lightning.utilities import rank_zero_only  # seconds, which a network alone need not spend
+    from pytorch_lightning.utilities import rank_zero_only  # imported here: it takes seconds
 
     return rank_zero_only.rank
 
 
-def share(count: int) -> range:
-    """Which of `count` things are this process's: a run of neighbours, so that parts in rank order are the whole."""
-    first, last = (count * r // world() for r in (rank(), rank() + 1)) if together() else (0, count)
-    return range(first, last)
+def shard_range(count: int) -> range:
+    """The positions, of `count`, that this process handles: contiguous, and in rank order all of them."""
+    if not is_initialized():
+        return range(count)
+    return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
-def gather(part: T) -> list[T]:
-    """The parts of all processes in rank order, in every process."""
-    if not together():
-        return [part]
-    parts: list[Any] = [None] * world()
-    distributed.all_gather_object(parts, part)
-    return parts
+def all_gather(value: T) -> list[T]:
+    """The values of all processes in rank order, returned in every process."""
+    if not is_initialized():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
-def first_decides(value: T) -> T:
-    """Rank 0's value, in every process."""
-    return gather(value)[0]
+def broadcast(value: T) -> T:
+    """The value of rank 0, returned in every process."""
+    return all_gather(value)[0]
 
 
-def wait() -> None:
-    """Until every process is here."""
-    if together():
+def barrier() -> None:
+    """Wait until every process has made this call."""
+    if is_initialized():
         distributed.barrier()
+
+
+def init_distributed(trainer: "Trainer") -> None:
+    """Initialize torch.distributed between processes that a scheduler started, before anything is computed.
+
+    Without a scheduler Lightning starts the other processes itself, at the first fit or test, by running this process's
+    command line again. Raises InputError where that cannot work: outside the command line, in a multirun, and where the
+    scheduler started another number of processes than the trainer needs.
+    """
+    from pytorch_lightning.plugins.environments import LightningEnvironment  # imported here: it takes seconds
+
+    needed = trainer.num_devices * trainer.num_nodes
+    if needed == 1:
+        return
+    if not isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+        started = os.environ.get("SLURM_NTASKS") or os.environ.get("WORLD_SIZE")
+        if started and int(started) != needed:
+            raise InputError(
+                f"trainer.devices={trainer.num_devices} on {trainer.num_nodes} node(s), but the scheduler started {started} "
+                f"process(es); type hydra.launcher.tasks_per_node={trainer.num_devices} (or sbatch --ntasks-per-node)"
+            )
+        trainer.strategy.setup_environment()
+    elif is_multirun() is None:
+        raise InputError("several processes (trainer=ddp) start by the command line: run python -m respike.train")
+    elif is_multirun():
+        raise InputError(
+            "trainer=ddp starts its processes by this command line again, -m and all other jobs included; in a multirun "
+            f"type hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node={trainer.num_devices}, or trainer=default"
+        )

@@ -1,22 +1,22 @@
-"""Memory that a training step frees is kept for the next one."""
+"""The allocator keeps memory that a training step frees for the next step."""
 
 import ctypes
 import os
 import sys
 from functools import cache
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for them, malloc.h of glibc
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep freed memory, unless MALLOC_... or GLIBC_TUNABLES in the environment say how it shall be.
+    """Make glibc's malloc keep freed memory, unless already configured by MALLOC_... or GLIBC_TUNABLES in the environment.
 
-    By default it gives large blocks back to the kernel, which hands them out again page by page, zeroed: a fifth of the time
-    of a training step whose activations are as large as an image network's. Elsewhere than with glibc this does nothing.
+    By default it returns large blocks to the kernel, which zeroes every page before handing it out again. With activations
+    as large as an image network's this takes a fifth of a training step. Does nothing without glibc.
     """
-    told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    if told or not sys.platform.startswith("linux"):
+    configured = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if configured or not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

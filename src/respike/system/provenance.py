@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, packages, data, seed, machine."""
+"""What a run's results depend on: commit, packages, data, seed, hardware."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegacon
 
 
 def git_commit() -> str:
-    """Commit of the source this package runs from, "-dirty" where files differ from it, "unknown" without git."""
+    """Commit of the repository this package runs from, with "-dirty" if tracked files were changed; "unknown" without git."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")
@@ -27,7 +27,7 @@ def _git(folder: Path, *command: str) -> str:
 
 
 def processor() -> str:
-    """The processor's own name and the number of threads torch uses on it."""
+    """Model name of the CPU and the number of threads that torch uses."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {_threads()}"
 
@@ -40,7 +40,7 @@ def _cpuinfo() -> list[str]:
 
 
 def provenance(data_name: str, data_sha256: str, seed: int, device: torch.device, started: str) -> dict:
-    """Everything but the wall times, ready for provenance.json."""
+    """The content of provenance.json, without the times of the stages. started: time stamp of the run's start."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "git_commit": git_commit(),

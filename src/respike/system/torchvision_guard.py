@@ -1,9 +1,9 @@
-"""Lets torchvision be imported beside a torch it was not compiled for. Imported for its effect, before torchvision.
+"""Makes `import torchvision` work with a build of torch that torchvision was not compiled for. Import this module first.
 
-Package indexes carry one torchvision wheel per platform, compiled for the CUDA build of torch. Beside the CPU build its
-library `_C` cannot be loaded, and `import torchvision` (which pytorch_lightning does as well) stops with "operator
-torchvision::nms does not exist", because it registers shape functions for two operators only that library declares.
-Declaring the two is enough for all that is used here, data sets and transforms; calling them still fails, as it should.
+Package indexes offer one torchvision wheel per platform, compiled for the CUDA build of torch. With the CPU build of torch
+its library `_C` cannot be loaded, and `import torchvision` (which pytorch_lightning also runs) fails with "operator
+torchvision::nms does not exist": it registers shape functions for two operators that only that library declares.
+This module declares the two operators. Data sets and transforms then work; calling the operators still fails.
 """
 
 import importlib.machinery
@@ -12,6 +12,7 @@ import sys
 
 import torch
 
+LIBRARIES = ("_C_stable", "_C")  # from torchvision 0.29 on, and before
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -19,23 +20,24 @@ SCHEMAS = (
 
 
 def compiled_ops_load() -> bool:
-    """Whether torchvision's own library loads into this torch. It may then be loaded again at no cost."""
-    package = importlib.util.find_spec("torchvision")  # finds the folder without importing the package
+    """Whether torchvision's compiled library can be loaded. Loading it a second time costs nothing."""
+    package = importlib.util.find_spec("torchvision")  # does not import the package
     folders = list(package.submodule_search_locations or ()) if package else []
-    library = importlib.machinery.PathFinder.find_spec("_C", folders)
-    if library is None or library.origin is None:
-        return False
-    try:
-        torch.ops.load_library(library.origin)
-    except OSError:
-        return False
-    return True
+    for name in LIBRARIES:
+        library = importlib.machinery.PathFinder.find_spec(name, folders)
+        if library is not None and library.origin is not None:
+            try:
+                torch.ops.load_library(library.origin)
+            except OSError:
+                return False
+            return True
+    return False
 
 
 def declare_missing_ops() -> torch.library.Library | None:
-    """Declare the operators torchvision's import needs; None where that library has them, or something else has.
+    """Declare the operators that importing torchvision needs; None if they are declared already.
 
-    The declarations live as long as the object returned.
+    The declarations last as long as the returned object.
     """
     if "torchvision" in sys.modules or compiled_ops_load():
         return None

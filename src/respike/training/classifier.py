@@ -1,4 +1,4 @@
-"""Training and testing of a network that names classes: a ReLU network, or a spiking one whose outputs are rates."""
+"""The LightningModule that trains and tests a classifier: a ReLU network, or a spiking one whose outputs are firing rates."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -12,13 +12,14 @@ from respike.errors import InputError
 
 
 class Classifier(LightningModule):
-    """A classifier `net` (images (B, C, H, W) -> (B, classes)) with its loss, optimizer, schedule and start weights.
+    """A network `net` (images (B, C, H, W) -> outputs (B, classes)) with its loss, optimizer, schedule and initial weights.
 
-    loss: (outputs, labels) -> scalar; optimizer: parameters -> Optimizer; scheduler: (optimizer, total_steps) ->
-    scheduler stepped per batch, or None; init: changes the net's weights in place before training, or None;
-    activity_penalty: of each ReLU's activations, summed over neurons and averaged over images (Keras' l1 activity
-    regularizer), which the training loss adds; seed: with the epoch, of every random draw in training, so that a resumed
-    training repeats the uninterrupted one; kind: whose test is logged, "ann", or "snn" of a net that spikes.
+    loss: (outputs, labels) -> scalar. optimizer: parameters -> Optimizer. scheduler: (optimizer, total_steps) ->
+    scheduler stepped per batch, or None. init: sets the network's initial weights in place, or None.
+    activity_penalty: weight of the l1 penalty on ReLU activations in the training loss, summed over neurons, averaged over
+    images (Keras' activity_regularizer). seed: with the epoch it determines every random draw of the training, so that a
+    resumed training repeats the uninterrupted one. kind: prefix of the logged test metrics, "ann" or "snn".
+    Raises InputError for a negative penalty.
     """
 
     def __init__(
@@ -40,34 +41,36 @@ class Classifier(LightningModule):
         self.net, self.loss = net, loss
         self.make_optimizer, self.make_scheduler, self.seed = optimizer, scheduler, seed
         self.activity_penalty = activity_penalty
-        self.activity: list[Tensor] = []  # of the batch in training, a number per ReLU
+        self.activations: list[Tensor] = []  # of the current batch: one scalar per ReLU
         self.hooks: list[RemovableHandle] = []
         self.kind = kind
         if init is not None:
             init(net)
 
     def on_train_start(self) -> None:
-        """Watch the ReLUs while the network trains: a copy of a watched network would be one of this module too."""
-        relus = (
-            [module for module in self.net.modules() if isinstance(module, nn.ReLU)] if self.activity_penalty else []
-        )
-        self.hooks = [relu.register_forward_hook(self._watch) for relu in relus]
+        """Add hooks to the ReLUs if their activity is penalized.
+
+        Hooks are bound methods, so deepcopy(net) would also copy this module; they exist only while the network trains.
+        """
+        if self.activity_penalty:
+            relus = [module for module in self.net.modules() if isinstance(module, nn.ReLU)]
+            self.hooks = [relu.register_forward_hook(self._record_activation) for relu in relus]
 
     def on_train_end(self) -> None:
-        """Watch them no more."""
+        """Remove the hooks."""
         for hook in self.hooks:
             hook.remove()
 
-    def _watch(self, relu: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def _record_activation(self, relu: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if self.training:
-            self.activity.append(output.abs().sum() / len(output))
+            self.activations.append(output.abs().sum() / len(output))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> outputs (B, classes)."""
         return self.net(images)
 
     def configure_optimizers(self) -> dict:
-        """The optimizer, and the schedule over the whole training where there is one."""
+        """The optimizer, and the schedule if there is one, stepped per batch."""
         optimizer = self.make_optimizer(self.net.parameters())
         if self.make_scheduler is None:
             return {"optimizer": optimizer}
@@ -75,24 +78,24 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Dropout masks are a function of (seed, epoch, rank)."""
+        """Seed the dropout masks with (seed, epoch, rank)."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + (self.global_rank << 40))
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         images, labels = batch
         outputs = self(images)
-        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # 8 bits are too few for a loss
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # bfloat16 is too coarse for a loss
         loss = self.loss(outputs, labels)
         accuracy = (outputs.argmax(1) == labels).float().mean()
-        names = {f"{stage}_loss": loss, f"{stage}_acc": accuracy}
-        self.log_dict(names, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        metrics = {f"{stage}_loss": loss, f"{stage}_acc": accuracy}
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Logs fit/train_loss and fit/train_acc: means over the epoch, while the weights move and dropout is on."""
-        self.activity.clear()
+        """Logs fit/train_loss and fit/train_acc, averaged over the epoch in training mode, while the weights change."""
+        self.activations.clear()
         loss = self._evaluate(batch, "fit/train")
-        return loss + self.activity_penalty * sum(self.activity) if self.activity else loss
+        return loss + self.activity_penalty * sum(self.activations) if self.activations else loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Logs fit/val_loss and fit/val_acc."""

@@ -1,6 +1,5 @@
-"""How a training ends, and which of its weights are kept: recipe.patience and recipe.keep."""
+"""When a training stops and which weights it keeps: recipe.patience and recipe.keep."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +8,20 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from respike.errors import InputError
+from respike.system.files import read_csv
 
-LOSS = "fit/val_loss"
-KEPT = ("last", "best")
+MONITOR = "fit/val_loss"
+KEEP = ("last", "best")
 
 
 @dataclass(frozen=True)
-class Ending:
-    """patience: end after so many epochs in a row without a lower validation loss, None: go through all of them; keep: the
-    weights of the "last" epoch, or of the "best", which has the lowest validation loss."""
+class EarlyStoppingSettings:
+    """Settings of a recipe.
+
+    patience: stop after this many consecutive epochs without a lower validation loss; None: train all epochs.
+    keep: keep the weights of the "last" epoch, or of the "best", which has the lowest validation loss.
+    Raises InputError for other values.
+    """
 
     patience: int | None = None
     keep: str = "last"
@@ -27,17 +31,17 @@ class Ending:
             raise InputError(
                 f"recipe.patience={self.patience}: a number of epochs from 1 up, or null, as in recipe.patience=7"
             )
-        if self.keep not in KEPT:
-            raise InputError(f"recipe.keep={self.keep}: unknown, choose recipe.keep={' or recipe.keep='.join(KEPT)}")
+        if self.keep not in KEEP:
+            raise InputError(f"recipe.keep={self.keep}: unknown, choose recipe.keep={' or recipe.keep='.join(KEEP)}")
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> "Ending":
-        """That of a config's recipe; a recipe without these keys goes to its last epoch and keeps it."""
+    def from_config(cls, cfg: DictConfig) -> "EarlyStoppingSettings":
+        """The settings of cfg.recipe, with the defaults for keys that it does not have."""
         recipe = cfg.get("recipe") or {}
         return cls(recipe.get("patience"), recipe.get("keep", "last"))
 
     def check(self, data: LightningDataModule) -> None:
-        """Refuse to look at a validation loss that is not measured."""
+        """Raise InputError if the settings need a validation loss and the data has no validation images."""
         if data.val_size == 0 and (self.patience is not None or self.keep == "best"):
             raise InputError(
                 f"recipe.patience={self.patience}, recipe.keep={self.keep} need validation images: type data.val_size=6000, or "
@@ -45,26 +49,30 @@ class Ending:
             )
 
     def callbacks(self, folder: Path) -> list[Callback]:
-        """What watches the validation loss in a training that keeps its files in `folder`."""
-        stop = [] if self.patience is None else [Patience(LOSS, patience=self.patience, mode="min")]
-        best = ModelCheckpoint(
-            dirpath=folder, filename="best", monitor=LOSS, mode="min", save_weights_only=True,
-            save_on_train_epoch_end=True, enable_version_counter=False,
-        )  # fmt: skip
-        return stop + ([best] if self.keep == "best" else [])
+        """The Lightning callbacks for these settings; the best weights are saved as folder/best.ckpt."""
+        callbacks: list[Callback] = []
+        if self.patience is not None:
+            callbacks.append(ResumableEarlyStopping(MONITOR, patience=self.patience, mode="min"))
+        if self.keep == "best":
+            best = ModelCheckpoint(
+                dirpath=folder, filename="best", monitor=MONITOR, mode="min", save_weights_only=True,
+                save_on_train_epoch_end=True, enable_version_counter=False,
+            )  # fmt: skip
+            callbacks.append(best)
+        return callbacks
 
     def kept_epoch(self, history: Path) -> dict[str, float]:
-        """The line of a finished training's history that the kept weights are of; {} where there is none."""
-        with history.open(newline="") as file:
-            lines = [{name: float(value or "nan") for name, value in line.items()} for line in csv.DictReader(file)]
-        if not lines:
+        """The row of the kept epoch in a finished training's history file; {} if the file has no row."""
+        epochs = read_csv(history)
+        if epochs.empty:
             return {}
-        return min(lines, key=lambda line: line["val_loss"]) if self.keep == "best" else lines[-1]
+        row = epochs["val_loss"].argmin() if self.keep == "best" else len(epochs) - 1
+        return {str(name): float(value) for name, value in epochs.iloc[row].items()}
 
 
-class Patience(EarlyStopping):
-    """EarlyStopping that also ends a resumed training which was killed after its last epoch."""
+class ResumableEarlyStopping(EarlyStopping):
+    """EarlyStopping that also stops a training which was interrupted after its last epoch and is resumed."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Its state is back by now."""
+        """The callback's state has been restored at this point."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

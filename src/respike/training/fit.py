@@ -1,4 +1,4 @@
-"""The training stage: fit a module, keep its weights by content, resume what was interrupted."""
+"""The training stage: train a module, or load the weights of an equal earlier training; resume an interrupted one."""
 
 import contextlib
 import copy
@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.errors import InputError
-from respike.system.cache import Stage, module_source, once, source_hash
+from respike.system.cache import Stage, cached, module_source, source_hash
 from respike.system.distributed import rank
-from respike.training.early_stopping import Ending
+from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.history import EpochHistory
 from respike.training.layer_activity import LayerActivity
 
-SOURCES = ("training", "networks", "data")  # rooms whose code decides what a training gives
-SPIKING = ("neurons", "layers")  # and these, of a network that spikes while it is trained
-UNTRAINED = {  # settings that do not touch the weights
+SOURCES = ("training", "networks", "data")  # subpackages whose code determines the trained weights
+SPIKING_SOURCES = ("neurons", "layers")  # and, of a network that spikes while it is trained, these
+IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
         "default_root_dir",
@@ -35,39 +35,43 @@ UNTRAINED = {  # settings that do not touch the weights
 
 
 def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) -> dict[str, Any]:
-    """Everything that decides the trained weights: data, network, recipe, trainer, seed, start weights, source code."""
-    chosen = OmegaConf.to_container(cfg, resolve=True)
-    blocks = {
-        group: {name: value for name, value in chosen[group].items() if name not in UNTRAINED.get(group, ())}
+    """Everything that determines the trained weights: data, network, recipe, trainer, seed, initial weights, source code."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    groups = {
+        group: {name: value for name, value in resolved[group].items() if name not in IRRELEVANT.get(group, ())}
         for group in ("data", "model", "lit", "trainer")
     }
-    start = chosen.get("ckpt_path")
-    return blocks | {
+    start = resolved.get("ckpt_path")
+    spiking = hasattr(net, "spiking_layers")
+    return groups | {
         "images": data.images.sha256,
         "net": [repr(net), module_source(net)],
-        "ending": Ending.of(cfg),
-        "seed": chosen["seed"],
+        "early_stopping": EarlyStoppingSettings.from_config(cfg),
+        "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": source_hash(*SOURCES, *(SPIKING if hasattr(net, "spiking_layers") else ())),
+        "source": source_hash(*SOURCES, *(SPIKING_SOURCES if spiking else ())),
     }
 
 
 def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:
-    """Train the module, or load the weights of an equal earlier training, under paths.stages."""
+    """Train the module, or load the weights of an equal earlier training, under cfg.paths.stages.
 
-    ending = Ending.of(cfg)
-    ending.check(data)
+    The stage's folder holds model.ckpt and history.csv. Raises InputError for settings that need validation images if
+    there are none.
+    """
+    early_stopping = EarlyStoppingSettings.from_config(cfg)
+    early_stopping.check(data)
 
     def make(folder: Path) -> float:
-        return _fit(trainer, module, data, folder, ending)
+        return _fit(trainer, module, data, folder, early_stopping)
 
-    stage = once(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
+    stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
     load_weights(module, stage.folder / "model.ckpt")
     return stage
 
 
 def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
-    """Refuse a network that cannot take these images, or has fewer outputs than there are classes."""
+    """Raise InputError if the network does not take these images, or has fewer outputs than there are classes."""
     try:
         with torch.no_grad():
             outputs = copy.deepcopy(net).eval()(torch.zeros(1, *data.input_shape))
@@ -112,26 +116,34 @@ def _comes_trained(cfg: DictConfig) -> bool:
 def fit_metrics(cfg: DictConfig, stage: Stage, kind: str) -> dict[str, float]:
     """Seconds of a training, whether it was cached, and <kind>/val_acc of the kept weights where it was measured."""
     times = {"time/fit_s": stage.seconds, "time/fit_was_cached": float(not stage.fresh)}
-    kept = Ending.of(cfg).kept_epoch(stage.folder / "history.csv")
+    kept = EarlyStoppingSettings.from_config(cfg).kept_epoch(stage.folder / "history.csv")
     return times | ({f"{kind}/val_acc": kept["val_acc"]} if "val_acc" in kept else {})
 
 
-def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path, ending: Ending) -> float:
-    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, earlier parts included."""
+def _fit(
+    trainer: Trainer,
+    module: LightningModule,
+    data: LightningDataModule,
+    folder: Path,
+    early_stopping: EarlyStoppingSettings,
+) -> float:
+    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, those before it included."""
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    watching = [LayerActivity()] if hasattr(module.net, "spiking_layers") else []
-    own = [*watching, history, *ending.callbacks(folder), last]  # the last one keeps what those before it know
-    resumed = folder / "last.ckpt"
-    if not resumed.is_file() and rank() == 0:
+    # `last` comes last: it saves the state of the other callbacks after they have seen the epoch
+    callbacks: list[Callback] = [history, *early_stopping.callbacks(folder), last]
+    if hasattr(module.net, "spiking_layers"):
+        callbacks.insert(0, LayerActivity())
+    checkpoint = folder / "last.ckpt"
+    if not checkpoint.is_file() and rank() == 0:
         history.path.unlink(missing_ok=True)
-    trainer.callbacks.extend(own)
+    trainer.callbacks.extend(callbacks)
     start, earlier = time.perf_counter(), history.seconds()
     with interruptible(trainer):
-        trainer.fit(module, data, ckpt_path=str(resumed) if resumed.is_file() else None)
-    for callback in own:
+        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    for callback in callbacks:
         trainer.callbacks.remove(callback)
-    if ending.keep == "best":
+    if early_stopping.keep == "best":
         load_weights(module, folder / "best.ckpt")
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
     if rank() == 0:
@@ -142,17 +154,17 @@ def _fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, f
 
 @contextlib.contextmanager
 def interruptible(trainer: Trainer) -> Iterator[None]:
-    """Lightning answers Ctrl-C with sys.exit(1); let it be a KeyboardInterrupt again."""
+    """Raise KeyboardInterrupt on Ctrl-C; Lightning would call sys.exit(1)."""
     try:
         yield
-    except SystemExit as ended:
+    except SystemExit as exit:
         if trainer.interrupted:
-            raise KeyboardInterrupt from ended
+            raise KeyboardInterrupt from exit
         raise
 
 
 def load_weights(module: LightningModule, path: str | Path) -> None:
-    """Put weights into `module.net`: from a checkpoint of Lightning, or from a plain state dict of the network.
+    """Load the weights of `module.net` from a Lightning checkpoint or from a state dict of the network.
 
     Raises InputError for a file that is missing, unreadable, or of another network.
     """
@@ -167,11 +179,11 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
         weights = content.get("state_dict", content)
     except Exception as error:  # torch raises a different error for each way in which a file can be broken
         raise InputError(
-            f"ckpt_path={path}: not a checkpoint, or a damaged one; give one that holds weights only or Lightning's"
+            f"ckpt_path={path}: not a checkpoint, or a damaged one; expected a state dict or a Lightning checkpoint"
         ) from error
-    own = {name.removeprefix(prefix): value for name, value in weights.items()}
+    state_dict = {name.removeprefix(prefix): value for name, value in weights.items()}
     try:
-        module.net.load_state_dict(own)
+        module.net.load_state_dict(state_dict)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"ckpt_path={path}: the checkpoint is of another network ({reason})") from error

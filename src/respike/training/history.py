@@ -1,69 +1,61 @@
-"""One line per finished epoch of a training."""
+"""A table of a training, one row per finished epoch."""
 
-import csv
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from respike.system.files import read_csv, write_csv
 from respike.training.layer_activity import ACTIVITY
 
 log = logging.getLogger(__name__)
-EVERY = 120.0  # seconds between two lines of an epoch that takes long, where there is no progress bar
+EVERY = 120.0  # seconds between two log lines within an epoch, if there is no progress bar
 
 
 class EpochHistory(Callback):
-    """Appends epoch, learning rate, losses, accuracies and seconds to a csv file; a resumed training adds to it."""
+    """Appends epoch, learning rate, losses, accuracies and seconds to a CSV file; a resumed training continues it."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.start = self.told = 0.0
+        self.epoch_start = self.last_log = 0.0
 
     def seconds(self) -> float:
-        """Seconds of the epochs already in the file."""
-        if not self.path.is_file():
-            return 0.0
-        with self.path.open() as file:
-            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+        """Total time of the epochs in the file, in seconds."""
+        return float(read_csv(self.path)["seconds"].sum()) if self.path.is_file() else 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's clock."""
-        self.start = self.told = time.perf_counter()
+        """Start the clock of the epoch."""
+        self.epoch_start = self.last_log = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say how far a long epoch is."""
+        """Log the progress of a long epoch."""
         now = time.perf_counter()
-        if now - self.told < EVERY or trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+        if now - self.last_log < EVERY or trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
-        self.told, share = now, (batch_idx + 1) / trainer.num_training_batches
-        left = (now - self.start) * (1 / share - 1) / 60
-        log.info("epoch %d: %.0f %%, %.0f min left", trainer.current_epoch + 1, 100 * share, left)
+        self.last_log = now
+        done = (batch_idx + 1) / trainer.num_training_batches
+        minutes_left = (now - self.epoch_start) * (1 / done - 1) / 60
+        log.info("epoch %d: %.0f %%, %.0f min left", trainer.current_epoch + 1, 100 * done, minutes_left)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch's line. Validation, where there is one, has run before."""
+        """Write the row of the epoch. Lightning has validated before this hook."""
         if not trainer.is_global_zero:
             return
-        measured = {name.removeprefix("fit/"): float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name.removeprefix("fit/"): float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch + 1,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            **measured,
-            "seconds": round(time.perf_counter() - self.start, 3),
+            **metrics,
+            "seconds": round(time.perf_counter() - self.epoch_start, 3),
         }
-        fresh = not self.path.is_file()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        table = pd.DataFrame([row])
+        write_csv(self.path, pd.concat([read_csv(self.path), table]) if self.path.is_file() else table)
         if trainer.progress_bar_callback is None:
-            log.info(
-                "epoch %d of %d: %s",
-                row["epoch"],
-                trainer.max_epochs,
-                ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch" and not k.startswith(ACTIVITY)),
-            )
+            shown = {name: value for name, value in row.items() if name != "epoch" and not name.startswith(ACTIVITY)}
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            log.info("epoch %d of %d: %s", row["epoch"], trainer.max_epochs, numbers)

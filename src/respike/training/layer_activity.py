@@ -1,5 +1,6 @@
-"""How much each layer of a spiking network spikes while it is trained."""
+"""Spikes per layer of a spiking network while it is trained."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -11,22 +12,21 @@ ACTIVITY = "activity/"
 
 
 class LayerActivity(Callback):
-    """Logs fit/activity/<layer>: spikes per neuron and step, on the first batch of each validation."""
+    """Logs fit/activity/<layer>, the mean spikes per neuron and step, on the first batch of each validation."""
 
     def __init__(self):
         self.rates: dict[str, Tensor] = {}
-        self.watching: Any = None
+        self.hooks = ExitStack()
 
-    def _see(self, name: str, spikes: Tensor) -> None:
+    def _record(self, name: str, spikes: Tensor) -> None:
         self.rates[name] = spikes.float().mean()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Watch the first batch."""
+        """Add a forward hook to every spiking layer before the first batch."""
         if batch_idx == 0:
-            self.watching = spike_hooks(pl_module.net, self._see)
-            self.watching.__enter__()
+            self.hooks.enter_context(spike_hooks(pl_module.net, self._record))
 
     def on_validation_batch_end(
         self,
@@ -37,8 +37,8 @@ class LayerActivity(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Log what was seen, and look away."""
+        """Remove the hooks after the first batch and log."""
         if batch_idx == 0:
-            self.watching.__exit__(None, None, None)
+            self.hooks.close()
             names = {f"fit/{ACTIVITY}{name}": rate for name, rate in self.rates.items()}
             pl_module.log_dict(names, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)

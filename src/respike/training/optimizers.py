@@ -1,4 +1,4 @@
-"""Optimizers that treat some parameters of a network apart: parameters -> Optimizer."""
+"""Optimizers with different settings for different parameters: parameters -> Optimizer."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from torch.optim import SGD, Optimizer
 def sgd_kernel_l2(
     parameters: Iterable[nn.Parameter], lr: float, l2: float, momentum: float = 0.0, nesterov: bool = False
 ) -> Optimizer:
-    """SGD on a loss with l2 * sum(w^2) added for kernels, no biases or batch norms (Keras' kernel_regularizer).
+    """SGD with the penalty l2 * sum(w^2) on weights, not on biases and batch norms (Keras' kernel_regularizer).
 
-    The term's gradient is 2 l2 w, twice a weight decay of the same number.
+    The gradient of the penalty is 2 l2 w, so that the weight decay is 2 * l2.
     """
     parameters = list(parameters)
     groups = [

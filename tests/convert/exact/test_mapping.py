@@ -1,4 +1,4 @@
-"""Every step of the exact mapping keeps the function of every chain; what it cannot carry is refused in one line."""
+"""Every step of the exact mapping keeps the function of every chain; networks without an exact form are refused in one line."""
 
 import copy
 import math
@@ -53,7 +53,7 @@ def test_each_step_of_phase_1_keeps_the_function(case, bounds):
 
 @given(chains(), st.floats(-0.9, 2))
 def test_phase_2_follows_the_papers_equations(case, zeta):
-    """J, theta and the intervals, recomputed from the weights; the spike time once all inputs have come is t_max - x."""
+    """J, theta and the intervals are recomputed from the weights; after all inputs the spike time is t_max - x."""
     net, images, (p, q) = case
     chain = preprocess(net, images.shape[1:], (p, q))
     try:
@@ -82,7 +82,7 @@ def test_phase_2_follows_the_papers_equations(case, zeta):
 
 
 def test_a_shift_before_a_padded_3x3_gives_the_papers_nine_biases():
-    """Interior, edges and corners: b + sum of the kernel's taps that lie inside, times the shift."""
+    """In the interior, at edges and at corners: b + (sum of the kernel's taps inside the map) times the shift."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3, padding=1), nn.ReLU())
     net = net.append(nn.Flatten()).append(nn.Linear(3 * 30, 2)).double().eval()
@@ -137,7 +137,7 @@ def test_mapping_leaves_the_network_alone_and_its_snn_can_be_saved(case):
 
 @given(chains())
 def test_the_automatic_zeta_is_the_largest_upper_bound_over_x_n(case):
-    """sum W+ x + b, worked out on the activations of the original chain."""
+    """The upper bound sum W+ x + b is computed from the activations of the original chain."""
     net, images, (p, q) = case
     try:
         snn = exact_map(net, images, zeta="auto", input_range=(p, q))
@@ -237,7 +237,7 @@ def test_a_network_without_an_exact_form_is_refused_in_one_line(what):
 
 
 def test_an_adaptive_pool_that_keeps_every_pixel_is_passed():
-    """As in torchvision's VGG16 on 224-pixel images."""
+    """torchvision's VGG16 has one on images of 224 pixels."""
     torch.manual_seed(0)
     net = conv_net(nn.ReLU(), nn.AdaptiveAvgPool2d((4, 4))).eval()
     images = torch.rand(3, 1, 4, 4)
@@ -247,7 +247,7 @@ def test_an_adaptive_pool_that_keeps_every_pixel_is_passed():
 
 
 def test_ranges_of_several_ranks_are_those_of_all_images(monkeypatch):
-    """Three ranks, the last of which has no image: what each gathers is handed to the next call."""
+    """Three ranks, the last without an image. The parts that single calls gather are given to a last call."""
     torch.manual_seed(0)
     net, images = (
         nn.Sequential(nn.Flatten(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 3)).double(),

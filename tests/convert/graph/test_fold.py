@@ -1,4 +1,4 @@
-"""Batch norms folded into the layers in front of them keep the function; those that cannot be are named."""
+"""Batch norms folded into the layers in front of them keep the function; one that cannot be folded is refused."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_two_batch_norms_in_a_row_are_both_folded():
 
 
 def test_a_batch_norm_without_running_statistics_is_refused():
-    """Its output depends on the batch: no weights can stand for it."""
+    """Its output depends on the batch, so no weights can replace it."""
     with pytest.raises(InputError):
         read_graph(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU()))
 

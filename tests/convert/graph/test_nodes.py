@@ -1,4 +1,4 @@
-"""The graph of a network computes what the network does, and knows who reads what."""
+"""The graph of a network computes what the network does, and gives the readers of each node."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Reading a network: what is seen, under which names, and what is refused."""
+"""Reading a network: which operations are recognized, how they are named, and which are refused."""
 
 import operator
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from respike.networks.mlp import MLP, MaskDropout, UnmaskedReLU
 
 
 class Forward(nn.Module):
-    """Two convolutions and two linear layers, and the forward of whoever makes it."""
+    """Two convolutions and two linear layers, with a forward given by the test."""
 
     def __init__(self, forward):
         super().__init__()
@@ -121,7 +121,7 @@ def test_a_module_used_twice_has_two_names():
 
 
 def test_a_name_made_up_is_never_one_that_is_taken():
-    """The third ReLU here would be called relu_3, as the first one is by its owner."""
+    """The third call of relu would be named relu_3, which is the name of another module here."""
 
     class Named(nn.Module):
         def __init__(self):

@@ -1,4 +1,4 @@
-"""The laws of weight normalization, with neurons read as ReLUs, on random networks in float64."""
+"""The laws of weight normalization, with ReLUs in place of neurons, on random networks in float64."""
 
 import pytest
 import torch
@@ -214,8 +214,8 @@ def test_without_folding_the_recorded_activations_carry_the_dropout_factor_and_t
     snn = data_norm(net, images, fold_dropout=False)
     assert list(snn.scales.values()) == pytest.approx(scales, rel=1e-12)
     previous = 1.0
-    for ours, own, scale in zip(snn.parameters(), net.parameters(), scales, strict=True):
-        torch.testing.assert_close(ours, own.detach() * previous / scale, **CLOSE)
+    for ours, original, scale in zip(snn.parameters(), net.parameters(), scales, strict=True):
+        torch.testing.assert_close(ours, original.detach() * previous / scale, **CLOSE)
         previous = scale
 
 

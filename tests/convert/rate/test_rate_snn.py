@@ -1,4 +1,4 @@
-"""Wiring: a spiking network whose neurons are read as ReLUs computes what the ReLU network does."""
+"""Wiring: a spiking network with ReLUs in place of neurons computes what the ReLU network does."""
 
 from collections import OrderedDict
 
@@ -139,7 +139,7 @@ def test_branches_that_meet_keep_their_function(relu_values, join, conversion):
 
 
 def test_a_relu_in_place_whose_input_is_read_again_is_computed_or_refused(relu_values):
-    """The shortcut then carries the ReLU's output, not its input."""
+    """The shortcut then reads the output of the ReLU, not its input."""
 
     class InPlace(nn.Module):
         def __init__(self):
@@ -170,13 +170,13 @@ def test_folding_the_authors_dropout_keeps_the_function_at_test(relu_values, bia
     )
 
 
-def test_without_folding_the_weights_stay_the_networks_own(relu_values):
+def test_without_folding_the_weights_stay_those_of_the_network(relu_values):
     """The authors simulate the weights without the factor: the ReLU network without its dropout."""
     torch.manual_seed(1)
     net, images = MLP([6, 9, 8, 4], dropout=0.25).double(), torch.rand(9, 1, 2, 3).double()
     snn = no_norm(net, fold_dropout=False)
-    for ours, own in zip(snn.parameters(), net.parameters(), strict=True):
-        assert torch.equal(ours, own)
+    for ours, original in zip(snn.parameters(), net.parameters(), strict=True):
+        assert torch.equal(ours, original)
     torch.testing.assert_close(relu_values(snn, images)[snn.output] * 0.75**2, net.eval()(images), **CLOSE)
 
 
@@ -245,7 +245,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("conversion", CONVERSIONS)
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_rate_coding_cannot_carry_is_refused_by_its_name(what, conversion):
+def test_what_rate_coding_cannot_represent_is_refused_by_its_name(what, conversion):
     net, words = REFUSED[what]
     with pytest.raises(InputError, match=words) as error:
         CONVERSIONS[conversion](net, torch.rand(4, 1, 8, 8))

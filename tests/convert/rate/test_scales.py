@@ -1,4 +1,4 @@
-"""Maxima and quantiles over a calibration set, gathered batch by batch, are those of the whole."""
+"""Maxima and quantiles measured batch by batch are those of the whole calibration set."""
 
 import math
 
@@ -6,23 +6,24 @@ import pytest
 import torch
 from torch import nn
 
+from respike.convert.calibration import image_batches
 from respike.convert.graph.trace import read_graph
-from respike.convert.rate.scales import BINS, image_batches, max_scale, percentile_scale
+from respike.convert.rate.scales import BINS, max_scale, percentile_scale
 from respike.errors import InputError
 
-TAPS = {"first": "relu1", "second": "relu2", "output": "linear3"}
+NODES = {"first": "relu1", "second": "relu2", "output": "linear3"}
 
 
 @pytest.fixture(scope="module")
 def case():
-    """A graph, 30 images and the values of its tapped nodes, float64."""
+    """A graph, 30 images and the values of the nodes in NODES, in float64."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Flatten(), nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 20)
     ).double()
     graph, images = read_graph(net), torch.rand(30, 1, 2, 3).double()
     values = graph.run(images)
-    return graph, images, {layer: values[node].detach() for layer, node in TAPS.items()}
+    return graph, images, {layer: values[node].detach() for layer, node in NODES.items()}
 
 
 def test_bytes_become_the_unit_interval_and_batches_hold_every_image_once():
@@ -38,16 +39,16 @@ def test_the_maximum_is_that_of_all_images_however_they_come(case):
     graph, images, values = case
     expected = {layer: float(value.max()) for layer, value in values.items()}
     for given in (images, list(images.split(7)), iter(images.split(1)), images.flip(0)):
-        assert max_scale(graph, TAPS, given) == pytest.approx(expected, rel=1e-14)
+        assert max_scale(graph, NODES, given) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("zeros", [True, False])
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.99, 0.999, 1.0])
 def test_a_percentile_lies_within_a_bin_of_the_quantile(case, q, zeros):
-    """One bin is 1/65536 of the largest value. Negative outputs count as silence, like zeros."""
+    """One bin is 1/65536 of the largest value. Negative outputs count as zeros."""
     graph, images, values = case
     for given in (images, iter(images.split(4))):
-        ours = percentile_scale(q, zeros)(graph, TAPS, given)
+        ours = percentile_scale(q, zeros)(graph, NODES, given)
         for layer, value in values.items():
             counted = value.clamp(min=0).flatten() if zeros else value[value > 0]
             lower, higher = (float(counted.quantile(q, interpolation=side)) for side in ("lower", "higher"))
@@ -58,17 +59,19 @@ def test_a_percentile_lies_within_a_bin_of_the_quantile(case, q, zeros):
 @pytest.mark.parametrize("zeros", [True, False])
 def test_the_whole_quantile_is_the_maximum(case, zeros):
     graph, images, _ = case
-    assert percentile_scale(1.0, zeros)(graph, TAPS, images) == pytest.approx(
-        max_scale(graph, TAPS, images), rel=1 / BINS
+    assert percentile_scale(1.0, zeros)(graph, NODES, images) == pytest.approx(
+        max_scale(graph, NODES, images), rel=1 / BINS
     )
 
 
 def test_a_percentile_rises_with_q_and_with_leaving_out_silence(case):
     graph, images, _ = case
     scales = {
-        (q, zeros): percentile_scale(q, zeros)(graph, TAPS, images) for q in (0.6, 0.9, 0.99) for zeros in (True, False)
+        (q, zeros): percentile_scale(q, zeros)(graph, NODES, images)
+        for q in (0.6, 0.9, 0.99)
+        for zeros in (True, False)
     }
-    for layer in TAPS:
+    for layer in NODES:
         for zeros in (True, False):
             assert scales[0.6, zeros][layer] < scales[0.9, zeros][layer] < scales[0.99, zeros][layer]
         for q in (0.6, 0.9, 0.99):
@@ -88,7 +91,7 @@ def test_a_silent_layer_has_scale_zero():
 @pytest.mark.parametrize("images", [[], torch.empty(0, 1, 2, 3).double()])
 def test_an_empty_calibration_set_is_refused(case, gather, images):
     with pytest.raises(InputError, match="empty"):
-        gather(case[0], TAPS, images)
+        gather(case[0], NODES, images)
 
 
 @pytest.mark.parametrize("q", [0, -0.1, 1.0001, 99.9, math.nan])

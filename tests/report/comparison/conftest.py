@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from respike.report import load_run
+from respike.report import load_runs
 from respike.train import CONF
 
 
@@ -29,7 +29,7 @@ def resolved():
 def grid_configs():
     """(threshold, rate, normalization) -> config, 3 x 2 x 2."""
     cells = product((0.5, 1, 2), (200, 1000), ("none", "data_norm"))
-    return {(t, r, c): composed(f"simulate.threshold={t}", f"encode.max_rate={r}", f"convert={c}") for t, r, c in cells}
+    return {(t, r, c): composed(f"neuron.threshold={t}", f"encode.max_rate={r}", f"convert={c}") for t, r, c in cells}
 
 
 def accuracy(threshold, rate, convert):
@@ -39,22 +39,22 @@ def accuracy(threshold, rate, convert):
 
 @pytest.fixture(scope="session")
 def grid_runs(write, grid_configs, tmp_path_factory):
-    """The runs of the grid, without the one of threshold 1, 200 Hz, none; their folders are only to be read."""
-    runs, folder = [], tmp_path_factory.mktemp("grid")
+    """The frame of the grid's runs, without the one of threshold 1, 200 Hz, none; their folders are only to be read."""
+    folder = tmp_path_factory.mktemp("grid")
     for (t, r, c), config in grid_configs.items():
         if (t, r, c) != (1, 200, "none"):
             metrics = {
                 "snn/test_acc": accuracy(t, r, c), "snn/time_to_1pct_ms": 0.0 if t == 2 else 1000 * t / r,
                 "snn/spikes_per_image": r / t, "energy/snn_nj": 0.2 * r / t,
             }  # fmt: skip
-            runs.append(load_run(write(folder / f"{t}-{r}-{c}", config=config, metrics=metrics)))
-    return runs
+            write(folder / f"{t}-{r}-{c}", config=config, metrics=metrics)
+    return load_runs([folder])
 
 
 @pytest.fixture
 def sweep(grid_runs, tmp_path):
     """tmp_path, with a copy of the grid's runs in runs/."""
-    shutil.copytree(grid_runs[0].path.parent, tmp_path / "runs")
+    shutil.copytree(grid_runs["path"].iloc[0].parent, tmp_path / "runs")
     return tmp_path
 
 

@@ -21,7 +21,7 @@ def compared(folder, *options):
 def test_a_sweep_gives_maps_curves_trade_offs_tables_and_a_page_whose_links_resolve(
     grid_runs, grid_configs, sweep, make_failure, capsys
 ):
-    make_failure("bad <job>", grid_configs[1, 200, "none"], ["simulate.threshold=1", "convert=none"], "no & memory")
+    make_failure("bad <job>", grid_configs[1, 200, "none"], ["neuron.threshold=1", "convert=none"], "no & memory")
     assert compared(sweep, "--sort", "-energy/snn_nj") == 0
     assert {path.name for path in (sweep / "out").iterdir()} == FILES
     page = ElementTree.fromstring((sweep / "out/index.html").read_text(encoding="utf-8"))
@@ -29,13 +29,13 @@ def test_a_sweep_gives_maps_curves_trade_offs_tables_and_a_page_whose_links_reso
     assert len(links) == len(grid_runs) + 2 + 5
     assert all((sweep / "out" / unquote(link)).exists() for link in links)
     text = " ".join(page.itertext())
-    assert "bad <job>" in text and "simulate.threshold=1 convert=none" in text and "no & memory" in text
+    assert "bad <job>" in text and "neuron.threshold=1 convert=none" in text and "no & memory" in text
     assert "http" not in (sweep / "out/index.html").read_text()
     tables = page.findall(".//table")
     for table in tables:
         assert {len(line.findall("td")) for line in table.findall("tbody/tr")} == {len(table.findall("thead/tr/th"))}
     printed = capsys.readouterr().out
-    assert re.search(r"no result: .*bad <job> simulate.threshold=1 convert=none: no & memory", printed)
+    assert re.search(r"no result: .*bad <job> neuron.threshold=1 convert=none: no & memory", printed)
     energies = [float(c.get("data-value")) for c in tables[0].findall("tbody/tr/td[9]")]
     assert energies == sorted(energies, reverse=True)
 
@@ -43,11 +43,11 @@ def test_a_sweep_gives_maps_curves_trade_offs_tables_and_a_page_whose_links_reso
 def test_different_data_sets_are_compared_and_labelled(make_run, resolved, tmp_path, capsys):
     for data in ("MNIST", "FashionMNIST"):
         for threshold in (1, 2):
-            config = resolved(f"simulate.threshold={threshold}")
+            config = resolved(f"neuron.threshold={threshold}")
             make_run(f"{data}-{threshold}", config=config, metrics={"data": data})
     assert compared(tmp_path) == 0
     assert "note: Different data sets are compared: " in capsys.readouterr().out
-    assert (tmp_path / "out/comparison.csv").read_text().startswith("data,simulate.threshold,")
+    assert (tmp_path / "out/comparison.csv").read_text().startswith("data,neuron.threshold,")
     assert "FashionMNIST (2 runs)" in (tmp_path / "out/index.html").read_text()
 
 

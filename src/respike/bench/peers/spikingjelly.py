@@ -1,15 +1,23 @@
-"""SpikingJelly 2: `IFNode` fires at the threshold (its step function is 1 at 0) and resets to v_reset=0."""
+"""SpikingJelly 2: the converted network with `IFNode`, and the directly trained ResNet-19 with `LIFNode`.
 
-from spikingjelly.activation_based import functional, layer, neuron
-from torch import nn
+Both nodes fire at the threshold (the step function is 1 at 0) and reset to v_reset=0.
+"""
 
-from respike.bench.chain import Draw, Simulator, drives
+from typing import Any
+
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import Tensor, nn
+
+from respike.bench.peers import Draw, Simulator, drives
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
+from respike.networks.resnet19 import SpikingResNet19
+from respike.neurons.lif import LIF
+from respike.neurons.surrogate import Rectangle
 
 
 def _network(snn: RateSNN) -> nn.Sequential:
-    """SpikingJelly's own layers, which take both step modes, with an `IFNode` behind each."""
+    """SpikingJelly's layers, which support both step modes, each followed by an `IFNode`."""
     modules: list[nn.Module] = []
     for drive in drives(snn):
         modules += [*(_layer(module) for module in drive), neuron.IFNode(v_threshold=1.0, v_reset=0.0)]
@@ -30,19 +38,19 @@ def _layer(module: nn.Module) -> nn.Module:
             module.dilation, module.groups, bias,
         )  # fmt: skip
     else:
-        raise InputError(f"{type(module).__name__}: no layer of SpikingJelly is named for it here")
+        raise InputError(f"{type(module).__name__} has no counterpart in SpikingJelly here")
     made.load_state_dict(module.state_dict())
     return made
 
 
 def single_step(snn: RateSNN, steps: int) -> Simulator:
-    """step_mode "s": the whole network once per step, x (B, ...)."""
+    """step_mode "s": the whole network at each step, x (B, ...)."""
     net = _network(snn)
     functional.set_step_mode(net, "s")
 
-    def run(images, draw: Draw):
+    def run(images: Tensor, draw: Draw) -> Tensor:
         functional.reset_net(net)
-        counts = 0.0
+        counts: Any = 0.0
         for _ in range(steps):
             counts += net(draw(images))
         return counts
@@ -51,12 +59,72 @@ def single_step(snn: RateSNN, steps: int) -> Simulator:
 
 
 def multi_step(snn: RateSNN, steps: int) -> Simulator:
-    """step_mode "m": layer by layer, x (T, B, ...)."""
+    """step_mode "m": one layer after the other for all steps, x (T, B, ...)."""
     net = _network(snn)
     functional.set_step_mode(net, "m")
 
-    def run(images, draw: Draw):
+    def run(images: Tensor, draw: Draw) -> Tensor:
         functional.reset_net(net)
         return net(draw(images.expand(steps, *images.shape))).sum(0)
 
     return run
+
+
+def _lif(ours: LIF) -> nn.Module:
+    """LIFNode multiplies its potential by 1 - 1 / tau, without decay of the input."""
+    assert isinstance(ours.surrogate, Rectangle)
+    window = surrogate.Rect(alpha=1 / (2 * ours.surrogate.a))
+    return neuron.LIFNode(1 / (1 - ours.tau), False, ours.v_th, 0.0, window, ours.detach_reset, step_mode="m")
+
+
+def _norm(ours: Any, v_th: float) -> nn.Module:
+    """Of a TdBN. Its weights start at alpha * v_th."""
+    return layer.ThresholdDependentBatchNorm2d(ours.gain / v_th, v_th, len(ours.weight))
+
+
+def _conv(ours: nn.Conv2d) -> nn.Module:
+    made = layer.Conv2d(
+        ours.in_channels, ours.out_channels, ours.kernel_size, ours.stride, ours.padding, bias=False, step_mode="m"
+    )
+    made.load_state_dict(ours.state_dict())
+    return made
+
+
+class _Block(nn.Module):
+    def __init__(self, ours: Any):
+        super().__init__()
+        lif = ours.fire1.neurons.neuron
+        self.first = nn.Sequential(_conv(ours.conv1), _norm(ours.fire1.norm, lif.v_th), _lif(lif))
+        self.second = nn.Sequential(_conv(ours.conv2), _norm(ours.fire2.norm, lif.v_th))
+        self.shortcut: nn.Module = nn.Identity()
+        if ours.shortcut is not None:
+            self.shortcut = nn.Sequential(_conv(ours.shortcut), _norm(ours.fire2.shortcut_norm, lif.v_th))
+        self.fire = _lif(lif)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fire(self.second(self.first(x)) + self.shortcut(x))
+
+
+class _ResNet19(nn.Module):
+    def __init__(self, ours: SpikingResNet19):
+        super().__init__()
+        self.steps = ours.steps
+        lif = ours.fire1.neuron
+        assert isinstance(lif, LIF)
+        self.stem = nn.Sequential(_conv(ours.stem), _norm(ours.fire.norm, lif.v_th), _lif(lif))
+        self.blocks = nn.Sequential(*(_Block(block) for block in ours.blocks))
+        self.head = nn.Sequential(ours.fc1, _lif(lif), ours.fc2, _lif(lif))
+
+    def forward(self, images: Tensor) -> Tensor:
+        functional.reset_net(self)
+        x = self.blocks(self.stem(images.expand(self.steps, *images.shape)))
+        return self.head(x.mean((-2, -1))).mean(0)
+
+
+def resnet19(ours: SpikingResNet19) -> nn.Module:
+    """The ResNet-19 with the weights of `ours`, in multi-step mode: images (B, C, H, W) -> logits (B, classes)."""
+    net = _ResNet19(ours)
+    for module in net.modules():
+        if isinstance(module, layer.ThresholdDependentBatchNorm2d):
+            module.step_mode = "m"
+    return net

@@ -12,7 +12,7 @@ from respike.convert.exact.ranges import measure_ranges
 from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet, TTFSOutput
 from respike.convert.graph.nodes import Graph
 from respike.errors import InputError
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 
 def exact_map(
@@ -76,7 +76,7 @@ def _shape_and_images(images: Images) -> tuple[tuple[int, ...], Images]:
     """The shape (C, H, W) of the images, and all images. In a distributed run a process may have no image."""
     parts = iter([images] if isinstance(images, Tensor) else images)
     first = next(parts, None)
-    shapes = [shape for shape in gather(None if first is None else tuple(first.shape[1:])) if shape]
+    shapes = [shape for shape in all_gather(None if first is None else tuple(first.shape[1:])) if shape]
     if not shapes:
         raise InputError(EMPTY)
     return shapes[0], () if first is None else itertools.chain([first], parts)

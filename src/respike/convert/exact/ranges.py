@@ -10,7 +10,7 @@ from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.exact.ttfs_net import Ranges, bias_of, synapses_of, unit_leads
 from respike.convert.graph.nodes import Graph, Node
 from respike.errors import InputError, SilentLayer
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 BUDGET = 1 << 27  # bytes of the widest layer's unfolded input in one batch
 
@@ -73,7 +73,7 @@ def _largest_activation(graph: Graph, relu: str, leads: Tensor) -> float:
 
 def _over_all_processes(ranges: Ranges, counts: dict[str, list[int]]) -> Ranges:
     """The ranges over the images of all processes, with the active shares. counts: activations above 0, and all."""
-    parts = gather((ranges.largest, ranges.upper_bounds, counts))
+    parts = all_gather((ranges.largest, ranges.upper_bounds, counts))
     whole = Ranges({name: max(part[0][name] for part in parts) for name in ranges.largest})
     for _, bounds, _ in parts:
         whole.upper_bounds |= {name: max(bound, whole.upper_bounds.get(name, bound)) for name, bound in bounds.items()}

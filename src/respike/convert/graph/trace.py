@@ -16,7 +16,7 @@ from respike.networks.mlp import MaskDropout
 
 CONVERTIBLE = "Linear, Conv2d, ReLU, AvgPool2d, BatchNorm, Flatten, Dropout, additions and constant factors"
 
-# Kind of node -> the modules it stands for.
+# Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "relu": (nn.ReLU,),
     "linear": (nn.Linear,),

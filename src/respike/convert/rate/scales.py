@@ -11,7 +11,7 @@ from torch import Tensor
 from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.graph.nodes import Graph
 from respike.errors import InputError
-from respike.system.distributed import gather
+from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is exact to 1/65536 of the largest activation
 
@@ -22,7 +22,7 @@ def max_scale(graph: Graph, node_of_layer: dict[str, str], images: Images) -> di
     for values in _activations(graph, node_of_layer, images):
         for layer, value in values.items():
             largest[layer] = max(largest[layer], float(value.max()))
-    parts = gather(largest)
+    parts = all_gather(largest)
     return {layer: max(part[layer] for part in parts) for layer in node_of_layer}
 
 
@@ -45,7 +45,7 @@ def percentile_scale(q: float, zeros: bool) -> Callable[[Graph, dict[str, str], 
                 chosen = value if zeros else value[value > 0]
                 if largest[layer] > 0:
                     counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
-        parts = gather(counts)
+        parts = all_gather(counts)
         return {layer: _quantile(sum(part[layer] for part in parts), q) * largest[layer] for layer in node_of_layer}
 
     return scale
@@ -59,7 +59,7 @@ def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) ->
             seen = True
             values = graph.run(batch.to(graph.device))
             yield {layer: values[node] for layer, node in node_of_layer.items()}
-    if not any(gather(seen)):
+    if not any(all_gather(seen)):
         raise InputError(EMPTY)
 
 

@@ -1,50 +1,42 @@
-"""The best trade-offs: settings that no other beats in accuracy, latency and energy at once (Pareto's front)."""
+"""The best trade-offs: points that no other beats in accuracy, latency and energy at once (the Pareto front)."""
 
 from collections.abc import Sequence
 
-from respike.report.comparison.measures import Measure
-from respike.report.comparison.points import Point, same_data
+import numpy as np
+import pandas as pd
 
-# A net that is mostly wrong settles at once and spends nothing: it would be "the fastest" of every comparison.
+from respike.report.columns import Column
+
+ACCURACY = "snn/test_acc"
+# A network that is mostly wrong settles at once and spends nothing: it would be the fastest of every comparison.
 USELESS = 0.5
 
 
-def front(points: Sequence[Point], objectives: Sequence[Measure]) -> list[Point]:
-    """The points that no other of the same data set beats; useless ones and ones that lack an objective stay out.
+def front(means: pd.DataFrame, data: pd.Series, objectives: Sequence[Column]) -> pd.Series:
+    """Whether no other point of the same data set beats a point; False for useless ones and where an objective is missing.
 
-    objectives: each with its better end; of equal points all are kept.
+    means: a row per point. data: the data set of each. objectives: each with its better end; equal points all stay.
     """
-    best = []
-    for group in same_data(points).values():
-        worth = [point for point in useful(group) if all(point.mean(m) is not None for m in objectives)]
-        costs = [tuple(-m.better * point.mean(m) for m in objectives) for point in worth]
-        kept = undominated(costs)
-        best += [point for point, keep in zip(worth, kept, strict=True) if keep]
+    costs = pd.DataFrame({o.key: -o.better * means[o.key] for o in objectives})
+    ranked = costs[useful(means, data) & costs.notna().all(axis=1)]
+    best = pd.Series(False, means.index)
+    for _, group in ranked.groupby(data.loc[ranked.index]):
+        best[group.index] = undominated(group.to_numpy())
     return best
 
 
-def undominated(costs: Sequence[tuple[float, ...]]) -> list[bool]:
-    """For each tuple of costs (less is better), whether no other is at most as high in all and lower in one."""
-    return [not any(_dominates(other, cost) for other in costs) for cost in costs]
+def undominated(costs: np.ndarray) -> np.ndarray:
+    """For each row of costs (less is better), whether no other row is at most as high everywhere and lower somewhere."""
+    at_most = (costs[:, None] <= costs[None]).all(axis=2)  # [other, row]
+    lower = (costs[:, None] < costs[None]).any(axis=2)
+    return ~(at_most & lower).any(axis=0)
 
 
-def useful(points: Sequence[Point]) -> list[Point]:
-    """The points of one data set with at least half of the best accuracy."""
-    floor = usefulness_floor(points)
-    return [point for point in points if (accuracy_of(point) or 0.0) >= floor]
+def useful(means: pd.DataFrame, data: pd.Series) -> pd.Series:
+    """Whether a point has at least half of the best accuracy on its data set."""
+    return means[ACCURACY].fillna(0.0) >= useful_from(means, data)
 
 
-def usefulness_floor(points: Sequence[Point]) -> float:
-    """Half of the best accuracy among the points, a fraction."""
-    return USELESS * max((accuracy_of(point) or 0.0 for point in points), default=0.0)
-
-
-def accuracy_of(point: Point) -> float | None:
-    """Mean final accuracy: of the spiking net, a fraction."""
-    found = [run.number("snn/test_acc") for run in point.runs]
-    known = [value for value in found if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+def useful_from(means: pd.DataFrame, data: pd.Series) -> pd.Series:
+    """Half of the best accuracy on each point's data set, a fraction."""
+    return USELESS * means[ACCURACY].fillna(0.0).groupby(data).transform("max")

@@ -1,15 +1,16 @@
 """Runs of a W&B project as runs to compare. Downloading needs a network and an account.
 
-`to_run` is tested on plain objects shaped like those of `wandb.Api`; `project_runs` itself has not been run online.
+`to_record` is tested on plain objects shaped like those of `wandb.Api`; `project_runs` itself has not been run online.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
+
 from respike.errors import InputError
-from respike.report.collect import REQUIRED_METRICS, Run
+from respike.report.runs import REQUIRED_METRICS, is_number, record_of
 
 CURVE = ("step", "time_ms", "acc", "agreement", "spikes_per_image")
 
@@ -27,8 +28,8 @@ class WandbRun(Protocol):
         """Rows that have all of the keys."""
 
 
-def project_runs(project: str) -> tuple[list[Run], dict[str, str]]:
-    """Finished runs of "entity/project", and the others with the reason why they are left out.
+def project_runs(project: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Records of the finished runs of "entity/project", and the others with the reason why they are left out.
 
     Raises InputError when the project cannot be read.
     """
@@ -38,7 +39,7 @@ def project_runs(project: str) -> tuple[list[Run], dict[str, str]]:
 
     try:
         found = list(wandb.Api(timeout=30).runs(project))
-    except Exception as error:  # of wandb, of requests or of the network, each with its own base class
+    except Exception as error:  # wandb, requests and the network have no common base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"--wandb {project}: cannot be read ({reason}); it needs a network and `wandb login`. "
@@ -47,14 +48,14 @@ def project_runs(project: str) -> tuple[list[Run], dict[str, str]]:
     runs, skipped = [], {}
     for run in found:
         try:
-            runs.append(to_run(run, project))
+            runs.append(to_record(run, project))
         except InputError as error:
             skipped[f"{project}/{run.id}"] = str(error)
     return runs, skipped
 
 
-def to_run(source: WandbRun, project: str) -> Run:
-    """A W&B run as if its folder had been read; its path is entity/project/id.
+def to_record(source: WandbRun, project: str) -> dict[str, Any]:
+    """The record of a W&B run, as if its folder had been read; its path is entity/project/id.
 
     Raises InputError when it is unfinished or was not logged by this package.
     """
@@ -70,18 +71,17 @@ def to_run(source: WandbRun, project: str) -> Run:
     missing = [name for name in REQUIRED_METRICS if name not in metrics]
     if missing:
         raise InputError(f"{path}: its config has no facts/{missing[0]}; only runs logged by respike can be compared")
-    return Run(path, config, metrics, _curve(source), {"started": source.created_at})
+    return record_of(path, config, metrics, _curve(source), {"started": source.created_at})
 
 
-def _curve(source: WandbRun) -> dict[str, list[float]]:
-    rows = sorted(source.scan_history(keys=[f"sim/{name}" for name in CURVE]), key=lambda row: row["sim/step"])
+def _curve(source: WandbRun) -> pd.DataFrame:
+    rows = list(source.scan_history(keys=[f"sim/{name}" for name in CURVE]))
     if not rows:
-        return {}
-    return {name: [float(row[f"sim/{name}"]) for row in rows] for name in CURVE}
+        return pd.DataFrame()
+    curve = pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("sim/"))
+    return curve[list(CURVE)].astype(float).sort_values("step", ignore_index=True)
 
 
 def _plain(value: Any) -> float | int | str | None:
-    """Numbers and texts as they are, else None (histograms, images, tables)."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, int | float | str) else None
+    """Finite numbers and texts as they are, else None (histograms, images, tables)."""
+    return value if is_number(value) or isinstance(value, bool | str) else None

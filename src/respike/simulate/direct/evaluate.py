@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from respike.data.batches import unit_pixels
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer, States
 from respike.layers.recording import spike_hooks
 from respike.simulate.connections import network_connections
 from respike.simulate.record import SpikeRecord, Tally
-from respike.system.precision import whole_float32
+from respike.system.precision import full_float32
 
 
 def simulate_direct(
@@ -40,11 +40,11 @@ def simulate_direct(
     parts = []
     with (
         torch.inference_mode(),
-        whole_float32(),
+        full_float32(),
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for first in range(0, len(images), chunk):
-            x = _pixels(images[first : first + chunk])
+            x = to_unit(images[first : first + chunk])
             tally = Tally(connections, steps, analog_input=True)
             with spike_hooks(net, tally.add):
                 output = net.spikes(x, steps)
@@ -65,19 +65,12 @@ def potential_histograms(
     states: States = {}
     with torch.inference_mode():
         for _ in range(_checked_steps(net, steps)):
-            net.spikes(_pixels(images), 1, states)
+            net.spikes(to_unit(images), 1, states)
             for name, layer in net.spiking_layers().items():
                 neurons = layer if isinstance(layer, NeuronLayer) else layer.neurons
                 potentials = states[neurons].potential.float().clamp(low, high)
                 counts[name] += torch.histc(potentials.cpu(), bins, low, high).long()
     return counts
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """Images as floats, uint8 ones divided by 255."""
-    if images.is_floating_point():
-        return images
-    return unit_pixels(images.cpu(), torch.arange(len(images))).to(images.device)
 
 
 def _checked_steps(net: nn.Module, steps: int | None) -> int:

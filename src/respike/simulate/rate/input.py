@@ -1,8 +1,8 @@
 """The input of a rate-coded network: pixels, checked and encoded. T steps, B images, P pixels of any shape."""
 
-import torch
 from torch import Tensor
 
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.encode import spike_limits
 from respike.simulate.rate.program import Program
@@ -24,10 +24,7 @@ def input_limits(images: Tensor, settings: Settings) -> Tensor:
 
 def checked_pixels(images: Tensor, settings: Settings) -> Tensor:
     """Images as floats, uint8 ones divided by 255. Raises InputError for pixels that spikes cannot code."""
-    if (
-        images.dtype == torch.uint8
-    ):  # divided by a tensor: a GPU multiplies by the inverse of a number, which rounds twice
-        images = images.float() / torch.full((), 255.0, device=images.device)
+    images = to_unit(images)
     if not settings.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
         raise InputError(
             f"images between {float(images.min()):.3g} and {float(images.max()):.3g} cannot be coded as spikes; "

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from respike.convert.exact.ranges import unit_leads
 from respike.convert.exact.ttfs_net import TTFSNet
+from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form
 from respike.simulate.connections import fan_out
@@ -105,8 +106,9 @@ class Run:
 
     def encoded(self, images: Tensor) -> Tensor:
         """Leads of the input spikes: the pixels, from the network's input range to [0, 1]."""
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
-        return unit_leads(images.to(self.output_weight.device), self.snn.input_range.tolist(), self.settings.dtype)
+        return unit_leads(
+            to_unit(images).to(self.output_weight.device), self.snn.input_range.tolist(), self.settings.dtype
+        )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
         """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and what is counted."""

@@ -1,0 +1,187 @@
+"""Measurements of a rate-coded network: time of simulations, their agreement, and cost curves.
+
+`search_batch`, `measure`, `cost_of_images` and `cost_of_steps` run in processes of their own. T steps, B images.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from respike.bench.isolated import resolve
+from respike.bench.peers import bernoulli
+from respike.bench.plan import Contender
+from respike.bench.timing import WARM_UP, affordable, seconds, spread
+from respike.bench.workload import Workload
+from respike.convert.rate.rate_snn import RateSNN
+from respike.errors import InputError
+from respike.simulate import SpikeRecord, simulate
+from respike.simulate.rate.kernels import event_bounds, gpu
+from respike.simulate.rate.program import compile_program
+from respike.simulate.rate.settings import Settings
+from respike.simulate.record import predict
+
+REQUIREMENTS = {  # backend -> whether it can run a program, and the message if it cannot
+    "events": (event_bounds.runnable, "the compiled simulation does not run here: it needs a C compiler (set CC)"),
+    "triton": (gpu.runnable, "the Triton kernels do not run here: they need a CUDA device"),
+}
+
+
+class Output(NamedTuple):
+    """counts: output spikes (B, classes). predicted: class after each step (T, B), None if the contender has only counts."""
+
+    counts: Tensor
+    predicted: Tensor | None = None
+
+
+Run = Callable[[Tensor], Output]  # images (B, C, H, W) in [0, 1]
+
+
+def our_simulator(
+    snn: RateSNN, settings: dict[str, Any], double: bool = False, device: str = "cpu", **options: Any
+) -> Callable[[Tensor], SpikeRecord]:
+    """images (B, C, H, W) -> SpikeRecord. double: float64 weights. options: further keyword arguments of `simulate`.
+
+    Raises InputError if the requested backend cannot run: `simulate` would then use plain torch.
+    """
+    chosen = settings | options
+    backend = chosen.get("backend", "auto")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(REQUIREMENTS["triton"][1])
+    snn = (snn.double() if double else snn).to(device)
+    checked = backend not in REQUIREMENTS
+
+    def run(images: Tensor) -> SpikeRecord:
+        nonlocal checked
+        if not checked:
+            checked = True
+            runnable, message = REQUIREMENTS[backend]
+            parsed = Settings(**chosen)
+            if not runnable(compile_program(snn, images.shape[1:], parsed), parsed):
+                raise InputError(message)
+        return simulate(snn, images.to(device), **chosen)
+
+    return run
+
+
+def runner(contender: Contender, workload: Workload, batch: int | None) -> Run:
+    """The contender, built for the workload. A peer gets `batch` images at a time and draws its own input spikes."""
+    make = resolve(contender.make)
+    if contender.options is not None:
+        ours = make(workload.snn, workload.settings, **contender.options)
+
+        def run_ours(images: Tensor) -> Output:
+            record = ours(images)
+            return Output(record.counts, record.predicted)
+
+        return run_ours
+    peer = make(workload.snn, workload.steps)
+
+    def run_peer(images: Tensor) -> Output:
+        with torch.no_grad():
+            return Output(torch.cat([peer(part, bernoulli) for part in images.split(batch or len(images))]))
+
+    return run_peer
+
+
+def search_batch(contender: dict[str, Any], workload: str, images: int) -> dict[str, Any]:
+    """Find the fastest batch size up to `images`.
+
+    contender: fields of a Contender. workload: file of `Workload.save`.
+    Returns `batch`, its `seconds_per_image`, and `tried`: seconds per image of every size, the smaller of two rounds.
+    """
+    row, loaded = Contender(**contender), Workload.load(workload)
+    pixels = loaded.pixels(images)
+    sizes = [size for size in row.batches if size <= len(pixels)] or [len(pixels)]
+    run = {size: runner(row, loaded, size) for size in sizes}
+    tried = dict.fromkeys(sizes, math.inf)
+    for size in sizes:
+        run[size](pixels[: min(size, WARM_UP)])
+    for size in sizes * 2:
+        part = pixels[: max(size, len(pixels) // 5)]
+        tried[size] = min(tried[size], seconds(run[size], part)[0] / len(part))
+    best = min(tried, key=tried.__getitem__)
+    return {"batch": best, "seconds_per_image": tried[best], "tried": tried}
+
+
+def measure(
+    contender: dict[str, Any], workload: str, images: int, repeats: int, budget: float, batch: int | None, keep: str
+) -> dict[str, Any]:
+    """Time passes over `images` images after a warm-up. Returns `spread` of the times, and the accuracy.
+
+    contender: fields of a Contender. workload: file of `Workload.save`. batch: images at a time, None if the simulation
+    chooses. budget: seconds for all passes; a slower row is timed less often, or on fewer images. keep: file for the output.
+    """
+    row, loaded = Contender(**contender), Workload.load(workload)
+    torch.manual_seed(0)
+    pixels = loaded.pixels(images)
+    run = runner(row, loaded, batch)
+    run(pixels[:WARM_UP])
+    probe = pixels[: max(batch or 1, len(pixels) // 20)]
+    per_image = seconds(run, probe)[0] / len(probe)
+    count, repeats = affordable(per_image, len(pixels), repeats, budget, least=max(100, batch or 0))
+    pixels = pixels[:count]
+    passes = [seconds(run, pixels) for _ in range(repeats)]
+    output = passes[-1][1]
+    right = predict(output.counts.long()) == loaded.labels[:count]
+    torch.save({"counts": output.counts, "predicted": output.predicted}, keep)
+    accuracy = right.double().mean().item()
+    return {"images": count, "batch": batch, "accuracy": accuracy} | spread([time for time, _ in passes], count)
+
+
+def agreement(first: dict[str, Tensor], second: dict[str, Tensor], labels: Tensor) -> dict[str, Any]:
+    """Compare two outputs, predicted (T, B) and counts (B, classes), on the images that both have. labels: (B,).
+
+    predictions_differ: share of (image, step) predictions. counts_differ: share of final counts. accuracy_gap: accuracy of
+    the first minus that of the second, as a fraction.
+    """
+    images = min(len(first["counts"]), len(second["counts"]))
+    a, b = (output["predicted"][:, :images] for output in (first, second))
+    counts = [output["counts"][:images] for output in (first, second)]
+    right = [(predicted[-1] == labels[:images]).double().mean().item() for predicted in (a, b)]
+    return {
+        "images": images,
+        "predictions_differ": (a != b).double().mean().item(),
+        "counts_differ": (counts[0] != counts[1]).double().mean().item(),
+        "accuracy_gap": right[0] - right[1],
+    }
+
+
+def agreements(outputs: dict[str, Path], labels: Tensor) -> list[dict[str, Any]]:
+    """`agreement` of every pair of contenders whose output file exists and has predictions. outputs: name -> file."""
+    loaded = {name: torch.load(path) for name, path in outputs.items() if path.is_file()}
+    comparable = [name for name, output in loaded.items() if output["predicted"] is not None]
+    return [
+        {"name": f"{one} / {other}", **agreement(loaded[one], loaded[other], labels)}
+        for one, other in combinations(comparable, 2)
+    ]
+
+
+def cost_of_images(workload: str, counts: list[int]) -> dict[str, Any]:
+    """points: seconds for each number of images. Beyond the size of the test set its images are repeated."""
+    loaded = Workload.load(workload)
+    pixels = loaded.images
+    simulate(loaded.snn, pixels[:WARM_UP], **loaded.settings)
+    points = []
+    for count in counts:
+        chosen = pixels[torch.arange(count) % len(pixels)]
+        time, _ = seconds(lambda chosen=chosen: simulate(loaded.snn, chosen, **loaded.settings))
+        points.append({"images": count, "steps": loaded.steps, "seconds": time})
+    return {"points": points}
+
+
+def cost_of_steps(workload: str, steps: list[int], images: int) -> dict[str, Any]:
+    """points: seconds for each number of steps, with the first `images` images."""
+    loaded = Workload.load(workload)
+    pixels = loaded.images[:images]
+    points = []
+    for count in steps:
+        settings = loaded.settings | {"duration": count / 1000, "start_at_zero": False}
+        simulate(loaded.snn, pixels[:WARM_UP], **settings)
+        time, _ = seconds(lambda settings=settings: simulate(loaded.snn, pixels, **settings))
+        points.append({"images": len(pixels), "steps": count, "seconds": time})
+    return {"points": points}

@@ -1,0 +1,112 @@
+"""The boundaries of the verdict, and what a reduced run never gets."""
+
+import math
+import re
+
+import pytest
+
+from respike.errors import InputError
+from respike.report import judge, load_runs, to_markdown, to_text
+from respike.report.columns import DETAILS, RESULTS
+from respike.report.verdicts import BELOW, CHANGED, REDUCED, REPRODUCED, SURPASSED, UNPUBLISHED, two_standard_errors
+
+
+def judged(*paths):
+    return judge(load_runs(paths))
+
+
+@pytest.fixture
+def row_of(make_run):
+    """row_of(ours=, published=, tolerance=, **metrics) -> the judged row of one run, its headline snn/test_acc."""
+
+    def build(ours, published, tolerance=None, **metrics):
+        paper = {"published": {"snn/test_acc": published}, "tolerance": tolerance}
+        return judged(make_run("a", paper=paper, metrics={"snn/test_acc": ours, **metrics})).iloc[0]
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [(0.0, BELOW), (0.9799, BELOW), (0.98, REPRODUCED), (0.985, REPRODUCED), (0.99, REPRODUCED), (0.9901, SURPASSED)],
+)
+def test_verdict_with_a_given_tolerance(row_of, ours, expected):
+    row = row_of(ours, 0.985, tolerance=0.005)
+    assert row["verdict"] == expected
+    assert row["difference"] == pytest.approx(ours - 0.985)
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_difference_of_exactly_the_tolerance_reproduces(row_of, step):
+    # 0.99 - 0.98 is a little more than 0.01 in binary.
+    assert row_of(0.98 + step * 0.01, 0.98, tolerance=0.01)["verdict"] == REPRODUCED
+
+
+def test_without_a_tolerance_two_standard_errors_of_the_published_number_decide(row_of):
+    row = row_of(0.986 - 0.0023, 0.986)
+    assert row["tolerance"] == pytest.approx(2 * math.sqrt(0.986 * 0.014 / 10000)) == two_standard_errors(0.986, 10000)
+    assert row["verdict"] == REPRODUCED
+
+
+def test_fewer_test_images_allow_a_larger_difference(row_of):
+    assert row_of(0.98, 0.986, test_images=1000)["verdict"] == REPRODUCED
+
+
+def test_beyond_two_standard_errors_is_below_or_surpassed(make_run):
+    paths = [make_run(name, metrics={"snn/test_acc": ours}) for name, ours in {"low": 0.9836, "high": 0.9884}.items()]
+    assert list(judged(*paths)["verdict"]) == [BELOW, SURPASSED]
+
+
+@pytest.mark.parametrize("ours", [0.1, 0.986, 1.0])
+def test_a_reduced_run_is_never_judged_whatever_it_reached(row_of, ours):
+    row = row_of(ours, 0.986, reduced="1 of 15 epochs")
+    assert row["verdict"] == REDUCED
+    assert math.isnan(row["difference"]) and math.isnan(row["tolerance"])
+    cells = {column.key: column.cell(row) for column in RESULTS + DETAILS}
+    assert cells["published"] == "(98.60 %)" == cells["snn_published"]
+    assert cells["size"] == "reduced: 1 of 15 epochs" and cells["difference"] == "–"
+    for rendered in (to_markdown(row.to_frame().T), to_text(row.to_frame().T)):
+        assert not re.search("surpassed|reproduced|below", rendered)
+
+
+def test_a_reduced_run_without_a_published_number_stays_reduced(make_run):
+    run = make_run("a", config={"paper": None}, metrics={"reduced": "100 images"})
+    assert judged(run)["verdict"]["a"] == REDUCED
+
+
+def test_a_run_with_changed_settings_is_not_judged(row_of):
+    row = row_of(0.986, 0.986, changed="neuron.threshold=2")
+    assert row["verdict"] == CHANGED and math.isnan(row["difference"])
+
+
+@pytest.mark.parametrize("paper", [None, {"title": "T", "published": {}}, {"published": {"snn/test_acc": None}}])
+def test_without_a_published_number_there_is_none_to_meet(make_run, paper):
+    row = judged(make_run("a", config={"paper": paper})).iloc[0]
+    assert (row["verdict"], row["published"], row["ours"]) == (UNPUBLISHED, None, 0.9852)
+    assert math.isnan(row["difference"])
+
+
+def test_a_run_without_a_spiking_net_is_judged_on_its_own_headline(make_run):
+    row = judged(make_run("a", paper={"headline": "ann/test_acc"}, metrics={"snn/test_acc": None})).iloc[0]
+    assert (row["published"], row["ours"], row["verdict"]) == (0.9862, 0.9865, REPRODUCED)
+
+
+@pytest.mark.parametrize(
+    ("paper", "metrics", "said"),
+    [
+        ({"headline": "snn/acc_drop"}, {}, "expected one of ann/test_acc"),
+        ({"published": {"snn/test_acc": 98.6}}, {}, "expected a fraction"),
+        ({"published": {"snn/test_acc": "about 0.98"}}, {}, "expected a fraction"),
+        ({"tolerance": 1.5}, {}, "paper.tolerance is 1.5"),
+        ({}, {"snn/test_acc": None}, "lacks; set paper.headline (measured: ann/test_acc"),
+        ({}, {"test_images": 0}, "test_images 0"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(make_run, paper, metrics, said):
+    with pytest.raises(InputError) as caught:
+        judged(make_run("a", paper=paper, metrics=metrics))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_longer_than_its_budget_says_so(row_of):
+    assert row_of(0.98, 0.98, **{"time/total_s": 1200.1})["over_budget"]

@@ -1,0 +1,112 @@
+"""README and docs: links resolve, commands compose, the Python example runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch import nn
+
+from respike.runs.compose import compose_run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "conf" / "README.md", ROOT / "CHANGELOG.md"]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+PLACEHOLDER = re.compile(r"[<>]|\.\.\.|mypackage|/my/|FILE")
+TRAIN = "python -m respike.train "
+
+
+def lines_of(page):
+    """The lines of a page, with continued lines joined."""
+    return page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+
+
+def commands(start):
+    """(page, command) for every indented line that begins with `start`, without its comment."""
+    found = []
+    for page in PAGES:
+        for line in lines_of(page):
+            if line.startswith("    ") and line.strip().startswith(start) and not PLACEHOLDER.search(line):
+                found.append((page.name, line.strip()))
+    return found
+
+
+def composed(words, tmp_path):
+    """Compose the first job of a command, and of a sweep every job that differs from the first in one value."""
+    overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+    choices = [
+        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in overrides
+    ]
+    first = [values[0] for values in choices]
+    jobs = [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
+    for job in [first, *jobs]:
+        compose_run([f"paths.run={tmp_path}", *job])
+
+
+def anchor(heading):
+    """The anchor that GitHub gives a heading."""
+    text = re.sub(r"[`*]", "", heading.lstrip("#").strip().lower())
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_resolve(page):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if fragment:
+            headings = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+            assert fragment in map(anchor, headings), f"{page.name}: {target}"
+
+
+def test_every_page_begins_with_a_command():
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        _, _, first, *_ = page.read_text(encoding="utf-8").splitlines()
+        assert re.match(r"    (make|python -m respike)", first), page.name
+
+
+@pytest.mark.parametrize(("page", "command"), commands(TRAIN))
+def test_commands_compose(page, command, tmp_path):
+    words = shlex.split(command, comments=True)[3:]
+    if "--help" not in words:
+        composed(words, tmp_path)
+
+
+@pytest.mark.parametrize(("page", "command"), commands("make "))
+def test_make_targets_and_sweeps_exist(page, command, tmp_path):
+    targets = re.findall(r"^([a-z][\w -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    names = {name for target in targets for name in target.split()}
+    words = shlex.split(command, comments=True)[1:]
+    variables = dict(word.split("=", 1) for word in words if "=" in word)
+    assert {word for word in words if "=" not in word} <= names
+    if "SWEEP" in variables:
+        compose_run([f"paths.run={tmp_path}", f"sweep={variables['SWEEP']}", f"experiment={variables['EXPERIMENT']}"])
+
+
+def test_there_are_commands_to_check():
+    assert len(commands(TRAIN)) > 15 and len(commands("make ")) > 5
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "your-own-network.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+    def my_net():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(my_net().state_dict(), "net.pt")
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    names = {"MyNet": my_net, "calibration_images": images, "images": images, "labels": torch.zeros(12)}
+    exec(compile(code, "docs/your-own-network.md", "exec"), names)
+    assert len(names["accuracy"]) == 40 and names["record"].spikes["conv1"].sum() > 0
+    assert type(names["snn"]).__name__ == "RateSNN"
