@@ -5,12 +5,12 @@ import functools
 import pytest
 import pytorch_lightning as pl
 import torch
-from respike.data.image_set import ImageSet
 from torch import nn
 
 from respike.callbacks.convert import Convert
 from respike.convert import data_norm, exact_map, load_snn, no_norm
 from respike.data.datamodule import ImageDataModule
+from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.training.classifier import Classifier

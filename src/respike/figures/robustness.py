@@ -1,6 +1,7 @@
 """Accuracy and exactness of time-to-first-spike networks: against the margin zeta, and under noise."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -69,7 +70,8 @@ def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
 
 def _name_zetas(axes: Axes, points: pd.DataFrame) -> None:
     """Above the panel the zeta of each latency."""
-    names = [zeta if isinstance(zeta, str) else f"{zeta:g}".replace("-", "−") for zeta in points["zeta"]]
+    zetas: list[Any] = list(points["zeta"])
+    names = [zeta if isinstance(zeta, str) else f"{zeta:g}".replace("-", "−") for zeta in zetas]
     above = axes.secondary_xaxis("top")
     above.set_xticks(list(points["ttfs/latency"]), names, rotation=90, fontsize=8)
     above.set_xlabel("zeta", fontsize=9, color=INK)
@@ -108,6 +110,7 @@ def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str 
     axes.set_ylabel("accuracy (%)", color=INK)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     handles, names = axes.get_legend_handles_labels()
-    axes.get_legend().remove()
+    if legend := axes.get_legend():
+        legend.remove()
     figure.legend(handles, names, loc="outside upper left", ncols=min(3, number), frameon=False, labelcolor=INK)
     return figure

@@ -53,7 +53,7 @@ class Column:
         """The value, or a Series of values, in the heading's unit."""
         return 100 * value if self.unit in ("%", "points") else value
 
-    def text(self, value: float | None) -> str:
+    def text(self, value: Any) -> str:
         """The value in the heading's unit, without the unit."""
         if is_missing(value):
             return NOTHING
@@ -69,25 +69,25 @@ class Column:
         return duration(value) if self.unit == "s" else count(value)
 
 
-def percent(fraction: float | None) -> str:
+def percent(fraction: Any) -> str:
     """0.986 -> "98.60 %"."""
     return NOTHING if is_missing(fraction) else f"{100 * fraction:.2f} %"
 
 
-def points(fraction: float | None) -> str:
+def points(fraction: Any) -> str:
     """0.0012 -> "+0.12", a difference in percentage points."""
     # Adding 0.0 turns the -0.0 of a rounded tiny loss into 0.0.
     return NOTHING if is_missing(fraction) else f"{round(100 * fraction, 2) + 0.0:+.2f}"
 
 
-def count(value: float | None) -> str:
+def count(value: Any) -> str:
     """22612.4 -> "22,612"; small numbers keep three digits."""
     if is_missing(value):
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.3g}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Any) -> str:
     """Seconds as "48 s", "3.5 min" or "2.1 h"."""
     if is_missing(seconds):
         return NOTHING

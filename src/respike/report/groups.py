@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
-from respike.report.runs import is_missing, is_number
+from respike.report.runs import is_missing, numbers
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> 
 def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     """One group per network and data set, in the order of the rows: its runs differ in conversion and simulation."""
     finished = judged[judged["failure"] == ""]
-    settings = finished[[name for name in finished if name.startswith("cfg.model.")]]
+    settings = finished[[name for name in finished.columns if name.startswith("cfg.model.")]]
     # A run without a model block is a group of its own.
     own = pd.Series(finished.index, finished.index).where(settings.isna().all(axis=1), "")
     keys = settings.fillna("").astype(str).agg("|".join, axis=1) + own + finished["data"].astype(str)
@@ -57,7 +57,7 @@ def group_figure(group: Group) -> Figure | None:
     if drawn.empty:
         return None
     return accuracy_over_time(
-        {name: curve.to_dict("list") for name, curve in drawn["curve"].items()},
+        {name: curve.to_dict("list") for name, curve in zip(drawn.index, drawn["curve"], strict=True)},
         reference=_references(drawn),
         ann=_networks(drawn),
     )
@@ -122,7 +122,8 @@ def _shared_parts(titles: Sequence[Sequence[str]]) -> list[str]:
 
 def _networks(drawn: pd.DataFrame) -> dict[str, float]:
     """ReLU accuracies by curve; a single line when the runs share one network."""
-    found = {name: run["ann/test_acc"] for name, run in drawn.iterrows() if is_number(run.get("ann/test_acc"))}
+    known = numbers(drawn, "ann/test_acc").dropna()
+    found = dict(zip(known.index, known, strict=True))
     return {"ReLU network": next(iter(found.values()))} if len(set(found.values())) == 1 else found
 
 
@@ -130,7 +131,7 @@ def _references(drawn: pd.DataFrame) -> dict[str, list[tuple[float, float]]]:
     """Published points of the full runs; points are never drawn for a reduced run."""
     found: dict[str, list[tuple[float, float]]] = {}
     for name, run in drawn.iterrows():
-        curve = run.get("cfg.paper.curve")
+        curve: Any = run.get("cfg.paper.curve")
         if run["reduced"] or is_missing(curve) or not json.loads(curve):
             continue
         points = [(float(time), float(accuracy)) for time, accuracy in json.loads(curve)]

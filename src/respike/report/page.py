@@ -112,7 +112,8 @@ def relative_address(path: Path, out: Path) -> str:
 
 def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str, Any]]:
     """title, caption; figure: file name, "" for none; pictures of a run that has the group to itself; runs: of its table."""
-    sections, taken = [], []
+    sections: list[dict[str, Any]] = []
+    taken: list[str] = []
     for group in groups:
         figure, name = group_figure(group), ""
         if figure is not None:
@@ -128,7 +129,8 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
 
 def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path) -> list[dict[str, Any]]:
     """The details of each run; shown: the runs whose pictures a section shows."""
-    sheets, taken = [], []
+    sheets: list[dict[str, Any]] = []
+    taken: list[str] = []
     for name, run in judged[judged["failure"] == ""].iterrows():
         taken.append(slug(str(name), taken))
         sheet = {

@@ -155,14 +155,14 @@ def numbers(frame: pd.DataFrame, metric: str) -> pd.Series:
 
 def metric_names(frame: pd.DataFrame) -> list[str]:
     """The names of all metrics except the facts about the run, sorted."""
-    return sorted(name for name in frame if "/" in name and not name.startswith(("cfg.", "provenance.")))
+    return sorted(name for name in frame.columns if "/" in name and not name.startswith(("cfg.", "provenance.")))
 
 
 def below(row: pd.Series, prefix: str) -> dict[str, Any]:
     """The cells whose column starts with `prefix`, by what follows it, missing ones left out."""
     return {
         name.removeprefix(prefix): value
-        for name, value in row.items()
+        for name, value in zip(row.index, row, strict=True)
         if name.startswith(prefix) and not is_missing(value)
     }
 
@@ -242,7 +242,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; a finished run holds it, run the experiment again") from error
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
@@ -259,7 +259,7 @@ def _read_curve(path: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # pandas' errors about contents are ValueErrors
         raise InputError(f"{path}: not a table ({str(error).splitlines()[0]}); run the experiment again") from error
     if not {"step", "acc"} <= set(curve):
-        raise InputError(f"{path}: has columns {', '.join(curve) or 'none'}; expected at least step and acc")
+        raise InputError(f"{path}: has columns {', '.join(curve.columns) or 'none'}; expected at least step and acc")
     for name, column in curve.items():
         wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
         if len(wrong):

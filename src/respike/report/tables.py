@@ -66,11 +66,11 @@ def text_table(cells: pd.DataFrame, width: int, left: Collection[str] = ()) -> s
 
     Where the columns do not fit even so, rows are numbered and the table continues below.
     """
-    least = [_span(name, cells[name], name in left)[0] for name in cells]
+    least = [_span(name, cells[name], name in left)[0] for name in cells.columns]
     if sum(least) + len(GAP) * (len(least) - 1) > width:
         cells = cells.copy()
         cells.insert(0, "#", [str(i) for i in range(1, len(cells) + 1)])
-    blocks, names = [], list(cells)
+    blocks, names = [], list(cells.columns)
     spans = {name: _span(name, cells[name], name in left) for name in names}
     while names:
         taken = _fitting([spans[name][0] for name in names], width)
@@ -97,7 +97,7 @@ def _span(heading: str, column: pd.Series, wraps: bool) -> tuple[int, int]:
 
 
 def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, left: Collection[str]) -> str:
-    widths = {name: spans[name][1] for name in cells}
+    widths = {name: spans[name][1] for name in cells.columns}
     room = width - len(GAP) * (len(widths) - 1)
     while sum(widths.values()) > room:
         shrinkable = [name for name in widths if widths[name] > spans[name][0]]

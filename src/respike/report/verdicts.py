@@ -54,7 +54,8 @@ def two_standard_errors(accuracy: float, images: int) -> float:
 
 def _judged(run: pd.Series) -> dict[str, Any]:
     method, source = (_text(run.get(f"cfg.paper.{key}")) for key in ("title", "source"))
-    budget, spent = run.get("cfg.budget_min"), run.get("time/total_s")
+    budget: Any = run.get("cfg.budget_min")
+    spent: Any = run.get("time/total_s")
     budget = None if is_missing(budget) else float(budget)
     known = {
         "method": method,
@@ -67,7 +68,7 @@ def _judged(run: pd.Series) -> dict[str, Any]:
         return known | {"verdict": SKIPPED}
     headline = _headline(run)
     published = _published(run, headline)
-    ours = float(run[headline]) if is_number(run.get(headline)) else None
+    ours: Any = float(run[headline]) if is_number(run.get(headline)) else None
     if published is not None and ours is None:
         measured = ", ".join(metric for metric in HEADLINES if is_number(run.get(metric))) or "none of them"
         raise InputError(

@@ -43,11 +43,7 @@ def varied(resolved):
         ([["recipe.optimizer.lr=0.1"], []], {"recipe.optimizer.lr"}),
         ([["trainer.max_epochs=1"], []], {"trainer.max_epochs"}),
         ([["recipe=diehl_cnn_authors"], []], {"recipe.name"}),
-<<<<<<< HEAD
         ([["seed=1", "neuron.threshold=1"], ["seed=2", "neuron.threshold=2"]], {"seed", "neuron.threshold"}),
-=======
-        ([["seed=1", "simulate.threshold=1"], ["seed=2", "simulate.threshold=2"]], {"seed", "simulate.threshold"}),
->>>>>>> main
         ([["logger=none"], ["name=other"], ["paths.outputs=elsewhere"], ["budget_min=9"]], set()),
     ],
 )

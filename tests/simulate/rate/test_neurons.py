@@ -63,7 +63,9 @@ def looped(snn, images, neuron, loop, encode, steps):
 
 
 @pytest.mark.parametrize("encode", [Rate(800.0), Current(1.0)])
-@pytest.mark.parametrize(("neuron", "loop"), [(LIF(v_th=0.6, tau=0.9), lif_loop), (Clipped(), clipped_loop)], ids=str)
+@pytest.mark.parametrize(
+    ("neuron", "loop"), [(LIF(v_th=0.6, tau=0.9), lif_loop), (Clipped(), clipped_loop)], ids=["lif", "clipped"]
+)
 def test_a_converted_network_runs_with_any_neuron(draw_snn, assert_same_record, wiring, neuron, loop, encode):
     snn, images = draw_snn(wiring)
     snn, images = snn.double(), images.double()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from respike.errors import InputError
@@ -78,7 +77,7 @@ class Comparison:
     def errors(self, key: str = ACCURACY) -> pd.Series:
         """100 minus the mean accuracy of each point in %, at least that of half an image, for a logarithmic axis."""
         images = self.runs["test_images"].astype(float).groupby(self.runs["point"]).max()
-        return np.maximum(100 - 100 * self.means[key], 50 / images)
+        return (100 - 100 * self.means[key]).clip(lower=50 / images)
 
     def panels(self, without: Sequence[str]) -> dict[str, list[int]]:
         """The points by the settings that no axis and no colour shows: title -> points; a single panel has no title."""
@@ -125,7 +124,7 @@ def compare(frame: pd.DataFrame, latency_by: str = "within") -> Comparison:
             "give runs that differ, such as those of -m neuron.threshold=0.5,1,2"
         )
     groups = measured.groupby(runs["point"])
-    means = groups.agg(lambda values: values.mean(skipna=False))
+    means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     points = _points(table.loc[kept], runs, settings)
     spent = "energy/snn_nj" if measured.get("energy/snn_nj", pd.Series()).notna().any() else "snn/spikes_per_image"
     objectives = metric("snn/test_acc"), latency, metric(spent)
@@ -257,16 +256,19 @@ def _points(table: pd.DataFrame, runs: pd.DataFrame, settings: Sequence[Setting]
     first = runs.drop_duplicates("point").sort_values("point")
     points = table.loc[first.index, [s.key for s in settings]].set_axis(first["point"], axis="index")
     points = points.astype(object).where(points.notna(), None)
-    return points.assign(**{DATA: first["data"].to_numpy(), "runs": runs["point"].value_counts().sort_index()})
+    points[DATA] = first["data"].to_numpy()
+    points["runs"] = runs["point"].value_counts().sort_index()
+    return points
 
 
 def _known_data(failures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The failed jobs with the data set that they would have read: that of a run with the same data settings."""
     if failures.empty:
         return failures
-    keys = [name for name in runs if name.startswith("cfg.data.dataset")]
+    keys = [name for name in runs.columns if name.startswith("cfg.data.dataset")]
     known = {_same(run, keys): run["data"] for _, run in runs.iterrows()}
-    return failures.assign(data=[known.get(_same(job, keys)) for _, job in failures.iterrows()])
+    data = pd.Series([known.get(_same(job, keys)) for _, job in failures.iterrows()], failures.index, dtype=object)
+    return failures.assign(data=data)
 
 
 def _same(run: pd.Series, keys: Sequence[str]) -> tuple[Any, ...]:

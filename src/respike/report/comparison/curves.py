@@ -63,14 +63,14 @@ def long_curves(comparison: Comparison) -> pd.DataFrame:
 
 
 def _one_panel(comparison: Comparison, curves: pd.DataFrame) -> Figure:
-    points = {point: group for point, group in curves.groupby("point")}
+    points = {point: curves[curves["point"] == point] for point in curves["point"].unique()}
     means = {_curve_name(comparison, point): _mean(group) for point, group in points.items()}
     figure = accuracy_over_time(means, ann=_shared_network(comparison, curves))
     clock = _clock(curves)
     for axes in figure.axes:
         for line, group in zip(axes.get_lines(), points.values(), strict=False):
             if group["run"].nunique() > 1:
-                ends = pd.DataFrame([student_interval(100 * at["acc"]) for _, at in group.groupby("step")])
+                ends = pd.DataFrame([student_interval(list(100 * at["acc"])) for _, at in group.groupby("step")])
                 times = group.groupby("step")[clock].mean()
                 axes.fill_between(times, ends[0], ends[1], color=line.get_color(), alpha=0.2, linewidth=0)
     if comparison.seed_note():
@@ -80,18 +80,13 @@ def _one_panel(comparison: Comparison, curves: pd.DataFrame) -> Figure:
 
 
 def _mean(group: pd.DataFrame) -> dict[str, list[float]]:
-    return (
-        group.drop(columns=["run", "point"])
-        .groupby("step")
-        .mean()
-        .reset_index()
-        .dropna(axis=1, how="all")
-        .to_dict("list")
-    )
+    """The mean curve over the runs of a point; columns without a number are left out."""
+    means = group.drop(columns=["run", "point"]).groupby("step").mean().dropna(axis=1, how="all").reset_index()
+    return {name: list(means[name]) for name in means.columns}
 
 
 def _curve_name(comparison: Comparison, point: int) -> str:
-    number = comparison.points.at[point, "runs"]
+    number = int(comparison.points["runs"].loc[point])
     return comparison.name(point) + (f", {number} {comparison.repeated}" if number > 1 else "")
 
 
@@ -269,6 +264,6 @@ def noise_figure(comparison: Comparison) -> Figure | None:
         return None
     nets = set(drawn["net"])
     quiet = [point for point, name in zip(noisy.index, names, strict=True) if noisy[point] == 0 and name in nets]
-    undisturbed = comparison.means.at[quiet[0], "snn/test_acc"] if len(quiet) == 1 else None
+    undisturbed = float(comparison.means["snn/test_acc"].loc[quiet[0]]) if len(quiet) == 1 else None
     title = "; ".join(filter(None, (comparison.measured_on(), comparison.seed_note())))
     return robustness(drawn, undisturbed, title)

@@ -117,23 +117,27 @@ def _cells(
 ) -> None:
     (x_setting, xs), (y_setting, ys) = x, y
     down = list(reversed(ys))  # the largest value on top
-    table = points.pivot(index=y_setting.key, columns=x_setting.key).reindex(index=down)
-    values, texts, known = (table[name].reindex(columns=xs) for name in ("value", "text", "known"))
+    values, texts, known = (
+        points.pivot(index=y_setting.key, columns=x_setting.key, values=name).reindex(index=down, columns=list(xs))
+        for name in ("value", "text", "known")
+    )
     values = values.astype(float)
     sns.heatmap(
         values, annot=texts, fmt="", mask=values.isna(), norm=norm, cmap=palette, cbar=False, linewidths=1, ax=axes,
         xticklabels=[shown(value) for value in xs], yticklabels=[shown(value) for value in down],
     )  # fmt: skip
     others = {s.key: points[s.key].iloc[0] for s in comparison.settings if s not in (x_setting, y_setting)}
+    is_coloured = values.notna().to_numpy()
     for row, at_y in enumerate(down):
         for place, at_x in enumerate(xs):
-            if not math.isnan(values.iloc[row, place]):
+            if is_coloured[row, place]:
                 continue
-            text, is_known = texts.iloc[row, place], known.iloc[row, place] is True or known.iloc[row, place] == 1
+            text: Any = texts.iloc[row, place]
+            is_known = isinstance(text, str) and bool(known.iloc[row, place])
             if not isinstance(text, str):
                 wanted = others | {x_setting.key: at_x, y_setting.key: at_y}
                 text = "failed" if failed_at(comparison, wanted) else "not run"
-            look = {"facecolor": GREY, "edgecolor": "white"}
+            look: dict[str, Any] = {"facecolor": GREY, "edgecolor": "white"}
             if not is_known:
                 look = {"facecolor": PALE, "edgecolor": "#d0d0d0", "hatch": "///", "linewidth": 0}
             axes.add_patch(Rectangle((place, row), 1, 1, **look))
@@ -164,7 +168,7 @@ def _colour_bar(figure: Figure, grid: np.ndarray, column: Column, norm: Normaliz
     bar = figure.colorbar(ScalarMappable(norm, palette), ax=grid, shrink=0.9, pad=0.02)
     grey = "" if column.unit == "ms" else ",\ngrey is under half of the best accuracy"
     if column.unit == "%":
-        bar.ax.set_yticks(*log_error_ticks(norm.vmin, norm.vmax))
+        bar.ax.set_yticks(*log_error_ticks(*bar.ax.get_ylim()))
         bar.ax.set_yticks([], minor=True)
         bar.ax.invert_yaxis()
         label = f"{column.words} (%): brighter is better{grey}"

@@ -49,13 +49,13 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     best = {
         name: group[group["drawn"] & group["best"]].sort_values(["late", "error"]) for name, group in groups.items()
     }
-    texts = {name: _names(comparison, rows.index) for name, rows in best.items()}
+    texts = {name: _names(comparison, list(rows.index)) for name, rows in best.items()}
     heights = [max(5.0, LINE * (text.count("\n") + 4)) for text in texts.values()]
     figure = Figure(figsize=(10.4, sum(heights) + 0.6), dpi=DPI, layout="constrained")
     grid = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
         _panel(axes, group[group["drawn"]], comparison, norm, setting, markers)
-        axes.set_title(_title(name, group, comparison), loc="left", fontsize=10, color=INK)
+        axes.set_title(_title(str(name), group, comparison), loc="left", fontsize=10, color=INK)
         _write_best(axes, best[name], texts[name])
     bar = figure.colorbar(
         ScalarMappable(norm, "viridis_r"), ax=list(grid), location="left", shrink=0.8, pad=0.02, aspect=30

@@ -29,7 +29,7 @@ def undominated(costs: np.ndarray) -> np.ndarray:
     """For each row of costs (less is better), whether no other row is at most as high everywhere and lower somewhere."""
     at_most = (costs[:, None] <= costs[None]).all(axis=2)  # [other, row]
     lower = (costs[:, None] < costs[None]).any(axis=2)
-    return ~(at_most & lower).any(axis=0)
+    return np.logical_not((at_most & lower).any(axis=0))
 
 
 def useful(means: pd.DataFrame, data: pd.Series) -> pd.Series:

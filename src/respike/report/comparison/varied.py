@@ -96,7 +96,7 @@ def shown(value: Any) -> str:
 
 def settings_of(frame: pd.DataFrame) -> pd.DataFrame:
     """The settings of each run of a frame from `load_runs`: a column for each key, and the data set under `data`."""
-    keys = [name for name in frame if name.startswith("cfg.") and not _ignored(name.removeprefix("cfg."))]
+    keys = [name for name in frame.columns if name.startswith("cfg.") and not _ignored(name.removeprefix("cfg."))]
     return frame[keys].rename(columns=lambda name: name.removeprefix("cfg.")).assign(**{DATA: frame["data"]})
 
 
@@ -109,12 +109,12 @@ def varied_settings(table: pd.DataFrame, typed: Iterable[str] = ()) -> tuple[Set
     """
     given = set(typed)
     # NaN is a key that a run does not have, None a null.
-    flats = [
-        {key: value for key, value in flat.items() if value is None or not is_missing(value)}
+    flats: list[dict[str, Any]] = [
+        {str(key): value for key, value in flat.items() if value is None or not is_missing(value)}
         for flat in table.to_dict("records")
     ]
     kept: dict[str, list[str]] = {}
-    for key in sorted((key for key in table if _varies(key, flats, given)), key=_rank):
+    for key in sorted((key for key in table.columns if _varies(key, flats, given)), key=_rank):
         if any(_repeats(key, other, flats) for other in [*kept, *chain(*kept.values())]):
             continue
         heads = [other for other in kept if _goes_along(key, other, flats)]

@@ -64,10 +64,10 @@ def to_record(source: WandbRun, project: str) -> dict[str, Any]:
         raise InputError(f"{path}: state {source.state}, not finished")
     config = {key: value for key, value in source.config.items() if key != "facts"}
     facts = source.config.get("facts") or {}
-    metrics = {
+    summary = {
         key: _plain(value) for key, value in source.summary.items() if not key.startswith(("_", "sim/", "figures/"))
     }
-    metrics = {key: value for key, value in metrics.items() if value is not None} | dict(facts)
+    metrics = {key: value for key, value in summary.items() if value is not None} | dict(facts)
     missing = [name for name in REQUIRED_METRICS if name not in metrics]
     if missing:
         raise InputError(f"{path}: its config has no facts/{missing[0]}; only runs logged by respike can be compared")
