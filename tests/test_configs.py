@@ -87,7 +87,7 @@ def check_callable(cfg, group):
         assert callable(instantiate(chosen))
 
 
-@pytest.mark.parametrize("group", ["lit", "neuron", "neuron/surrogate", "convert", "encode", "simulate", "callbacks"])
+@pytest.mark.parametrize("group", ["lit", "convert", "encode", "simulate", "callbacks"])
 def test_every_option_of_a_part_goes_with_some_method(group):
     assert {option for _, part, option in PARTS if part == group} == set(names(group))
 

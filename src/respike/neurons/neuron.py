@@ -6,7 +6,7 @@ shared, so that one `Neuron` object can serve all layers of a network.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -29,9 +29,11 @@ class Neuron(ABC):
     """One kind of neuron: an equation and its constants. Subclasses are immutable (frozen dataclasses).
 
     threshold: potential at which the neuron fires; tdBN scales its output by it, and figures draw it.
+    trainable: whether gradients pass through the spikes, so that a network of these neurons can be trained directly.
     """
 
     threshold: float
+    trainable: ClassVar[bool] = False
 
     def initial(self, like: Tensor) -> State:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`: at rest at 0."""

@@ -1,10 +1,12 @@
 """The config of a run: where conf lies, how a run's config is composed, and the one check of its choices."""
 
+import inspect
 import pkgutil
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -63,6 +65,7 @@ def check_choices(cfg: DictConfig, choices: Choices) -> None:
     _check_network(cfg, choices)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
+    _check_neuron(cfg, choices)
 
 
 def _check_method(choices: Choices) -> None:
@@ -76,12 +79,7 @@ def _check_network(cfg: DictConfig, choices: Choices) -> None:
     target = OmegaConf.select(cfg, "model._target_", throw_on_missing=False)
     if target is None:
         raise InputError(f"{given}: no network is named; type model._target_=package.Class")
-    try:
-        network = pkgutil.resolve_name(target)
-    except Exception as error:  # of the import, which runs a person's own module
-        raise InputError(
-            f"model._target_={target}: cannot be imported ({error}); type model._target_=package.Class"
-        ) from error
+    network = _resolved(target, "model._target_")
     spikes = hasattr(network, "spiking_layers")
     name = target.rpartition(".")[2]
     if spikes and method != "direct":
@@ -121,6 +119,35 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
             instead = f"{_without_experiment(choices)} method={others[0]} instead of the experiment"
             advice += f", or {instead if cfg.protocol.method else f'method={others[0]}'}"
         raise InputError(f"{group}={'null' if chosen is None else chosen}: method={method} takes {takes}; {advice}")
+
+
+def _check_neuron(cfg: DictConfig, choices: Choices) -> None:
+    """Any neuron goes with method=rate, one that gradients pass through with method=direct; a surrogate with a neuron that
+    has one."""
+    chosen, surrogate = choices.get("neuron"), choices.get("neuron/surrogate")
+    if chosen is None:
+        if cfg.method.name == "ttfs":
+            return
+        raise InputError(f"neuron=null: method={cfg.method.name} needs a neuron; type neuron={names('neuron')[0]}")
+    neuron = _resolved(cfg.neuron._target_, "neuron._target_")
+    if cfg.method.name == "direct" and not getattr(neuron, "trainable", False):
+        raise InputError(
+            f"neuron={chosen}: no gradient passes through the spikes of {neuron.__name__}, and method=direct trains them; "
+            "type neuron=lif"
+        )
+    if surrogate is not None and "surrogate" not in inspect.signature(neuron).parameters:
+        raise InputError(
+            f"neuron/surrogate={surrogate}: neuron={chosen} has no surrogate gradient; leave neuron/surrogate= out, "
+            "or type neuron=lif"
+        )
+
+
+def _resolved(target: str, key: str) -> Any:
+    """The callable of a `_target_`."""
+    try:
+        return pkgutil.resolve_name(target)
+    except Exception as error:  # of the import, which runs a person's own module
+        raise InputError(f"{key}={target}: cannot be imported ({error}); type {key}=package.Class") from error
 
 
 def _methods_with(group: str, option: str | None) -> list[str]:
