@@ -6,7 +6,7 @@ shared, so that one `Neuron` object can serve all layers of a network.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,10 +28,12 @@ class State(NamedTuple):
 class Neuron(ABC):
     """One kind of neuron: an equation and its constants. Subclasses are immutable (frozen dataclasses).
 
-    threshold: potential at which the neuron fires; tdBN scales its output by it, and figures draw it.
+    threshold: potential at which the neuron fires; tdBN scales its output by it, and figures draw it. differentiable: spikes
+    have a (surrogate) derivative, so that a network of these neurons can be trained.
     """
 
     threshold: float
+    differentiable: ClassVar[bool] = True
 
     def initial(self, like: Tensor) -> State:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`: at rest at 0."""

@@ -1,5 +1,6 @@
 """The config of a run: where conf lies, how a run's config is composed, and the one check of its choices."""
 
+import inspect
 import pkgutil
 import re
 import textwrap
@@ -63,6 +64,7 @@ def check_choices(cfg: DictConfig, choices: Choices) -> None:
     _check_network(cfg, choices)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
+    _check_surrogate(cfg, choices)
 
 
 def _check_method(choices: Choices) -> None:
@@ -110,9 +112,11 @@ def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
 def _check_parts(cfg: DictConfig, choices: Choices) -> None:
     """The method names the options of each group that go with it."""
     method = cfg.method.name
-    for group, allowed in cfg.method.options.items():
-        chosen = choices.get(group)
+    for group, options in cfg.method.options.items():
+        chosen, allowed = choices.get(group), names(group) if options == "all" else options
         if chosen in allowed or (chosen is None and not allowed):
+            continue
+        if chosen is None and "/" in group:  # the option of the group above may have no such part
             continue
         takes = _typed(group, allowed) if allowed else f"no {group}="
         advice = f"type {group}={allowed[0]}" if allowed else f"leave {group}= out"
@@ -123,9 +127,26 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
         raise InputError(f"{group}={'null' if chosen is None else chosen}: method={method} takes {takes}; {advice}")
 
 
+def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
+    """A surrogate goes with a neuron that takes one."""
+    surrogate, target = choices.get("neuron/surrogate"), OmegaConf.select(cfg, "neuron._target_")
+    if surrogate is None or target is None:
+        return
+    if "surrogate" not in inspect.signature(pkgutil.resolve_name(target)).parameters:
+        raise InputError(
+            f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; "
+            "leave neuron/surrogate= out, or type ~neuron/surrogate"
+        )
+
+
 def _methods_with(group: str, option: str | None) -> list[str]:
     """The methods that go with an option of a group."""
-    return [path.stem for path in options("method") if option in OmegaConf.load(path).method.options.get(group, [])]
+    found = []
+    for path in options("method"):
+        allowed = OmegaConf.load(path).method.options.get(group, [])
+        if allowed == "all" or option in allowed:
+            found.append(path.stem)
+    return found
 
 
 def _typed(group: str, names: Sequence[str]) -> str:
