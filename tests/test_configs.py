@@ -20,7 +20,7 @@ PARTS = [
     (method, group, option)
     for method in names("method")
     for group, allowed in OmegaConf.load(CONF / "method" / f"{method}.yaml").method.options.items()
-    for option in allowed
+    for option in (names(group) if allowed == "all" else allowed)
 ]
 SPIKING = ("method=direct", "model=stbp_resnet19_narrow", "recipe=resnet19_narrow_ours")
 NARROW = {"width": 0.03, "width_mult": 0.0625}  # of networks that take seconds to build
@@ -75,6 +75,8 @@ def test_every_option_names_something_that_exists(group, option):
 @pytest.mark.parametrize(("method", "group", "option"), PARTS)
 def test_every_option_of_a_method_composes_and_names_something_that_exists(method, group, option):
     network = SPIKING if method == "direct" else (f"method={method}",)
+    network += ("neuron=lif",) if group == "neuron/surrogate" else ()
+    network += ("~neuron/surrogate",) if method == "direct" and group == "neuron" else ()
     cfg = composed(*network, f"{group}={option}", "name=x")
     if group != "callbacks":
         check_callable(cfg, group)
@@ -87,7 +89,7 @@ def check_callable(cfg, group):
         assert callable(instantiate(chosen))
 
 
-@pytest.mark.parametrize("group", ["lit", "convert", "encode", "simulate", "callbacks"])
+@pytest.mark.parametrize("group", ["lit", "neuron", "neuron/surrogate", "convert", "encode", "simulate", "callbacks"])
 def test_every_option_of_a_part_goes_with_some_method(group):
     assert {option for _, part, option in PARTS if part == group} == set(names(group))
 

@@ -119,6 +119,8 @@ def test_reports_and_comparisons_take_such_runs(finished, capsys):
         (["neuron.v_th=-1"], "neuron.v_th=-1"),
         (["neuron/surrogate=rectangle", "neuron.surrogate.a=0"], "neuron.surrogate.a=0"),
         (["neuron.surrogate.centre=left"], "neuron.surrogate.centre=left"),
+        (["neuron=integrate_fire", "~neuron/surrogate"], "the network cannot be trained; type neuron=lif"),
+        (["neuron=integrate_fire"], "neuron=integrate_fire takes no surrogate"),
         (["simulate.steps=0"], "simulate.steps=0"),
         (["simulate.chunk=0"], "simulate.chunk=0"),
         (["data.val_size=0"], "data.val_size=6000"),

@@ -36,12 +36,11 @@ from respike.train import main
         ("experiment=diehl_fc callbacks=direct", "callbacks=direct", "type callbacks=rate"),
         ("experiment=diehl_fc lit=direct", "lit=direct", "type lit=relu"),
         ("experiment=diehl_fc model=stbp_resnet19", "model=stbp_resnet19", "type method=direct"),
-        ("experiment=stbp_resnet19_narrow neuron=integrate_fire", "neuron=integrate_fire", "type neuron=lif"),
-        ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
-        ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
-        ("experiment=diehl_fc neuron=null", "neuron=null", "type neuron=integrate_fire"),
         ("convert=exact_map", "convert=exact_map", "or method=ttfs"),
         ("~encode", "encode=null", "type encode=rate"),
+        ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
+        ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
+        ("~neuron", "neuron=null", "type neuron=integrate_fire"),
         ("~method", "no method", "method=rate"),
         ("model=custom", "model=custom", "model._target_=package.Class"),
         ("model=custom model._target_=nowhere.Net", "model._target_=nowhere.Net", "No module named 'nowhere'"),
@@ -69,16 +68,12 @@ def test_a_network_is_judged_by_its_class_and_not_built(monkeypatch):
         def __init__(self):
             raise AssertionError("built")
 
-    resolve = compose.pkgutil.resolve_name
-    monkeypatch.setattr(compose.pkgutil, "resolve_name", lambda name: Spiking if name == "a.Spiking" else resolve(name))
+    monkeypatch.setattr(compose.pkgutil, "resolve_name", lambda target: Spiking)
     choices = dict.fromkeys(("method", "lit", "simulate", "callbacks"), "direct")
     choices |= {"model": "custom", "neuron": "lif", "neuron/surrogate": "atan"}
     for method, refused in (("direct", False), ("rate", True)):
         loaded = OmegaConf.load(CONF / "method" / f"{method}.yaml").method
-        neuron = {"_target_": "respike.neurons.lif.LIF"}
-        cfg = OmegaConf.create(
-            {"method": loaded, "model": {"_target_": "a.Spiking"}, "protocol": {"method": None}, "neuron": neuron}
-        )
+        cfg = OmegaConf.create({"method": loaded, "model": {"_target_": "a.Spiking"}, "protocol": {"method": None}})
         if refused:
             with pytest.raises(InputError, match="type method=direct"):
                 check_choices(cfg, choices)

@@ -40,6 +40,7 @@ class IntegrateFireEquation(Neuron):
     reset: str
     fire_above: bool
     blocked_steps: int
+    differentiable = False
 
     def initial(self, like: Tensor) -> IFState:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`."""

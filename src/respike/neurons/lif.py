@@ -5,7 +5,7 @@ the next step.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +46,6 @@ class LIF(Neuron):
     (in the published code it does). Raises InputError for values out of range.
     """
 
-    trainable: ClassVar[bool] = True
     v_th: float = 0.4
     tau: float = 0.25
     surrogate: Surrogate = field(default_factory=Rectangle)

@@ -28,12 +28,12 @@ class State(NamedTuple):
 class Neuron(ABC):
     """One kind of neuron: an equation and its constants. Subclasses are immutable (frozen dataclasses).
 
-    threshold: potential at which the neuron fires; tdBN scales its output by it, and figures draw it.
-    trainable: whether gradients pass through the spikes, so that a network of these neurons can be trained directly.
+    threshold: potential at which the neuron fires; tdBN scales its output by it, and figures draw it. differentiable: spikes
+    have a (surrogate) derivative, so that a network of these neurons can be trained.
     """
 
     threshold: float
-    trainable: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
 
     def initial(self, like: Tensor) -> State:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`: at rest at 0."""

@@ -6,7 +6,6 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -65,7 +64,7 @@ def check_choices(cfg: DictConfig, choices: Choices) -> None:
     _check_network(cfg, choices)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
-    _check_neuron(cfg, choices)
+    _check_surrogate(cfg, choices)
 
 
 def _check_method(choices: Choices) -> None:
@@ -79,7 +78,12 @@ def _check_network(cfg: DictConfig, choices: Choices) -> None:
     target = OmegaConf.select(cfg, "model._target_", throw_on_missing=False)
     if target is None:
         raise InputError(f"{given}: no network is named; type model._target_=package.Class")
-    network = _resolved(target, "model._target_")
+    try:
+        network = pkgutil.resolve_name(target)
+    except Exception as error:  # of the import, which runs a person's own module
+        raise InputError(
+            f"model._target_={target}: cannot be imported ({error}); type model._target_=package.Class"
+        ) from error
     spikes = hasattr(network, "spiking_layers")
     name = target.rpartition(".")[2]
     if spikes and method != "direct":
@@ -108,9 +112,11 @@ def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
 def _check_parts(cfg: DictConfig, choices: Choices) -> None:
     """The method names the options of each group that go with it."""
     method = cfg.method.name
-    for group, allowed in cfg.method.options.items():
-        chosen = choices.get(group)
+    for group, options in cfg.method.options.items():
+        chosen, allowed = choices.get(group), names(group) if options == "all" else options
         if chosen in allowed or (chosen is None and not allowed):
+            continue
+        if chosen is None and "/" in group:  # the option of the group above may have no such part
             continue
         takes = _typed(group, allowed) if allowed else f"no {group}="
         advice = f"type {group}={allowed[0]}" if allowed else f"leave {group}= out"
@@ -121,38 +127,26 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
         raise InputError(f"{group}={'null' if chosen is None else chosen}: method={method} takes {takes}; {advice}")
 
 
-def _check_neuron(cfg: DictConfig, choices: Choices) -> None:
-    """Any neuron goes with method=rate, one that gradients pass through with method=direct; a surrogate with a neuron that
-    has one."""
-    chosen, surrogate = choices.get("neuron"), choices.get("neuron/surrogate")
-    if chosen is None:
-        if cfg.method.name == "ttfs":
-            return
-        raise InputError(f"neuron=null: method={cfg.method.name} needs a neuron; type neuron={names('neuron')[0]}")
-    neuron = _resolved(cfg.neuron._target_, "neuron._target_")
-    if cfg.method.name == "direct" and not getattr(neuron, "trainable", False):
+def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
+    """A surrogate goes with a neuron that takes one."""
+    surrogate, target = choices.get("neuron/surrogate"), OmegaConf.select(cfg, "neuron._target_")
+    if surrogate is None or target is None:
+        return
+    if "surrogate" not in inspect.signature(pkgutil.resolve_name(target)).parameters:
         raise InputError(
-            f"neuron={chosen}: no gradient passes through the spikes of {neuron.__name__}, and method=direct trains them; "
-            "type neuron=lif"
+            f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; "
+            "leave neuron/surrogate= out, or type ~neuron/surrogate"
         )
-    if surrogate is not None and "surrogate" not in inspect.signature(neuron).parameters:
-        raise InputError(
-            f"neuron/surrogate={surrogate}: neuron={chosen} has no surrogate gradient; leave neuron/surrogate= out, "
-            "or type neuron=lif"
-        )
-
-
-def _resolved(target: str, key: str) -> Any:
-    """The callable of a `_target_`."""
-    try:
-        return pkgutil.resolve_name(target)
-    except Exception as error:  # of the import, which runs a person's own module
-        raise InputError(f"{key}={target}: cannot be imported ({error}); type {key}=package.Class") from error
 
 
 def _methods_with(group: str, option: str | None) -> list[str]:
     """The methods that go with an option of a group."""
-    return [path.stem for path in options("method") if option in OmegaConf.load(path).method.options.get(group, [])]
+    found = []
+    for path in options("method"):
+        allowed = OmegaConf.load(path).method.options.get(group, [])
+        if allowed == "all" or option in allowed:
+            found.append(path.stem)
+    return found
 
 
 def _typed(group: str, names: Sequence[str]) -> str:

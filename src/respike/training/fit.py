@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from respike.errors import InputError
+from respike.layers.neuron_layer import NeuronLayer
 from respike.system.cache import Stage, cached, module_source, source_hash
 from respike.system.distributed import rank
 from respike.training.early_stopping import EarlyStoppingSettings
@@ -57,10 +58,11 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: L
     """Train the module, or load the weights of an equal earlier training, under cfg.paths.stages.
 
     The stage's folder holds model.ckpt and history.csv. Raises InputError for settings that need validation images if
-    there are none.
+    there are none, and for a network of neurons without a derivative.
     """
     early_stopping = EarlyStoppingSettings.from_config(cfg)
     early_stopping.check(data)
+    check_neurons(module.net)
 
     def make(folder: Path) -> float:
         return _fit(trainer, module, data, folder, early_stopping)
@@ -68,6 +70,16 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: L
     stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
     load_weights(module, stage.folder / "model.ckpt")
     return stage
+
+
+def check_neurons(net: torch.nn.Module) -> None:
+    """Raise InputError if the network has neurons whose spikes have no derivative."""
+    for layer in net.modules():
+        if isinstance(layer, NeuronLayer) and not layer.neuron.differentiable:
+            raise InputError(
+                f"neuron={type(layer.neuron).__name__}: its spikes have no derivative, so the network cannot be trained; "
+                "type neuron=lif"
+            )
 
 
 def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
