@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long)
         groups = OmegaConf.to_container(preset.groups)
+        assert isinstance(groups, list)
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
             write_report(load_runs(publish(runs, given.publish)), skipped, given.publish, preset.title, groups)

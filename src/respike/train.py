@@ -74,8 +74,10 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
     for logger in chosen:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
+        logger.log_hyperparams(resolved | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
     init_distributed(trainer)

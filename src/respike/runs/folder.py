@@ -8,8 +8,9 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Trainer
 
+from respike.data.datamodule import ImageDataModule
 from respike.system.distributed import rank
 from respike.system.files import write_json
 
@@ -74,7 +75,7 @@ class RunFolder:
         return metrics
 
 
-def run_facts(cfg: DictConfig, data: LightningDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
+def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
     """What metrics.json holds besides numbers: data set, why the run is reduced, typed changes, number of test images."""
     return {
         "data": data.images.name,
@@ -103,7 +104,7 @@ def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
+def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
     """Why this run is smaller than the one its recipe describes, one reason each for the tables; empty for a full run."""
     reasons = data.reductions()
     if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:

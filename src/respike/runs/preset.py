@@ -23,7 +23,9 @@ def load_preset(name: str) -> DictConfig:
         known = ", ".join(names("report"))
         raise InputError(f"preset {name}: unknown, there are {known}; as in make reproduce-paper PRESET=quick")
     paths = OmegaConf.load(CONF / "paths" / "default.yaml")
-    return OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+    preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+    assert isinstance(preset, DictConfig)
+    return preset
 
 
 def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:

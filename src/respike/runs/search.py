@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pandas as pd
@@ -34,10 +34,14 @@ def distribution(override: Override) -> BaseDistribution:
     """
     value = override.value()
     if isinstance(value, ChoiceSweep):
-        return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+        choices: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
+        return CategoricalDistribution(choices)
     if isinstance(value, IntervalSweep):
-        kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
-        return kind(value.start, value.end, log="log" in value.tags)
+        low, high, log_scale = value.start, value.end, "log" in value.tags
+        assert low is not None and high is not None  # an interval has both ends
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log_scale)
+        return FloatDistribution(low, high, log=log_scale)
     assert isinstance(value, RangeSweep)
     return CategoricalDistribution(list(value.range()))
 
@@ -71,7 +75,7 @@ class Search:
     def __init__(
         self,
         folder: str | Path,
-        objectives: Mapping[str, str],
+        objectives: Mapping[str, Literal["maximize", "minimize"]],
         params: Mapping[str, str],
         n_trials: int,
         at_once: int = 1,
@@ -114,7 +118,8 @@ class Search:
             raise InputError(
                 "a search needs something to vary, as in neuron.threshold='interval(0.25,4)' or hydra.sweeper.params"
             )
-        fixed = [override.input_line for override in [*own, *typed] if not override.is_sweep_override()]
+        constant = [override for override in [*own, *typed] if not override.is_sweep_override()]
+        fixed = [override.input_line for override in constant if override.input_line]
         return {override.get_key_element(): distribution(override) for override in swept}, fixed
 
     def _study(self) -> optuna.Study:
@@ -133,6 +138,7 @@ class Search:
         return study
 
     def _tell(self, study: optuna.Study, trial: Trial, job: JobReturn) -> None:
+        assert job.hydra_cfg is not None  # the launcher sets it
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
         trial.set_user_attr("folder", str(folder))
         if not isinstance(job.return_value, Mapping):  # it failed; the sweep's report says why

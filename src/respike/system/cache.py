@@ -85,8 +85,11 @@ def source_hash(*packages: str) -> str:
 
 def module_source(net: nn.Module) -> str:
     """Hash of the file that defines the network's class; "" if the class was defined in a notebook or a shell."""
+    module = inspect.getmodule(type(net))
+    if module is None:
+        return ""
     try:
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(type(net))).encode()).hexdigest()
+        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
     except (OSError, TypeError):
         return ""
 

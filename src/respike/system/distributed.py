@@ -33,7 +33,7 @@ def rank() -> int:
         return distributed.get_rank()
     from pytorch_lightning.utilities import rank_zero_only  # imported here: it takes seconds
 
-    return rank_zero_only.rank
+    return rank_zero_only.rank  # type: ignore[attr-defined]
 
 
 def shard_range(count: int) -> range:
@@ -71,18 +71,21 @@ def init_distributed(trainer: "Trainer") -> None:
     scheduler started another number of processes than the trainer needs.
     """
     from pytorch_lightning.plugins.environments import LightningEnvironment  # imported here: it takes seconds
+    from pytorch_lightning.strategies import ParallelStrategy
 
     needed = trainer.num_devices * trainer.num_nodes
     if needed == 1:
         return
-    if not isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+    strategy = trainer.strategy
+    assert isinstance(strategy, ParallelStrategy)  # as every strategy for several processes
+    if not isinstance(strategy.cluster_environment, LightningEnvironment):
         started = os.environ.get("SLURM_NTASKS") or os.environ.get("WORLD_SIZE")
         if started and int(started) != needed:
             raise InputError(
                 f"trainer.devices={trainer.num_devices} on {trainer.num_nodes} node(s), but the scheduler started {started} "
                 f"process(es); type hydra.launcher.tasks_per_node={trainer.num_devices} (or sbatch --ntasks-per-node)"
             )
-        trainer.strategy.setup_environment()
+        strategy.setup_environment()
     elif is_multirun() is None:
         raise InputError("several processes (trainer=ddp) start by the command line: run python -m respike.train")
     elif is_multirun():
