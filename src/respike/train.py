@@ -43,7 +43,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     try:
         return _train(cfg, folder, overrides)
     finally:
-        if wandb.run is not None:  # the next run of this process would continue it
+        if wandb.run is not None:  # otherwise the next run of this process would continue this one
             wandb.finish()
 
 
@@ -105,7 +105,7 @@ def run_config(cfg: DictConfig) -> Any:
             return run_job(_job, cfg, HydraConfig.get().overrides.task)
         _job(cfg, HydraConfig.get().overrides.task)
     except KeyboardInterrupt:
-        print("respike: interrupted; finished epochs are kept, the same command goes on", file=sys.stderr)
+        print("respike: interrupted; finished epochs are kept, the same command continues", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line = explain(error)
@@ -117,7 +117,7 @@ def run_config(cfg: DictConfig) -> Any:
 
 
 def main() -> Any:
-    """The command line: old names are answered before Hydra composes, then `run_config`."""
+    """The command line: `run_config`, after a check for old names, which Hydra would report as unknown keys."""
     try:
         check_words(sys.argv[1:])
     except InputError as error:

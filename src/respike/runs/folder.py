@@ -46,7 +46,7 @@ NEUTRAL_KEYS = (  # smaller data sets are named as reductions instead
 class RunFolder:
     """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished.
 
-    Of several processes only the first writes.
+    In a distributed job only rank 0 writes.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -76,7 +76,7 @@ class RunFolder:
 
 
 def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
-    """What metrics.json holds besides numbers: data set, why the run is reduced, typed changes, number of test images."""
+    """The facts in metrics.json: data set, why the run is reduced, typed changes, number of test images."""
     return {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
@@ -118,7 +118,7 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
 
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder holds this very run on these very images."""
+    """Whether the folder has a finished run with the same config and the same images."""
     if not (folder / "metrics.json").is_file() or not (folder / "provenance.json").is_file():
         return False
     if (folder / "config.yaml").read_text(encoding="utf-8") != OmegaConf.to_yaml(cfg, resolve=True):

@@ -25,7 +25,7 @@ from respike.system.distributed import barrier, broadcast, rank
 from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the contents of a stage; raising it makes every stage anew
+VERSION = 1  # of the contents of a stage; after an increase every stage is made again
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from respike.training.layer_activity import LayerActivity
 from respike.training.trainer import callbacks_of
 
 SOURCES = ("training", "networks", "data")  # subpackages whose code determines the trained weights
-SPIKING_SOURCES = ("neurons", "layers")  # and, of a network that spikes while it is trained, these
+SPIKING_SOURCES = ("neurons", "layers")  # also these for a network that spikes while it is trained
 IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
@@ -112,7 +112,7 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
 
 
 def _comes_trained(cfg: DictConfig) -> bool:
-    """Whether the network has its weights when it is built: it reads them from a file, or a person's code sets them."""
+    """Whether the network has its weights when it is built: it reads them from a file, or a user's class sets them."""
     return "path" in cfg.model or cfg.recipe.epochs == 0 or not cfg.model._target_.startswith("respike.")
 
 
@@ -130,10 +130,10 @@ def _fit(
     folder: Path,
     early_stopping: EarlyStoppingSettings,
 ) -> float:
-    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, those before it included."""
+    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, with those before an interruption."""
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    # `last` comes last: it saves the state of the other callbacks after they have seen the epoch
+    # `last` is called last: it saves the state of the other callbacks after their hooks have run
     callbacks: list[Callback] = [history, *early_stopping.callbacks(folder), last]
     if hasattr(module.net, "spiking_layers"):
         callbacks.insert(0, LayerActivity())
