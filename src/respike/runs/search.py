@@ -104,7 +104,7 @@ class Search:
                 trials = [study.ask(space) for _ in range(min(left, self.at_once))]
             except ValueError as error:
                 raise InputError(
-                    f"{self.folder} has a study with other settings ({error}); type sweep_name=NAME for a new one"
+                    f"{self.folder} has a study with other settings ({error}); type another name, as in sweep_name=another"
                 ) from error
             jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
             for trial, job in zip(trials, launch(jobs, initial_job_idx=trials[0].number), strict=True):
