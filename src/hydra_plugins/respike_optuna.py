@@ -26,6 +26,7 @@ class OptunaSearch(Sweeper):
         """Run the study; a mistake in its settings is one line on stderr and status 1."""
         import respike.runs.search as search  # here: Optuna is not loaded for every run
 
+        assert self.config is not None and self.launcher is not None  # Hydra has called `setup`
         try:
             search.Search(folder=self.config.hydra.sweep.dir, **self.settings).run(self.launcher.launch, arguments)
         except search.InputError as error:

@@ -3,7 +3,7 @@
     python -m respike.reproduce paper
     python -m respike.reproduce quick logger=csv
 
-Finished rows are kept: after an interruption the same command goes on where it was.
+Finished rows are kept: after an interruption the same command continues.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from respike.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a preset. Returns the exit status: 1 if a row failed or an option has a new name, 2 if nothing could be done."""
+    """Run a preset. Returns the exit status: 1 if a row failed or an option has a new name, 2 for other mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long)
         groups = OmegaConf.to_container(preset.groups)
+        assert isinstance(groups, list)
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
             write_report(load_runs(publish(runs, given.publish)), skipped, given.publish, preset.title, groups)
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"respike: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nrespike: interrupted; finished rows and epochs are kept, the same command goes on", file=sys.stderr)
+        print("\nrespike: interrupted; finished rows and epochs are kept, the same command continues", file=sys.stderr)
         return 130
     print(to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width()))
     print(f"\nreport: {Path(preset.paths.outputs, 'report', 'index.html')}")

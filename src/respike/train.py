@@ -43,7 +43,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     try:
         return _train(cfg, folder, overrides)
     finally:
-        if wandb.run is not None:  # the next run of this process would continue it
+        if wandb.run is not None:  # otherwise the next run of this process would continue this one
             wandb.finish()
 
 
@@ -74,8 +74,10 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
     for logger in chosen:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True) | {"facts": facts})
+        logger.log_hyperparams(resolved | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
     init_distributed(trainer)
@@ -103,7 +105,7 @@ def run_config(cfg: DictConfig) -> Any:
             return run_job(_job, cfg, HydraConfig.get().overrides.task)
         _job(cfg, HydraConfig.get().overrides.task)
     except KeyboardInterrupt:
-        print("respike: interrupted; finished epochs are kept, the same command goes on", file=sys.stderr)
+        print("respike: interrupted; finished epochs are kept, the same command continues", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line = explain(error)
@@ -115,7 +117,7 @@ def run_config(cfg: DictConfig) -> Any:
 
 
 def main() -> Any:
-    """The command line: old names are answered before Hydra composes, then `run_config`."""
+    """The command line: `run_config`, after a check for old names, which Hydra would report as unknown keys."""
     try:
         check_words(sys.argv[1:])
     except InputError as error:

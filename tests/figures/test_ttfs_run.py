@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from respike.callbacks.convert import Convert
+from respike.callbacks.simulate_ttfs import SimulateTTFS
 from respike.convert.exact.mapping import exact_map
 from respike.errors import InputError
 from respike.figures.ttfs_run import TTFSFigures
@@ -24,7 +25,8 @@ def trainer(tmp_path):
     convert = Convert(exact_map)
     convert.snn = exact_map(net.double(), pixels)
     simulate = partial(simulate_ttfs, alpha_noise=0.01)
-    done = SimpleNamespace(simulate=simulate, record=simulate(convert.snn, pixels[index], index=index))
+    done = SimulateTTFS(simulate)
+    done.record = simulate(convert.snn, pixels[index], index=index)
     images = SimpleNamespace(test_images=pixels, classes=["a", "b", "c"])
     data = SimpleNamespace(index={"test": index}, images=images, labels=lambda split: labels[index])
     return SimpleNamespace(

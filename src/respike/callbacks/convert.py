@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -17,7 +17,9 @@ from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
 from respike.system.cache import cached, network_key, source_hash
 from respike.system.distributed import barrier, rank
+from respike.training.trainer import callbacks_of, data_of
 
+Network = TypeVar("Network", RateSNN, TTFSNet)
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ class Convert(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for a network or settings that cannot be converted or saved."""
         with contextlib.suppress(SilentLayer):  # an untrained network may be silent on random images
-            snn = self.convert(pl_module.net, torch.rand(2, *trainer.datamodule.input_shape))
+            snn = self.convert(pl_module.net, torch.rand(2, *data_of(trainer).input_shape))
             if self.stages or self.keep_networks:
                 snn.description()
 
@@ -79,7 +81,7 @@ class Convert(Callback):
         key = {
             "stage": "convert",
             "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
-            "data": [trainer.datamodule.fingerprint(self.calibrate_on), self.calibration_size],
+            "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size],
             "source": source_hash("convert", "networks", "data"),
         }
         key |= network_key(net)
@@ -98,7 +100,7 @@ class Convert(Callback):
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """The calibration images in batches. In a distributed run each process gets its share of them."""
-        batches = trainer.datamodule.batches(self.calibrate_on, 500, shared=True, first=self.calibration_size)
+        batches = data_of(trainer).batches(self.calibrate_on, 500, shared=True, first=self.calibration_size)
         return (images for images, _, _ in batches)
 
 
@@ -111,6 +113,7 @@ def _factors(snn: RateSNN) -> dict[str, float]:
 
 def _ranges(snn: TTFSNet) -> dict[str, float]:
     """convert/zeta, and per hidden layer convert/x (X_n), convert/active (share of activations above 0), convert/t_max."""
+    assert snn.ranges is not None  # `exact_map` measures them
     measured = {"convert/zeta": float(snn.zeta)}
     for name, largest in snn.ranges.largest.items():
         layer, active = snn.layers[name], snn.ranges.active[name]
@@ -124,6 +127,7 @@ def _ranges(snn: TTFSNet) -> dict[str, float]:
     return measured
 
 
-def converted(trainer: Trainer) -> RateSNN | TTFSNet:
-    """The spiking network that the trainer's `Convert` callback made."""
-    return next(callback.snn for callback in trainer.callbacks if isinstance(callback, Convert))
+def converted(trainer: Trainer, kind: type[Network]) -> Network:
+    """The spiking network, of this class, that the trainer's `Convert` callback made."""
+    networks = (callback.snn for callback in callbacks_of(trainer) if isinstance(callback, Convert))
+    return next(network for network in networks if isinstance(network, kind))

@@ -1,6 +1,6 @@
 """Logging to whichever loggers a run has: numbers, curves over simulated steps, figures, charts, networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,9 @@ def log_confusion(trainer: Trainer, name: str, labels: Tensor, predicted: Tensor
         run.log({f"charts/{name}": chart})
 
 
-def log_lines(trainer: Trainer, name: str, x: Sequence[float], lines: dict[str, Sequence[float]], x_name: str) -> None:
+def log_lines(
+    trainer: Trainer, name: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], x_name: str
+) -> None:
     """Log lines over common x as an interactive chart (W&B)."""
     import wandb
 

@@ -17,6 +17,7 @@ from respike.metrics.energy import energy_metrics
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
 from respike.system.files import write_csv
+from respike.training.trainer import data_of
 
 NEEDED = ("spikes", "spiking_layers", "synapses", "folded")
 
@@ -30,11 +31,13 @@ class SimulateDirect(Callback):
     weights in the run's folder, as checkpoints/weights.pt, and with the logger.
     """
 
+    # set by on_test_end
+    snn: nn.Module
+    record: SpikeRecord  # of all test images
+    columns: dict[str, list[float]]  # of curves.csv
+
     def __init__(self, simulate: Callable[..., SpikeRecord], keep_networks: bool = True):
         self.simulate, self.keep_networks = simulate, keep_networks
-        self.snn: nn.Module | None = None
-        self.record: SpikeRecord | None = None
-        self.columns: dict[str, list[float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for a network without the methods used here, or impossible settings."""
@@ -44,11 +47,11 @@ class SimulateDirect(Callback):
                 f"{type(net).__name__} has no {', '.join(missing)}: a network for method=direct has the methods "
                 f"{', '.join(NEEDED)}, as respike.networks.resnet19.SpikingResNet19 has"
             )
-        self.simulate(net.folded().float(), torch.zeros(1, *trainer.datamodule.input_shape, device=pl_module.device))
+        self.simulate(net.folded().float(), torch.zeros(1, *data_of(trainer).input_shape, device=pl_module.device))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run, measure, write and log."""
-        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        data, folder = data_of(trainer), Path(trainer.default_root_dir)
         labels = data.labels("test")
         self.snn = pl_module.net.folded().float()
         start = time.perf_counter()

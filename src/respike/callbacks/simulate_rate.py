@@ -2,16 +2,18 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
+from respike.convert import RateSNN
+from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
@@ -19,6 +21,7 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_csv
+from respike.training.trainer import data_of
 
 
 class SimulateRate(Callback):
@@ -27,10 +30,11 @@ class SimulateRate(Callback):
     simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `respike.simulate.rate.layerwise.simulate`.
     """
 
-    def __init__(self, simulate: Callable[..., SpikeRecord]):
+    record: SpikeRecord  # of all test images, set by on_test_end
+    columns: dict[str, list[float]]  # of curves.csv, set by on_test_end
+
+    def __init__(self, simulate: partial[SpikeRecord]):
         self.simulate = simulate
-        self.record: SpikeRecord | None = None
-        self.columns: dict[str, list[float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
@@ -39,10 +43,10 @@ class SimulateRate(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
-        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        data, folder = data_of(trainer), Path(trainer.default_root_dir)
         labels = data.labels("test")
         start = time.perf_counter()
-        self.record = simulate_test_set(self.simulate, converted(trainer), data, pl_module.device)
+        self.record = simulate_test_set(self.simulate, converted(trainer, RateSNN), data, pl_module.device)
         seconds = time.perf_counter() - start
         ann = _predicted_classes(pl_module, data)
         self.columns = curve(self.record, labels, ann)
@@ -61,7 +65,7 @@ class SimulateRate(Callback):
         )
 
 
-def _predicted_classes(pl_module: LightningModule, data: LightningDataModule) -> Tensor:
+def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
     """The ReLU network's classes for all test images, (B,), on every rank."""
     batches = data.batches("test", 1000, shared=True)
     classes = [pl_module(images.to(pl_module.device)).argmax(1).cpu() for images, _, _ in batches]
@@ -70,6 +74,7 @@ def _predicted_classes(pl_module: LightningModule, data: LightningDataModule) ->
 
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:
     """The columns of curves.csv, one entry per step: step, time_ms, acc, agreement, spikes_per_image (cumulative)."""
+    assert record.times_ms is not None
     return {
         "step": list(range(1, record.steps + 1)),
         "time_ms": [round(t, 9) for t in record.times_ms.tolist()],

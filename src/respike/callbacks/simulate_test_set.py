@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import nn
 
+from respike.data.datamodule import ImageDataModule
 from respike.simulate.record import SpikeRecord
 from respike.simulate.ttfs.record import TTFSRecord
 from respike.system.distributed import all_gather, rank, shard_range
@@ -17,7 +17,7 @@ Record = TypeVar("Record", SpikeRecord, TTFSRecord)
 def simulate_test_set(
     simulate: Callable[..., Record],
     snn: nn.Module,
-    data: LightningDataModule,
+    data: ImageDataModule,
     device: torch.device,
     part_size: int | None = None,
 ) -> Record:

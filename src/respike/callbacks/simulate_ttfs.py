@@ -5,16 +5,18 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
+from respike.convert import TTFSNet
+from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
@@ -22,6 +24,7 @@ from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_csv
+from respike.training.trainer import data_of
 
 PART_BYTES = 1 << 27  # of float64 images that are in memory at a time
 log = logging.getLogger(__name__)
@@ -34,9 +37,10 @@ class SimulateTTFS(Callback):
     at the network's latency, so that there is no accuracy over time and no curves.csv.
     """
 
-    def __init__(self, simulate: Callable[..., TTFSRecord]):
+    record: TTFSRecord  # of all test images, set by on_test_end
+
+    def __init__(self, simulate: partial[TTFSRecord]):
         self.simulate = simulate
-        self.record: TTFSRecord | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
@@ -45,11 +49,11 @@ class SimulateTTFS(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, measure, write and log."""
-        data = trainer.datamodule
+        data = data_of(trainer)
         labels = data.labels("test")
         part_size = max(1, PART_BYTES // (8 * data.images.test_images[0].numel()))
         start = time.perf_counter()
-        self.record = simulate_test_set(self.simulate, converted(trainer), data, pl_module.device, part_size)
+        self.record = simulate_test_set(self.simulate, converted(trainer, TTFSNet), data, pl_module.device, part_size)
         seconds = time.perf_counter() - start
         relu = _relu_outputs(pl_module, data)
         if rank() > 0:
@@ -61,7 +65,7 @@ class SimulateTTFS(Callback):
         log.info("%s", summary(self.record, metrics))
 
 
-def _relu_outputs(pl_module: LightningModule, data: LightningDataModule) -> Tensor:
+def _relu_outputs(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
     """Outputs of the original network in float64 for all test images, (B, C), on every rank."""
     net = copy.deepcopy(pl_module.net).double().eval()
     with torch.inference_mode():

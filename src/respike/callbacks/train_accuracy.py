@@ -11,6 +11,7 @@ from respike.callbacks.log import log_metrics
 from respike.system.cache import cached, network_key, source_hash
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_json
+from respike.training.trainer import data_of
 
 
 class TrainAccuracy(Callback):
@@ -21,7 +22,7 @@ class TrainAccuracy(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, or read the cached measurement, and log."""
-        data = trainer.datamodule
+        data = data_of(trainer)
 
         def make(folder: Path) -> float:
             start = time.perf_counter()
@@ -30,7 +31,7 @@ class TrainAccuracy(Callback):
                 for images, labels, _ in data.batches("train", 1000, shared=True):
                     predicted = pl_module(images.to(pl_module.device)).argmax(1).cpu()
                     correct += torch.tensor([int((predicted == labels).sum()), len(labels)])
-            right, count = sum(all_gather(correct)).tolist()
+            right, count = torch.stack(all_gather(correct)).sum(0).tolist()
             if rank() == 0:
                 write_json(folder / "accuracy.json", right / count)
             return time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, Trainer
@@ -17,31 +18,33 @@ from respike.figures.training import training_progress
 from respike.metrics.confusion import confusion, row_shares
 from respike.simulate.record import SpikeRecord
 from respike.system.files import read_csv
+from respike.training.trainer import callbacks_of, data_of
 
 SAMPLES = 12
+Simulation = TypeVar("Simulation", bound=Callback)
 
 
 def check_image(trainer: Trainer, image: int) -> None:
     """Raise InputError if the run has no test image of this number."""
-    count = len(trainer.datamodule.index["test"])
+    count = len(data_of(trainer).index["test"])
     if not 0 <= image < count:
         raise InputError(f"callbacks.figures.image={image}: 0 to {count - 1}, the test images of this run")
 
 
-def simulation_of(trainer: Trainer, record: type) -> Callback:
-    """The trainer's callback whose attribute `record` is a record of this type."""
-    return next(callback for callback in trainer.callbacks if isinstance(getattr(callback, "record", None), record))
+def simulation_of(trainer: Trainer, kind: type[Simulation]) -> Simulation:
+    """The trainer's callback of this class."""
+    return next(callback for callback in callbacks_of(trainer) if isinstance(callback, kind))
 
 
 def class_names(trainer: Trainer, outputs: int) -> list[str]:
     """A name for each of the network's outputs. A network may have more outputs than the data has classes."""
-    names = list(trainer.datamodule.images.classes)
+    names = list(data_of(trainer).images.classes)
     return names + [f"output {c}" for c in range(len(names), outputs)]
 
 
 def data_and_training(trainer: Trainer) -> dict[str, Figure]:
     """The figures "samples", and "training" if the run has a training."""
-    data = trainer.datamodule
+    data = data_of(trainer)
     chosen = data.index["test"][:SAMPLES]
     names = [data.images.classes[label] for label in data.labels("test")[:SAMPLES].tolist()]
     figures = {"samples": samples(to_unit(data.images.test_images[chosen]), names)}
@@ -61,7 +64,7 @@ def read_history(trainer: Trainer) -> dict[str, list[float]]:
 
 def confusion_over_steps(trainer: Trainer, record: SpikeRecord) -> Figure:
     """Confusion matrices of all test images after a few steps; the last one is also logged as a chart."""
-    labels = trainer.datamodule.labels("test")
+    labels = data_of(trainer).labels("test")
     classes = class_names(trainer, record.counts.shape[1])
     log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)
     matrices = {}

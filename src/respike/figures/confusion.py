@@ -81,11 +81,11 @@ def _shares(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor
 def _heat_map(axes: Axes, shares: Tensor, classes: Sequence[str], least: float) -> None:
     """Shares (C, C) as colours; up to READABLE classes, each cell also as a number in percent."""
     readable = len(classes) <= READABLE
-    names = [name if len(name) <= 10 else name[:9] + "…" for name in classes] if readable else False
+    names = [name if len(name) <= 10 else name[:9] + "…" for name in classes] if readable else []
     sns.heatmap(
         shares.numpy(), ax=axes, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False,
         annot=np.vectorize(lambda share: _percent(share, least), otypes=[object])(shares.numpy()) if readable else None,
-        fmt="", annot_kws={"fontsize": 8}, xticklabels=names, yticklabels=names,
+        fmt="", annot_kws={"fontsize": 8}, xticklabels=names or False, yticklabels=names or False,
     )  # fmt: skip
     for text, share in zip(axes.texts, shares.flatten().tolist(), strict=False):
         text.set_color(_text_colour(share))
@@ -93,7 +93,7 @@ def _heat_map(axes: Axes, shares: Tensor, classes: Sequence[str], least: float) 
     axes.set_ylabel("true class", color=INK)
     axes.tick_params(length=0, colors=INK, labelsize=9)
     axes.tick_params(axis="y", rotation=0)
-    axes.tick_params(axis="x", rotation=90 if readable and max(map(len, names)) > 3 else 0)
+    axes.tick_params(axis="x", rotation=90 if max(map(len, names), default=0) > 3 else 0)
 
 
 def _percent(share: float, least: float) -> str:

@@ -94,9 +94,8 @@ def _draw(
         name = "_relu" if label in lines else f"{label}: {level:.2f} %"
         axes.axhline(level, color=colours.get(label, FAINT), linestyle=(0, (6, 3)), linewidth=1.2, label=name, zorder=1)
     for i, (label, points) in enumerate(marks.items()):
-        times, values = zip(*points, strict=True)
         axes.plot(
-            times, _percent(values), MARKERS[i % len(MARKERS)],
+            [time for time, _ in points], _percent([accuracy for _, accuracy in points]), MARKERS[i % len(MARKERS)],
             markersize=6, color=INK, markerfacecolor="white", markeredgewidth=1.3, label=label, zorder=4,
         )  # fmt: skip
 

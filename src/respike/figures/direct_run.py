@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -20,10 +21,10 @@ from respike.figures.layers import firing_rates, layer_rates, potential_panels, 
 from respike.figures.training import training_progress
 from respike.metrics.activity import activities, activities_over_steps
 from respike.simulate.direct.evaluate import potential_histograms
-from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
 from respike.system.files import write_csv
 from respike.training.layer_activity import ACTIVITY
+from respike.training.trainer import data_of
 
 BELOW, ABOVE = -2.0, 3.0  # range of the potentials that are drawn, in thresholds
 
@@ -54,7 +55,7 @@ class DirectFigures(Callback):
         """Draw, save and log."""
         if rank() > 0:
             return
-        simulated: SimulateDirect = simulation_of(trainer, SpikeRecord)
+        simulated = simulation_of(trainer, SimulateDirect)
         record = simulated.record
         steps = range(1, record.steps + 1)
         over_steps = f"{record.images:,} test images, after training"
@@ -71,21 +72,23 @@ class DirectFigures(Callback):
         save_figures(trainer, figures)
 
     def _of_image(self, trainer: Trainer, simulated: SimulateDirect) -> Figure:
-        image = trainer.datamodule.images.test_images[[self.image]].to(trainer.strategy.root_device)
+        image = data_of(trainer).images.test_images[[self.image]].to(trainer.strategy.root_device)
         record = simulated.simulate(simulated.snn, image)
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
         published = self.published_rates if record.steps == simulated.snn.steps else None
-        comparable = published is not None and len(published) == len(rates)
-        table = {
+        if published is not None and len(published) != len(rates):
+            published = None
+        table: dict[str, list[Any]] = {
             "layer": list(rates),
             "spikes_per_neuron": list(rates.values()),
-            "published": list(published) if comparable else [None] * len(rates),
+            "published": [None] * len(rates) if published is None else list(published),
         }
         write_csv(Path(trainer.default_root_dir, "image_rates.csv"), table)
         return layer_rates(rates, f"test image {self.image}, summed over {record.steps} steps", published)
 
     def _potentials(self, trainer: Trainer, simulated: SimulateDirect, v_th: float) -> Figure:
-        images = trainer.datamodule.images.test_images[trainer.datamodule.index["test"][: self.potentials_of]]
+        data = data_of(trainer)
+        images = data.images.test_images[data.index["test"][: self.potentials_of]]
         low, high = BELOW * v_th, ABOVE * v_th
         images = images.to(trainer.strategy.root_device)
         counts = potential_histograms(simulated.snn, images, low, high, steps=simulated.record.steps)

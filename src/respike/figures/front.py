@@ -1,4 +1,4 @@
-"""The picture of a search with two objectives."""
+"""The figure of a search with two objectives."""
 
 import pandas as pd
 import seaborn as sns
@@ -8,7 +8,7 @@ from respike.figures.curves import DPI, INK, PALETTE, plain_axes
 
 
 def front_figure(trials: pd.DataFrame, best: pd.DataFrame) -> Figure:
-    """Every trial, and the front of those that no other beats in both objectives.
+    """Every trial, and the Pareto front: the trials for which no other trial is better in both objectives.
 
     trials, best: a row per trial, a column per objective; the second objective is drawn to the right.
     """

@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_film, log_lines
 from respike.callbacks.simulate_rate import SimulateRate
+from respike.convert import RateSNN
 from respike.data.pixels import to_unit
 from respike.figures.common_figures import (
     check_image,
@@ -21,8 +22,8 @@ from respike.figures.curves import accuracy_and_agreement
 from respike.figures.images import output_counts, spike_images
 from respike.figures.layers import firing_rates
 from respike.metrics.activity import firing_rates as rates_of
-from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
+from respike.training.trainer import data_of
 
 SPIKE_STEPS = 3  # number of steps whose input spikes are shown
 
@@ -45,7 +46,7 @@ class RateFigures(Callback):
         """Draw, save and log."""
         if rank() > 0:
             return
-        simulated = simulation_of(trainer, SpikeRecord)
+        simulated = simulation_of(trainer, SimulateRate)
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
             "firing_rates": firing_rates(rates_of(simulated.record)),
@@ -57,15 +58,15 @@ class RateFigures(Callback):
         if self.film:
             path, record = folder / "confusion.gif", simulated.record
             classes = class_names(trainer, record.counts.shape[1])
-            save_confusion_film(record.predicted, trainer.datamodule.labels("test"), classes, path)
+            save_confusion_film(record.predicted, data_of(trainer).labels("test"), classes, path)
             log_film(trainer, "confusion_film", path)
 
     def _of_image(self, trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
         """Input and output spikes of the chosen image, which is simulated once more with a trace."""
-        data, number = trainer.datamodule, torch.tensor([self.image])
+        data, number = data_of(trainer), torch.tensor([self.image])
         pixels, label = data.images.test_images, int(data.labels("test")[self.image])
         classes = class_names(trainer, simulated.record.counts.shape[1])
-        snn, image = converted(trainer), pixels[number].to(trainer.strategy.root_device)
+        snn, image = converted(trainer, RateSNN), pixels[number].to(trainer.strategy.root_device)
         trace = simulated.simulate(snn, image, index=number, trace=[self.image]).traces[self.image]
         steps = simulated.record.steps
         figures = {}

@@ -30,7 +30,7 @@ def zeta_trade_off(points: pd.DataFrame) -> Figure:
     kept = [key for key in SHARES if key in points and points[key].notna().any()]
     if not kept:
         raise ValueError("no margin to draw; expected at least one with a measured share")
-    nets = dict(list(points.sort_values("ttfs/latency").groupby("net", sort=False)))
+    nets = {str(net): rows for net, rows in points.sort_values("ttfs/latency").groupby("net", sort=False)}
     rows, columns = (-(-len(kept) // 2), min(2, len(kept))) if len(nets) == 1 else (len(kept), len(nets))
     size = max(6.0, (5.0 if len(nets) == 1 else 4.0) * columns), 2.9 * rows + 0.7
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")

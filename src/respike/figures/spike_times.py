@@ -181,7 +181,8 @@ def _layer(
     for top, bottom, neuron in zip(above, below, neurons, strict=False):
         for axes in (top, bottom):
             axes.axvspan(*window, color=WINDOW, linewidth=0, zorder=0)
-        _potential(top, neuron, window[1])
+        assert neuron.theta is not None and neuron.spike is not None  # only output neurons have neither
+        _potential(top, neuron, neuron.theta, neuron.spike, window[1])
         spikes = neuron.spike < window[1]
         outcome = f"spikes at {neuron.spike:.4g}" if spikes else "silent"
         top.set_title(f"{layer}, neuron {neuron.neuron}\n{outcome}", loc="left", fontsize=9, color=INK)
@@ -193,18 +194,16 @@ def _layer(
     below[0].set_ylabel("weight J", color=INK)
 
 
-def _potential(axes: Axes, neuron: Potential, t_max: float) -> None:
+def _potential(axes: Axes, neuron: Potential, theta: float, spike: float, t_max: float) -> None:
     """V up to the spike, and its continuation without a spike."""
-    before = neuron.times <= neuron.spike
-    level = _potential_at(neuron, neuron.spike)
-    times, values = [*neuron.times[before].tolist(), neuron.spike], [*neuron.values[before].tolist(), level]
+    before = neuron.times <= spike
+    level = _potential_at(neuron, spike)
+    times, values = [*neuron.times[before].tolist(), spike], [*neuron.values[before].tolist(), level]
     axes.plot(times, values, color=PALETTE[0], linewidth=2, zorder=3, label="potential V")
     axes.plot(neuron.times, neuron.values, color=FAINT, linewidth=1.2, label="V without the spike")
-    axes.axhline(neuron.theta, color=INK, linestyle=THRESHOLD, linewidth=1.2, label="threshold")
-    face = PALETTE[1] if neuron.spike < t_max else "white"
-    axes.plot(
-        [neuron.spike], [level], "o", color=PALETTE[1], markerfacecolor=face, zorder=4, label="spike (open: at t_max)"
-    )
+    axes.axhline(theta, color=INK, linestyle=THRESHOLD, linewidth=1.2, label="threshold")
+    face = PALETTE[1] if spike < t_max else "white"
+    axes.plot([spike], [level], "o", color=PALETTE[1], markerfacecolor=face, zorder=4, label="spike (open: at t_max)")
     plain_axes(axes, grid="y")
     axes.locator_params(axis="both", nbins=5)
 

@@ -1,6 +1,7 @@
 """The style that all figures share: colours, axes, and how a figure is saved."""
 
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +15,8 @@ INK, FAINT = "#333333", "#8a8a8a"
 DPI = 100
 
 
-def plain_axes(axes: Axes, grid: str) -> None:
-    """No frame except the bottom line, a light grid along `grid` ("x", "y" or "both"), ticks at round numbers."""
+def plain_axes(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
+    """No frame except the bottom line, a light grid along `grid`, ticks at round numbers."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)

@@ -1,6 +1,7 @@
 """Draws the figures of a run of method=ttfs at the end of its test."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -8,6 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.convert import converted
 from respike.callbacks.log import log_confusion
+from respike.callbacks.simulate_ttfs import SimulateTTFS
+from respike.convert import TTFSNet
 from respike.errors import InputError
 from respike.figures.common_figures import (
     SAMPLES,
@@ -33,6 +36,7 @@ from respike.simulate.ttfs.program import network_shapes
 from respike.simulate.ttfs.record import TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import rank
+from respike.training.trainer import data_of
 
 BUDGET = 1 << 27  # bytes of spike times that are kept in memory to be drawn
 
@@ -57,7 +61,7 @@ class TTFSFigures(Callback):
         """Draw, save and log."""
         if rank() > 0:
             return
-        simulated = simulation_of(trainer, TTFSRecord)
+        simulated = simulation_of(trainer, SimulateTTFS)
         figures = {
             **self._of_spikes(trainer, simulated),
             "confusion": _confusion(trainer, simulated.record),
@@ -65,9 +69,9 @@ class TTFSFigures(Callback):
         }
         save_figures(trainer, figures)
 
-    def _of_spikes(self, trainer: Trainer, simulated: Callback) -> dict[str, Figure]:
+    def _of_spikes(self, trainer: Trainer, simulated: SimulateTTFS) -> dict[str, Figure]:
         """Spike times and potentials of a few images, which are simulated once more with a trace."""
-        data, snn = trainer.datamodule, converted(trainer)
+        data, snn = data_of(trainer), converted(trainer, TTFSNet)
         numbers = self._traced_images(trainer)
         pixels = data.images.test_images[numbers].to(trainer.strategy.root_device)
         record = simulated.simulate(snn, pixels, index=numbers, trace=numbers.tolist())
@@ -96,7 +100,7 @@ class TTFSFigures(Callback):
 
     def _traced_images(self, trainer: Trainer) -> torch.Tensor:
         """Numbers of the images to trace: the chosen one, then the first others, as many as fit in BUDGET bytes."""
-        data, snn = trainer.datamodule, converted(trainer)
+        data, snn = data_of(trainer), converted(trainer, TTFSNet)
         shapes = network_shapes(snn, data.images.test_images[:1].shape[1:])
         neurons = sum(inputs.numel() + outputs.numel() for inputs, outputs in shapes.values())
         others = [number for number in range(min(SAMPLES, len(data.index["test"]))) if number != self.image]
@@ -104,14 +108,14 @@ class TTFSFigures(Callback):
         return data.index["test"][[self.image, *others][:count]]
 
 
-def _settings(simulated: Callback) -> dict[str, object]:
+def _settings(simulated: SimulateTTFS) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(TTFSSettings)}
     return {name: value for name, value in simulated.simulate.keywords.items() if name in known}
 
 
 def _confusion(trainer: Trainer, record: TTFSRecord) -> Figure:
     """The confusion matrix of all test images, also logged as a chart."""
-    labels, predicted = trainer.datamodule.labels("test"), record.predicted
+    labels, predicted = data_of(trainer).labels("test"), record.predicted
     classes = class_names(trainer, record.logits.shape[1])
     log_confusion(trainer, "confusion", labels, predicted, classes)
     shares = row_shares(confusion(labels, predicted, len(classes)))

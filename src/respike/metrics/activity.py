@@ -1,5 +1,6 @@
 """Spike counts and firing rates. Input spikes are reported as the layer "input" and are not part of the totals."""
 
+import torch
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
@@ -7,12 +8,16 @@ from respike.simulate.record import SpikeRecord
 
 def spikes_per_image(record: SpikeRecord) -> Tensor:
     """Cumulative spikes of all layers except the input, averaged over images, after each step: float64 (T,)."""
-    total = sum(spikes for name, spikes in record.spikes.items() if name != "input")
+    total = torch.stack([spikes for name, spikes in record.spikes.items() if name != "input"]).sum(0)
     return total.cumsum(0).double() / record.images
 
 
 def firing_rates(record: SpikeRecord) -> dict[str, float]:
-    """Mean firing rate of the neurons of each layer, in Hz. "input" is included if the input is spikes."""
+    """Mean firing rate of the neurons of each layer, in Hz. "input" is included if the input is spikes.
+
+    The steps of the record must have a length (`dt`).
+    """
+    assert record.dt is not None
     seconds = record.dt * record.steps
     return {
         name: int(values.sum()) / (record.images * record.neurons[name] * seconds)

@@ -1,4 +1,4 @@
-"""The config of a run: where conf lies, how a run's config is composed, and the one check of its choices."""
+"""The config of a run: the folder conf, how a run's config is composed, and the check of its choices."""
 
 import inspect
 import pkgutil
@@ -16,7 +16,7 @@ from respike.errors import InputError
 from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
 from respike.runs.old_names import check_words
 
-Choices = Mapping[str, str | None]  # of each config group: the chosen option
+Choices = Mapping[str, str | None]  # config group -> chosen option
 
 
 def conf_folder() -> Path:
@@ -30,7 +30,7 @@ CONF = conf_folder()
 
 
 def options(group: str) -> list[Path]:
-    """The files of a config group's options, sorted by name; files named _*.yaml are parts of others."""
+    """The files of a config group's options, sorted by name; files named _*.yaml are parts of other files."""
     return sorted(path for path in (CONF / group).glob("*.yaml") if not path.name.startswith("_"))
 
 
@@ -42,7 +42,7 @@ def names(group: str) -> list[str]:
 def compose_run(overrides: Sequence[str]) -> DictConfig:
     """The config that `python -m respike.train OVERRIDES` composes, checked. paths.run must be given: it depends on the run.
 
-    Raises InputError for old names and for choices that do not go together, HydraException for anything Hydra refuses.
+    Raises InputError for old names and for choices that do not go together, HydraException for errors that Hydra finds.
     """
     check_words(overrides)
     GlobalHydra.instance().clear()  # a @hydra.main that ran earlier in this process leaves its state there
@@ -56,9 +56,9 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
 
 
 def check_choices(cfg: DictConfig, choices: Choices) -> None:
-    """Refuse a network, an experiment or a part that does not go with the method, before anything is built.
+    """Raise InputError for a network, an experiment or a part that does not go with the method, before anything is built.
 
-    Raises InputError: what was given, what is allowed, what to type.
+    The message says what was given, what is allowed and what to type.
     """
     _check_method(choices)
     _check_network(cfg, choices)
@@ -80,7 +80,7 @@ def _check_network(cfg: DictConfig, choices: Choices) -> None:
         raise InputError(f"{given}: no network is named; type model._target_=package.Class")
     try:
         network = pkgutil.resolve_name(target)
-    except Exception as error:  # of the import, which runs a person's own module
+    except Exception as error:  # the import runs the module of the network, which may be a user's
         raise InputError(
             f"model._target_={target}: cannot be imported ({error}); type model._target_=package.Class"
         ) from error

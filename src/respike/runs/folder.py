@@ -8,8 +8,9 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Trainer
 
+from respike.data.datamodule import ImageDataModule
 from respike.system.distributed import rank
 from respike.system.files import write_json
 
@@ -45,7 +46,7 @@ NEUTRAL_KEYS = (  # smaller data sets are named as reductions instead
 class RunFolder:
     """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished.
 
-    Of several processes only the first writes.
+    In a distributed job only rank 0 writes.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -74,8 +75,8 @@ class RunFolder:
         return metrics
 
 
-def run_facts(cfg: DictConfig, data: LightningDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
-    """What metrics.json holds besides numbers: data set, why the run is reduced, typed changes, number of test images."""
+def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
+    """The facts in metrics.json: data set, why the run is reduced, typed changes, number of test images."""
     return {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
@@ -103,7 +104,7 @@ def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
+def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
     """Why this run is smaller than the one its recipe describes, one reason each for the tables; empty for a full run."""
     reasons = data.reductions()
     if cfg.train and cfg.trainer.max_epochs < cfg.recipe.epochs:
@@ -117,7 +118,7 @@ def reductions(cfg: DictConfig, data: LightningDataModule) -> list[str]:
 
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder holds this very run on these very images."""
+    """Whether the folder has a finished run with the same config and the same images."""
     if not (folder / "metrics.json").is_file() or not (folder / "provenance.json").is_file():
         return False
     if (folder / "config.yaml").read_text(encoding="utf-8") != OmegaConf.to_yaml(cfg, resolve=True):

@@ -1,4 +1,4 @@
-"""The offline W&B runs below a folder: upload them, or look at them in the terminal.
+"""Upload the offline W&B runs below a folder, or show them in the terminal.
 
 python -m respike.runs.offline sync [outputs]
 python -m respike.runs.offline dashboard [outputs]
@@ -19,17 +19,17 @@ HOST = "api.wandb.ai"
 
 
 def offline_runs(root: Path) -> list[Path]:
-    """Folders of the runs that W&B wrote offline below `root`, oldest first. Raises InputError where there is none."""
+    """Folders of the runs that W&B wrote offline below `root`, oldest first. Raises InputError if there is none."""
     found = {file.parent.resolve() for file in root.rglob("wandb/offline-run-*/run-*.wandb")}
     if not found:
         raise InputError(
-            f"{root}: no offline run of W&B in it; a run writes one unless logger=csv, none or tensorboard"
+            f"{root}: no offline run of W&B; runs with logger=csv, logger=none or logger=tensorboard write none"
         )
     return sorted(found, key=lambda folder: folder.name)
 
 
 def has_account() -> bool:
-    """Whether W&B would know who uploads: by WANDB_API_KEY, or by an earlier `wandb login`."""
+    """Whether W&B has an API key: in WANDB_API_KEY, or from an earlier `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -44,7 +44,7 @@ def has_account() -> bool:
 
 
 def sync(root: Path) -> int:
-    """Upload what is not uploaded yet; returns the status of `wandb sync`."""
+    """Upload the runs that are not uploaded yet. Returns the exit status of `wandb sync`."""
     left = [run for run in offline_runs(root) if not list(run.glob("*.synced"))]
     if not left:
         print(f"{root}: every offline run is uploaded already")
@@ -58,7 +58,7 @@ def sync(root: Path) -> int:
 
 
 def dashboard(root: Path) -> int:
-    """`wandb leet` on all runs: it reads one folder, so root/dashboard holds a link to each. Needs no account."""
+    """Open all runs in `wandb leet`, which reads one folder: root/dashboard, with a link to each. Needs no account."""
     folder = root / "dashboard"
     shutil.rmtree(folder, ignore_errors=True)
     runs = offline_runs(root)
@@ -75,10 +75,10 @@ def _wandb() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Run the command line. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m respike.runs.offline", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("sync", "dashboard"))
-    parser.add_argument("root", nargs="?", type=Path, default=Path("outputs"), help="where runs lie (%(default)s)")
+    parser.add_argument("root", nargs="?", type=Path, default=Path("outputs"), help="folder of the runs (%(default)s)")
     given = parser.parse_args(arguments)
     try:
         return {"sync": sync, "dashboard": dashboard}[given.action](given.root)

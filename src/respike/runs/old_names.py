@@ -1,6 +1,6 @@
 """Names that have changed: the new name for each old one, in one table.
 
-`check_words` answers a person who types an old name, before Hydra composes; `new_key` and `new_target` translate the
+`check_words` raises an error for old names in overrides, before Hydra composes. `new_key` and `new_target` translate the
 settings of run folders that were written under the old names.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from respike.errors import InputError
 
-# Old override -> what to type instead. A key alone stands for every value.
+# Old override -> what to type instead. A key without a value matches every value.
 OPTIONS = {
     "simulate=default": "simulate=rate, or method=rate, which selects it",
     "callbacks=default": "callbacks=rate, or method=rate, which selects it",
@@ -56,7 +56,7 @@ MODULES = {
     "respike.simulate.clock": "respike.simulate.rate.layerwise",
     "respike.simulate.direct": "respike.simulate.direct.evaluate",
 }
-# Old callable -> new callable, where its own name or its module alone has changed.
+# Old callable -> new callable, for a new name, or a new module where the others of the module did not move with it.
 CALLABLES = {
     "respike.callbacks.inference.Inference": "respike.callbacks.simulate_direct.SimulateDirect",
     "respike.callbacks.simulate.Simulate": "respike.callbacks.simulate_rate.SimulateRate",
@@ -91,7 +91,7 @@ def check_words(overrides: Iterable[str]) -> None:
     """Raises InputError for the first override that uses an old name."""
     for override in overrides:
         typed, _, value = override.partition("=")
-        if typed.startswith("+"):  # a new key of a person's own, such as a parameter of their network
+        if typed.startswith("+"):  # a new key, such as a parameter of a user's network
             continue
         key = typed.lstrip("~")
         for value_part in value.split(","):

@@ -1,4 +1,4 @@
-"""Presets of conf/report: their rows, each one run, and which of these are finished."""
+"""Presets of conf/report. Each row of a preset is one run; finished runs are kept."""
 
 import sys
 import traceback
@@ -21,9 +21,11 @@ def load_preset(name: str) -> DictConfig:
     file = CONF / "report" / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(names("report"))
-        raise InputError(f"preset {name}: unknown, there are {known}; as in make reproduce-paper PRESET=quick")
+        raise InputError(f"preset {name}: unknown, choose one of {known}, as in make reproduce-paper PRESET=quick")
     paths = OmegaConf.load(CONF / "paths" / "default.yaml")
-    return OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+    preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+    assert isinstance(preset, DictConfig)
+    return preset
 
 
 def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
@@ -50,7 +52,7 @@ def run_rows(
 ) -> tuple[list[Path], dict[str, str], bool]:
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
-    Returns the folders of the finished runs, for each missing one the reason, and whether any row failed.
+    Returns the folders of the finished runs, the reason for each missing row, and whether any row failed.
     """
     runs, skipped, failed = [], {}, False
     for number, row in enumerate(preset.rows, 1):

@@ -1,13 +1,13 @@
-"""Search instead of a grid: Optuna chooses the next jobs of a multirun by what the earlier ones gave.
+"""Search instead of a grid: Optuna chooses the next jobs of a multirun from the results of the earlier jobs.
 
-The study lies in the sweep's folder as study.db; started again, it goes on until it has n_trials.
+The study is saved as study.db in the sweep's folder. The same command continues it until it has n_trials trials.
 """
 
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pandas as pd
@@ -28,22 +28,30 @@ Launch = Callable[..., Sequence[JobReturn]]
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What may be drawn: of choice(a,b) or a,b; of range(start,stop,step), its end left out; of interval(low,high).
+    """The values that Optuna samples for an override: choice(a,b) or a,b; range(start,stop,step); interval(low,high).
 
-    An interval tagged log, as in tag(log, interval(0.25,4)), is drawn evenly in the logarithm.
+    A range does not include its stop. An interval with the tag log, as in tag(log, interval(0.25,4)), is sampled uniformly
+    in the logarithm.
     """
     value = override.value()
     if isinstance(value, ChoiceSweep):
-        return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+        choices: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
+        return CategoricalDistribution(choices)
     if isinstance(value, IntervalSweep):
-        kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
-        return kind(value.start, value.end, log="log" in value.tags)
+        low, high, log_scale = value.start, value.end, "log" in value.tags
+        assert low is not None and high is not None  # an interval has both ends
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log_scale)
+        return FloatDistribution(low, high, log=log_scale)
     assert isinstance(value, RangeSweep)
     return CategoricalDistribution(list(value.range()))
 
 
 def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
-    """A number of metrics.json by its name, or acc_at_10ms: the accuracy after so much simulated time, of curves.csv."""
+    """The value of an objective: a number of metrics.json, or, as acc_at_10ms, the accuracy of curves.csv after 10 ms.
+
+    Raises InputError for a name that was not measured, and for a time outside the simulation.
+    """
     if not (found := AT.fullmatch(name)):
         if name not in metrics:
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
@@ -62,16 +70,16 @@ def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
 class Search:
     """A study in `folder`.
 
-    objectives: name -> maximize or minimize, one or two of them (`objective` says which names); params: override key ->
-    sweep, as typed on a command line, which also may replace them; n_trials: of the whole study; at_once: how many the
-    launcher is handed together; seed: of the sampler (TPE).
-    Raises InputError for anything else, and where the folder holds another study.
+    objectives: name -> maximize or minimize, one or two; `objective` describes the names. params: override key -> sweep, in
+    the syntax of the command line; a key on the command line replaces the one here. n_trials: number of trials of the study.
+    at_once: number of trials that are launched together. seed: seed of the sampler (TPE).
+    Raises InputError for other values, and if the folder has a study with other settings.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        objectives: Mapping[str, str],
+        objectives: Mapping[str, Literal["maximize", "minimize"]],
         params: Mapping[str, str],
         n_trials: int,
         at_once: int = 1,
@@ -88,7 +96,7 @@ class Search:
         self.n_trials, self.at_once, self.seed = n_trials, at_once, seed
 
     def run(self, launch: Launch, arguments: Sequence[str]) -> optuna.Study:
-        """Run what is missing of the study and write its tables; `arguments` are those of the command line."""
+        """Run the missing trials of the study and write its tables. arguments: overrides of the command line."""
         space, fixed = self._space(arguments)
         study = self._study()
         while (left := self.n_trials - len(_done(study))) > 0:
@@ -96,7 +104,7 @@ class Search:
                 trials = [study.ask(space) for _ in range(min(left, self.at_once))]
             except ValueError as error:
                 raise InputError(
-                    f"{self.folder} holds a study of other settings ({error}); add sweep_name=another"
+                    f"{self.folder} has a study with other settings ({error}); type another name, as in sweep_name=another"
                 ) from error
             jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
             for trial, job in zip(trials, launch(jobs, initial_job_idx=trials[0].number), strict=True):
@@ -114,7 +122,8 @@ class Search:
             raise InputError(
                 "a search needs something to vary, as in neuron.threshold='interval(0.25,4)' or hydra.sweeper.params"
             )
-        fixed = [override.input_line for override in [*own, *typed] if not override.is_sweep_override()]
+        constant = [override for override in [*own, *typed] if not override.is_sweep_override()]
+        fixed = [override.input_line for override in constant if override.input_line]
         return {override.get_key_element(): distribution(override) for override in swept}, fixed
 
     def _study(self) -> optuna.Study:
@@ -126,16 +135,17 @@ class Search:
             directions=list(self.objectives.values()),
             load_if_exists=True,
         )
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):  # the study was killed meanwhile
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):  # the study was interrupted during these trials
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
         study.sampler = optuna.samplers.TPESampler(seed=self.seed + len(study.trials))
         return study
 
     def _tell(self, study: optuna.Study, trial: Trial, job: JobReturn) -> None:
+        assert job.hydra_cfg is not None  # the launcher sets it
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
         trial.set_user_attr("folder", str(folder))
-        if not isinstance(job.return_value, Mapping):  # it failed; the sweep's report says why
+        if not isinstance(job.return_value, Mapping):  # the job failed; SweepReport prints the reason
             study.tell(trial, state=TrialState.FAIL)
             return
         values = [objective(job.return_value, folder, name) for name in self.objectives]
@@ -144,10 +154,10 @@ class Search:
         log.info("trial %d of %d: %s", len(_done(study)), self.n_trials, found)
 
     def _write(self, study: optuna.Study) -> None:
-        """trials.csv, and front.csv of the trials that no other beats in every objective; of two objectives front.png."""
+        """Write trials.csv, and front.csv with the Pareto-optimal trials; with two objectives also front.png."""
         whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         if not whole:
-            raise InputError(f"{self.folder}: every trial failed; one by one: failure.json in the folders there")
+            raise InputError(f"{self.folder}: every trial failed; failure.json in each trial's folder has the reason")
         best = sorted(study.best_trials, key=lambda trial: trial.values)
         for name, trials in (("trials.csv", whole), ("front.csv", best)):
             _table(self.folder / name, trials, list(self.objectives))
@@ -163,7 +173,7 @@ class Search:
 
 
 def _done(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials with a result, a failure included; not those that were killed."""
+    """Trials that have ended, also with a failure. Interrupted trials are not included."""
     return [trial for trial in study.trials if trial.state.is_finished() and "folder" in trial.user_attrs]
 
 

@@ -1,4 +1,4 @@
-"""Jobs of a multirun: what is finished is kept, what fails is told at the end, the others go on."""
+"""Jobs of a multirun: finished jobs are kept, a failed job does not stop the others, failures are listed at the end."""
 
 import datetime
 import importlib.util
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
-    """One job of a sweep, in cfg.paths.run: nothing where it is finished; failure.json where it fails."""
+    """Run one job of a sweep in cfg.paths.run, unless it is finished. A job that fails writes failure.json, returns None."""
     folder = Path(cfg.paths.run)
     try:
         if finished(cfg, folder):
-            log.info("kept %s: finished earlier, by the same config", folder)
+            log.info("kept %s: finished earlier with the same config", folder)
             return json.loads((folder / "metrics.json").read_text())
         (folder / FAILURE).unlink(missing_ok=True)
         return train(cfg, overrides)
@@ -50,7 +50,7 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
-    """Refuse a sweep that has nothing to vary, a key without a value, and old names in the parameters of the sweeper."""
+    """Raise InputError for a sweep that varies nothing, a key without a value, or an old name in the sweeper's parameters."""
     check_words(f"{key}={values}" for key, values in (params or {}).items())
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     for override in parsed:
@@ -64,20 +64,20 @@ def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
 
 
 def check_installed(target: str) -> None:
-    """Refuse a launcher or sweeper (its _target_) whose optional package is not installed. Raises InputError."""
+    """Raise InputError if the optional package of a launcher or sweeper is not installed. target: its _target_."""
     choice, module = OPTIONAL.get(target.rpartition(".")[2], ("", ""))
     if module and importlib.util.find_spec(module) is None:
         raise InputError(f"{choice} needs {module}, which is not installed: pip install 'respike[cluster]'")
 
 
 class SweepReport(Callback):
-    """Before a multirun: refuses an empty grid. After it: how many jobs there are, and why some failed; status 1 if so."""
+    """Checks the grid before a multirun. After it, prints the number of jobs and why jobs failed; then the status is 1."""
 
     def __init__(self):
         self.start = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the grid."""
+        """Check the launcher, the sweeper and the grid."""
         self.start = time.time()
         sweeper = config.hydra.sweeper
         try:
@@ -90,7 +90,7 @@ class SweepReport(Callback):
             sys.exit(1)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Tell what failed; exit with 1 where something did."""
+        """Print the number of jobs and the failures; exit with status 1 if a job failed."""
         folder = Path(config.hydra.sweep.dir)
         done = len(list(folder.rglob("metrics.json")))
         failures = [json.loads(path.read_text()) for path in sorted(folder.rglob(FAILURE))]

@@ -25,7 +25,7 @@ from respike.system.distributed import barrier, broadcast, rank
 from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the contents of a stage; raising it makes every stage anew
+VERSION = 1  # of the contents of a stage; after an increase every stage is made again
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,11 @@ def source_hash(*packages: str) -> str:
 
 def module_source(net: nn.Module) -> str:
     """Hash of the file that defines the network's class; "" if the class was defined in a notebook or a shell."""
+    module = inspect.getmodule(type(net))
+    if module is None:
+        return ""
     try:
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(type(net))).encode()).hexdigest()
+        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
     except (OSError, TypeError):
         return ""
 

@@ -26,14 +26,14 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
         return None
-    sources, flags = [*sorted(source.parent.glob("*.h")), source], [*FLAGS, *flags]
-    content = [*(file.read_text() for file in sources), *flags, compiler, processor()]
+    sources, options = [*sorted(source.parent.glob("*.h")), source], [*FLAGS, *flags]
+    content = [*(file.read_text() for file in sources), *options, compiler, processor()]
     key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     built = cache_folder("kernels") / f"{source.stem}-{key}.so"
     try:
         if not built.is_file():
             with write_atomically(built) as temporary:
-                command = [compiler, *flags, str(source), "-o", str(temporary)]
+                command = [compiler, *options, str(source), "-o", str(temporary)]
                 subprocess.run(command, check=True, capture_output=True, text=True)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:

@@ -1,6 +1,6 @@
-"""Processes that run one job together, as `trainer=ddp` starts them. All of them make the same calls in the same order.
+"""The processes of a distributed job (`trainer=ddp`). Every process makes the same calls in the same order.
 
-Before torch.distributed is initialized, and in a job of one process, the functions behave as a single process.
+Before torch.distributed is initialized, and in a job of one process, the functions behave as in a single process.
 """
 
 import os
@@ -33,11 +33,11 @@ def rank() -> int:
         return distributed.get_rank()
     from pytorch_lightning.utilities import rank_zero_only  # imported here: it takes seconds
 
-    return rank_zero_only.rank
+    return rank_zero_only.rank  # type: ignore[attr-defined]
 
 
 def shard_range(count: int) -> range:
-    """The positions, of `count`, that this process handles: contiguous, and in rank order all of them."""
+    """This process's share of range(count): contiguous; the shares of all ranks, in rank order, are the whole range."""
     if not is_initialized():
         return range(count)
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
@@ -64,29 +64,32 @@ def barrier() -> None:
 
 
 def init_distributed(trainer: "Trainer") -> None:
-    """Initialize torch.distributed between processes that a scheduler started, before anything is computed.
+    """Initialize torch.distributed, before anything is computed, if a scheduler started the processes.
 
     Without a scheduler Lightning starts the other processes itself, at the first fit or test, by running this process's
-    command line again. Raises InputError where that cannot work: outside the command line, in a multirun, and where the
-    scheduler started another number of processes than the trainer needs.
+    command line again. Raises InputError where that is not possible (outside the command line, in a multirun), and if the
+    number of processes that the scheduler started is not the number that the trainer needs.
     """
     from pytorch_lightning.plugins.environments import LightningEnvironment  # imported here: it takes seconds
+    from pytorch_lightning.strategies import ParallelStrategy
 
     needed = trainer.num_devices * trainer.num_nodes
     if needed == 1:
         return
-    if not isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+    strategy = trainer.strategy
+    assert isinstance(strategy, ParallelStrategy)  # as every strategy for several processes
+    if not isinstance(strategy.cluster_environment, LightningEnvironment):
         started = os.environ.get("SLURM_NTASKS") or os.environ.get("WORLD_SIZE")
         if started and int(started) != needed:
             raise InputError(
                 f"trainer.devices={trainer.num_devices} on {trainer.num_nodes} node(s), but the scheduler started {started} "
                 f"process(es); type hydra.launcher.tasks_per_node={trainer.num_devices} (or sbatch --ntasks-per-node)"
             )
-        trainer.strategy.setup_environment()
+        strategy.setup_environment()
     elif is_multirun() is None:
-        raise InputError("several processes (trainer=ddp) start by the command line: run python -m respike.train")
+        raise InputError("trainer=ddp starts its processes by the command line: type python -m respike.train")
     elif is_multirun():
         raise InputError(
-            "trainer=ddp starts its processes by this command line again, -m and all other jobs included; in a multirun "
+            "trainer=ddp starts its processes by running this command line again, with -m and all jobs; in a multirun "
             f"type hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node={trainer.num_devices}, or trainer=default"
         )

@@ -1,4 +1,4 @@
-"""What a run's results depend on: commit, packages, data, seed, hardware."""
+"""The provenance of a run: commit, packages, data, seed, hardware."""
 
 import platform
 import subprocess

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -69,7 +70,7 @@ class Classifier(LightningModule):
         """Images (B, C, H, W) -> outputs (B, classes)."""
         return self.net(images)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and the schedule if there is one, stepped per batch."""
         optimizer = self.make_optimizer(self.net.parameters())
         if self.make_scheduler is None:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.system.files import read_csv
 
@@ -40,7 +41,7 @@ class EarlyStoppingSettings:
         recipe = cfg.get("recipe") or {}
         return cls(recipe.get("patience"), recipe.get("keep", "last"))
 
-    def check(self, data: LightningDataModule) -> None:
+    def check(self, data: ImageDataModule) -> None:
         """Raise InputError if the settings need a validation loss and the data has no validation images."""
         if data.val_size == 0 and (self.patience is not None or self.keep == "best"):
             raise InputError(

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
 from respike.system.cache import Stage, cached, module_source, source_hash
@@ -20,9 +21,10 @@ from respike.system.distributed import rank
 from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.history import EpochHistory
 from respike.training.layer_activity import LayerActivity
+from respike.training.trainer import callbacks_of
 
 SOURCES = ("training", "networks", "data")  # subpackages whose code determines the trained weights
-SPIKING_SOURCES = ("neurons", "layers")  # and, of a network that spikes while it is trained, these
+SPIKING_SOURCES = ("neurons", "layers")  # also these for a network that spikes while it is trained
 IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
@@ -35,9 +37,10 @@ IRRELEVANT = {  # settings that do not change the weights
 }
 
 
-def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) -> dict[str, Any]:
+def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:
     """Everything that determines the trained weights: data, network, recipe, trainer, seed, initial weights, source code."""
     resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
     groups = {
         group: {name: value for name, value in resolved[group].items() if name not in IRRELEVANT.get(group, ())}
         for group in ("data", "model", "lit", "trainer")
@@ -54,7 +57,7 @@ def fit_key(cfg: DictConfig, data: LightningDataModule, net: torch.nn.Module) ->
     }
 
 
-def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage:
+def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: ImageDataModule) -> Stage:
     """Train the module, or load the weights of an equal earlier training, under cfg.paths.stages.
 
     The stage's folder holds model.ckpt and history.csv. Raises InputError for settings that need validation images if
@@ -82,7 +85,7 @@ def check_neurons(net: torch.nn.Module) -> None:
             )
 
 
-def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
+def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
     """Raise InputError if the network does not take these images, or has fewer outputs than there are classes."""
     try:
         with torch.no_grad():
@@ -98,7 +101,7 @@ def check_fit(net: torch.nn.Module, data: LightningDataModule) -> None:
         )
 
 
-def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Stage | None:
+def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: ImageDataModule) -> Stage | None:
     """Give the module its weights: those of cfg.ckpt_path, of a training, or those it was built with.
 
     Returns the stage of the training; None without one. Raises InputError for train=false without weights, and for a training
@@ -121,7 +124,7 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
 
 
 def _comes_trained(cfg: DictConfig) -> bool:
-    """Whether the network has its weights when it is built: it reads them from a file, or a person's code sets them."""
+    """Whether the network has its weights when it is built: it reads them from a file, or a user's class sets them."""
     return "path" in cfg.model or cfg.recipe.epochs == 0 or not cfg.model._target_.startswith("respike.")
 
 
@@ -135,26 +138,26 @@ def fit_metrics(cfg: DictConfig, stage: Stage, kind: str) -> dict[str, float]:
 def _fit(
     trainer: Trainer,
     module: LightningModule,
-    data: LightningDataModule,
+    data: ImageDataModule,
     folder: Path,
     early_stopping: EarlyStoppingSettings,
 ) -> float:
-    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, those before it included."""
+    """Train, from the last finished epoch in `folder` if there is one. Returns seconds, with those before an interruption."""
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    # `last` comes last: it saves the state of the other callbacks after they have seen the epoch
+    # `last` is called last: it saves the state of the other callbacks after their hooks have run
     callbacks: list[Callback] = [history, *early_stopping.callbacks(folder), last]
     if hasattr(module.net, "spiking_layers"):
         callbacks.insert(0, LayerActivity())
     checkpoint = folder / "last.ckpt"
     if not checkpoint.is_file() and rank() == 0:
         history.path.unlink(missing_ok=True)
-    trainer.callbacks.extend(callbacks)
+    callbacks_of(trainer).extend(callbacks)
     start, earlier = time.perf_counter(), history.seconds()
     with interruptible(trainer):
         trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     for callback in callbacks:
-        trainer.callbacks.remove(callback)
+        callbacks_of(trainer).remove(callback)
     if early_stopping.keep == "best":
         load_weights(module, folder / "best.ckpt")
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
