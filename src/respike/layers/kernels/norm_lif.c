@@ -1,17 +1,18 @@
-/* tdBN, the sum with a shortcut, and LIF over T steps, forward and backward; see layers/norm_lif.py for the same in PyTorch.
+/* tdBN, the sum with a shortcut, and LIF over T steps, forward and backward. layers/norm_neuron.py does the same in PyTorch.
  *
- * Tensors are rows of channels: y[t][p][c] with p over images and places (channels last), REAL numbers. A channel's current
- * is z = scale y + shift, plus the shortcut as it is (SPIKES) or with a scale and shift of its own (NORMED). Nothing is
- * kept for the backward pass, which integrates again: arithmetic is cheaper than memory.
+ * Tensors are y[t][p][c], of type REAL, channels last; p runs over images and pixels. The current of a channel is
+ * z = scale y + shift, plus the shortcut unchanged (SPIKES) or normalized by its scale and shift (NORMED). The backward pass
+ * computes the potentials again, because arithmetic costs less than memory.
  * Built with -DSTEPS=T, -DBF16 for bfloat16 numbers, one of -DRECTANGLE, -DTRIANGLE, -DSIGMOID, -DATAN, -DSOFT for a soft reset,
- * -DDETACH for no gradient through the reset, and -ffp-contract=off, so that both passes see the same spikes.
+ * -DDETACH for no gradient through the reset, and -ffp-contract=off, so that both passes compute the same spikes.
  */
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
-#define FLUSH 64 /* rows that are summed in float32 before their sum goes to float64 */
+#define INLINE static inline __attribute__((always_inline))
+#define FLUSH 64 /* rows summed in float32 before the sum is added in float64 */
 
 #ifdef BF16
 typedef uint16_t REAL;
@@ -33,9 +34,10 @@ static inline REAL put(float x) { return x; }
 
 enum shortcut { NONE, SPIKES, NORMED };
 
-/* places: images times pixels; still: y has one step, constant over time; the six vectors of norms are (channels). */
+/* places: images times pixels; kind: enum shortcut; constant: y has one step and is constant over time; the vectors of the norms
+ * are (channels). */
 typedef struct {
-    int64_t places, channels, kind, still, threads;
+    int64_t places, channels, kind, constant, threads;
     float v_th, tau, centre, a; /* centre and a (width, or steepness) of the surrogate */
     const REAL *y, *shortcut;
     const float *scale, *shift, *shortcut_scale, *shortcut_shift;
@@ -57,8 +59,8 @@ static inline float surrogate(float x, float a) {
 #endif
 }
 
-/* What a step keeps of the potential before it. */
-static inline float kept(float u, float v_th) {
+/* The potential after the reset. */
+static inline float after_reset(float u, float v_th) {
 #ifdef SOFT
     return u > v_th ? u - v_th : u;
 #else
@@ -67,23 +69,21 @@ static inline float kept(float u, float v_th) {
 }
 
 /* Potentials u[t] of channel c at place p. */
-static inline __attribute__((always_inline)) void integrate(
-    const Layer *l, int64_t p, int64_t c, enum shortcut kind, int still, float *u) {
+INLINE void integrate(const Layer *l, int64_t p, int64_t c, enum shortcut kind, int constant, float *u) {
     const int64_t stride = l->places * l->channels, at = p * l->channels + c;
     float before = 0;
 #pragma GCC unroll 16
     for (int t = 0; t < STEPS; t++) {
-        float z = get(l->y[at + (still ? 0 : t * stride)]) * l->scale[c] + l->shift[c];
+        float z = get(l->y[at + (constant ? 0 : t * stride)]) * l->scale[c] + l->shift[c];
         if (kind == SPIKES) z += get(l->shortcut[at + t * stride]);
         if (kind == NORMED) z += get(l->shortcut[at + t * stride]) * l->shortcut_scale[c] + l->shortcut_shift[c];
         u[t] = l->tau * before + z;
-        before = kept(u[t], l->v_th);
+        before = after_reset(u[t], l->v_th);
     }
 }
 
 /* dL/du[t] from dL/do[t] (gradient), in reverse time. */
-static inline __attribute__((always_inline)) void reverse(
-    const Layer *l, int64_t p, int64_t c, const REAL *gradient, const float *u, float *d) {
+INLINE void reverse(const Layer *l, int64_t p, int64_t c, const REAL *gradient, const float *u, float *d) {
     const int64_t stride = l->places * l->channels, at = p * l->channels + c;
     float later = 0;
 #pragma GCC unroll 16
@@ -103,26 +103,25 @@ static inline __attribute__((always_inline)) void reverse(
     }
 }
 
-/* [first, last) of this thread's share of n. Every thread has sums of its own, so that they are added in one order. */
-#define SHARE(n)                                                                                                           \
-    const int64_t first = (n) * omp_get_thread_num() / omp_get_num_threads(),                                              \
-                  last = (n) * (omp_get_thread_num() + 1) / omp_get_num_threads()
-
-/* A copy that nothing else can point into: without it the compiler reads every field again after each store. */
-#define LOCAL(layer)                                                                                                       \
-    const Layer copy = *(layer), *const l = &copy
+/* Rows [0, n) are split evenly among the threads: a thread's rows end where those of the next begin. Each thread has sums of its
+ * own, so that the order of additions does not depend on timing. */
+static inline int64_t first_row(int64_t n, int thread) { return n * thread / omp_get_num_threads(); }
 
 static inline void add_to(double *sums, float *part, int64_t n) {
-    for (int64_t i = 0; i < n; i++) sums[i] += part[i], part[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sums[i] += part[i];
+        part[i] = 0;
+    }
 }
 
 /* sums[thread][0][c] of y - pivot and [1][c] of its square, over rows of y; pivot (C,) is y's first row. */
 void statistics(int64_t rows, int64_t channels, int64_t threads, const REAL *y, double *sums) {
 #pragma omp parallel num_threads(threads)
     {
-        SHARE(rows);
+        const int thread = omp_get_thread_num();
+        const int64_t first = first_row(rows, thread), last = first_row(rows, thread + 1);
         float part[2 * channels], pivot[channels];
-        double *own = sums + 2 * channels * omp_get_thread_num();
+        double *total = sums + 2 * channels * thread;
         memset(part, 0, sizeof part);
         for (int64_t c = 0; c < channels; c++) pivot[c] = get(y[c]);
         for (int64_t r = first; r < last; r++) {
@@ -130,107 +129,126 @@ void statistics(int64_t rows, int64_t channels, int64_t threads, const REAL *y, 
 #pragma GCC ivdep
             for (int64_t c = 0; c < channels; c++) {
                 float x = get(row[c]) - pivot[c];
-                part[c] += x, part[channels + c] += x * x;
+                part[c] += x;
+                part[channels + c] += x * x;
             }
-            if ((r + 1 - first) % FLUSH == 0) add_to(own, part, 2 * channels);
+            if ((r + 1 - first) % FLUSH == 0) add_to(total, part, 2 * channels);
         }
-        add_to(own, part, 2 * channels);
+        add_to(total, part, 2 * channels);
     }
 }
 
-#define EACH_KIND(call)                                                                                                    \
-    switch (l->kind) {                                                                                                     \
-        case NONE: if (l->still) { call(NONE, 1) } else { call(NONE, 0) } break;                                           \
-        case SPIKES: call(SPIKES, 0) break;                                                                                \
-        default: call(NORMED, 0)                                                                                           \
+/* Each pass below is a loop over rows with a fixed kind of shortcut, so that the compiler makes one loop per kind, and a function
+ * that chooses among them. They work on a copy of the Layer: the compiler would read its fields again after every store. */
+
+INLINE void forward_rows(const Layer *l, int64_t first, int64_t last, enum shortcut kind, int constant, REAL *spikes) {
+    const int64_t stride = l->places * l->channels;
+    for (int64_t p = first; p < last; p++) {
+        REAL *row = spikes + p * l->channels;
+#pragma GCC ivdep
+        for (int64_t c = 0; c < l->channels; c++) {
+            float u[STEPS];
+            integrate(l, p, c, kind, constant, u);
+#pragma GCC unroll 16
+            for (int t = 0; t < STEPS; t++) row[c + t * stride] = u[t] > l->v_th ? ONE : 0;
+        }
     }
+}
 
 /* spikes[t][p][c], 0 or 1. */
 void forward(const Layer *layer, REAL *spikes) {
-    const int64_t stride = layer->places * layer->channels;
 #pragma omp parallel num_threads(layer->threads)
     {
-        LOCAL(layer);
-        SHARE(l->places);
-#define ROWS(KIND, STILL)                                                                                                  \
-    for (int64_t p = first; p < last; p++) {                                                                               \
-        REAL *row = spikes + p * l->channels;                                                                              \
-        _Pragma("GCC ivdep") for (int64_t c = 0; c < l->channels; c++) {                                                    \
-            float u[STEPS];                                                                                                \
-            integrate(l, p, c, KIND, STILL, u);                                                                            \
-            _Pragma("GCC unroll 16") for (int t = 0; t < STEPS; t++) row[c + t * stride] = u[t] > l->v_th ? ONE : 0;       \
-        }                                                                                                                  \
-    }
-        EACH_KIND(ROWS)
-#undef ROWS
+        const Layer l = *layer;
+        const int64_t first = first_row(l.places, omp_get_thread_num()), last = first_row(l.places, omp_get_thread_num() + 1);
+        if (l.kind == NORMED) forward_rows(&l, first, last, NORMED, 0, spikes);
+        else if (l.kind == SPIKES) forward_rows(&l, first, last, SPIKES, 0, spikes);
+        else if (l.constant) forward_rows(&l, first, last, NONE, 1, spikes);
+        else forward_rows(&l, first, last, NONE, 0, spikes);
     }
 }
 
-/* Per channel the sums of d = dL/du, of d (y - mean), and of d (shortcut - mean of it), (threads, 3, C), in float64.
- * to_shortcut, where not NULL, receives d: the gradient of a shortcut of spikes. */
+INLINE void sum_rows(const Layer *l, int64_t first, int64_t last, enum shortcut kind, int constant, const REAL *gradient,
+                     const float *mean, const float *shortcut_mean, REAL *to_shortcut, double *sums) {
+    const int64_t C = l->channels, stride = l->places * C;
+    float part[3 * C];
+    memset(part, 0, sizeof part);
+    for (int64_t p = first; p < last; p++) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; c++) {
+            float u[STEPS], d[STEPS], sum = 0, with_y = 0, with_shortcut = 0;
+            integrate(l, p, c, kind, constant, u);
+            reverse(l, p, c, gradient, u, d);
+#pragma GCC unroll 16
+            for (int t = 0; t < STEPS; t++) {
+                const int64_t at = p * C + c + t * stride;
+                sum += d[t];
+                with_y += d[t] * (get(l->y[constant ? p * C + c : at]) - mean[c]);
+                if (kind == NORMED) with_shortcut += d[t] * (get(l->shortcut[at]) - shortcut_mean[c]);
+                if (kind == SPIKES) to_shortcut[at] = put(d[t]);
+            }
+            part[c] += sum;
+            part[C + c] += with_y;
+            if (kind == NORMED) part[2 * C + c] += with_shortcut;
+        }
+        if ((p + 1 - first) % FLUSH == 0) add_to(sums, part, 3 * C);
+    }
+    add_to(sums, part, 3 * C);
+}
+
+/* Per channel the sums of d = dL/du, of d (y - mean), and of d (shortcut - shortcut_mean), (threads, 3, C), in float64.
+ * to_shortcut, if not NULL, receives d: the gradient of a shortcut of spikes. */
 void backward_sums(const Layer *layer, const REAL *gradient, const float *mean, const float *shortcut_mean, REAL *to_shortcut,
                    double *sums) {
-    const int64_t C = layer->channels, stride = layer->places * C;
 #pragma omp parallel num_threads(layer->threads)
     {
-        LOCAL(layer);
-        SHARE(l->places);
-        float part[3 * C];
-        double *own = sums + 3 * C * omp_get_thread_num();
-        memset(part, 0, sizeof part);
-#define ROWS(KIND, STILL)                                                                                                  \
-    for (int64_t p = first; p < last; p++) {                                                                               \
-        _Pragma("GCC ivdep") for (int64_t c = 0; c < C; c++) {                                                              \
-            float u[STEPS], d[STEPS], sum = 0, with_y = 0, with_shortcut = 0;                                              \
-            integrate(l, p, c, KIND, STILL, u);                                                                            \
-            reverse(l, p, c, gradient, u, d);                                                                              \
-            _Pragma("GCC unroll 16") for (int t = 0; t < STEPS; t++) {                                                     \
-                const int64_t at = p * C + c + t * stride;                                                                 \
-                sum += d[t];                                                                                               \
-                with_y += d[t] * (get(l->y[STILL ? p * C + c : at]) - mean[c]);                                            \
-                if (KIND == NORMED) with_shortcut += d[t] * (get(l->shortcut[at]) - shortcut_mean[c]);                     \
-                if (KIND == SPIKES) to_shortcut[at] = put(d[t]);                                                           \
-            }                                                                                                              \
-            part[c] += sum, part[C + c] += with_y;                                                                         \
-            if (KIND == NORMED) part[2 * C + c] += with_shortcut;                                                          \
-        }                                                                                                                  \
-        if ((p + 1 - first) % FLUSH == 0) add_to(own, part, 3 * C);                                                        \
-    }
-        EACH_KIND(ROWS)
-#undef ROWS
-        add_to(own, part, 3 * C);
+        const Layer l = *layer;
+        const int thread = omp_get_thread_num();
+        const int64_t first = first_row(l.places, thread), last = first_row(l.places, thread + 1);
+        double *total = sums + 3 * l.channels * thread;
+        if (l.kind == NORMED) sum_rows(&l, first, last, NORMED, 0, gradient, mean, shortcut_mean, to_shortcut, total);
+        else if (l.kind == SPIKES) sum_rows(&l, first, last, SPIKES, 0, gradient, mean, shortcut_mean, to_shortcut, total);
+        else if (l.constant) sum_rows(&l, first, last, NONE, 1, gradient, mean, shortcut_mean, to_shortcut, total);
+        else sum_rows(&l, first, last, NONE, 0, gradient, mean, shortcut_mean, to_shortcut, total);
     }
 }
 
-/* to_y = scale d - slope (y - mean) - offset, summed over time where y is still; likewise to_shortcut where NORMED.
- * slope and offset (C,) hold what tdBN's statistics pass back; those of the shortcut follow behind them. */
+INLINE void backward_rows(const Layer *l, int64_t first, int64_t last, enum shortcut kind, int constant, const REAL *gradient,
+                          const float *mean, const float *slope, const float *offset, REAL *to_y, REAL *to_shortcut) {
+    const int64_t C = l->channels, stride = l->places * C;
+    for (int64_t p = first; p < last; p++) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; c++) {
+            float u[STEPS], d[STEPS], total = 0;
+            integrate(l, p, c, kind, constant, u);
+            reverse(l, p, c, gradient, u, d);
+#pragma GCC unroll 16
+            for (int t = 0; t < STEPS; t++) {
+                const int64_t at = p * C + c + t * stride;
+                const float y = get(l->y[constant ? p * C + c : at]);
+                const float to = l->scale[c] * d[t] - slope[c] * (y - mean[c]) - offset[c];
+                total += to;
+                if (!constant) to_y[at] = put(to);
+                if (kind == NORMED)
+                    to_shortcut[at] = put(l->shortcut_scale[c] * d[t] -
+                                          slope[C + c] * (get(l->shortcut[at]) - mean[C + c]) - offset[C + c]);
+            }
+            if (constant) to_y[p * C + c] = put(total);
+        }
+    }
+}
+
+/* to_y = scale d - slope (y - mean) - offset, summed over time if y is constant; likewise to_shortcut if NORMED.
+ * slope and offset (C,) are the gradients through tdBN's statistics; those of the shortcut follow in the same arrays. */
 void backward(const Layer *layer, const REAL *gradient, const float *mean, const float *slope, const float *offset, REAL *to_y,
               REAL *to_shortcut) {
-    const int64_t C = layer->channels, stride = layer->places * C;
 #pragma omp parallel num_threads(layer->threads)
     {
-        LOCAL(layer);
-        SHARE(l->places);
-#define ROWS(KIND, STILL)                                                                                                  \
-    for (int64_t p = first; p < last; p++) {                                                                               \
-        _Pragma("GCC ivdep") for (int64_t c = 0; c < C; c++) {                                                              \
-            float u[STEPS], d[STEPS], total = 0;                                                                           \
-            integrate(l, p, c, KIND, STILL, u);                                                                            \
-            reverse(l, p, c, gradient, u, d);                                                                              \
-            _Pragma("GCC unroll 16") for (int t = 0; t < STEPS; t++) {                                                     \
-                const int64_t at = p * C + c + t * stride;                                                                 \
-                const float y = get(l->y[STILL ? p * C + c : at]);                                                         \
-                const float to = l->scale[c] * d[t] - slope[c] * (y - mean[c]) - offset[c];                                \
-                total += to;                                                                                               \
-                if (!STILL) to_y[at] = put(to);                                                                            \
-                if (KIND == NORMED)                                                                                        \
-                    to_shortcut[at] = put(l->shortcut_scale[c] * d[t] -                                                    \
-                                          slope[C + c] * (get(l->shortcut[at]) - mean[C + c]) - offset[C + c]);            \
-            }                                                                                                              \
-            if (STILL) to_y[p * C + c] = put(total);                                                                       \
-        }                                                                                                                  \
-    }
-        EACH_KIND(ROWS)
-#undef ROWS
+        const Layer l = *layer;
+        const int64_t first = first_row(l.places, omp_get_thread_num()), last = first_row(l.places, omp_get_thread_num() + 1);
+        if (l.kind == NORMED) backward_rows(&l, first, last, NORMED, 0, gradient, mean, slope, offset, to_y, to_shortcut);
+        else if (l.kind == SPIKES) backward_rows(&l, first, last, SPIKES, 0, gradient, mean, slope, offset, to_y, to_shortcut);
+        else if (l.constant) backward_rows(&l, first, last, NONE, 1, gradient, mean, slope, offset, to_y, to_shortcut);
+        else backward_rows(&l, first, last, NONE, 0, gradient, mean, slope, offset, to_y, to_shortcut);
     }
 }

@@ -11,11 +11,12 @@ from torch import Tensor
 from respike.system.compiler import library
 
 SOURCE = Path(__file__).with_name("crossings.c")
+REAL = {torch.float64: "-DREAL=double", torch.float32: "-DREAL=float"}  # of leads and weights
 
 
 def compiled(device: torch.device) -> bool:
     """Whether the search can run compiled: on a CPU with a C compiler."""
-    return device.type == "cpu" and library(SOURCE) is not None
+    return device.type == "cpu" and all(library(SOURCE, flag) is not None for flag in REAL.values())
 
 
 def open_pairs(
@@ -28,14 +29,14 @@ def open_pairs(
     theta: Tensor,
     source_length: float,
 ) -> Tensor:
-    """Pairs whose potential the bound does not keep below theta until their last input: bool (P,).
+    """Pairs for which the bound does not prove that the potential stays below theta until their last input: bool (P,).
 
     leads: of all inputs, flat; offsets (F,), keys (P,): pair p reads leads[keys[p] + offsets]; weights (N, F); neuron: of
     each pair (P,); alpha (N,); theta (P,).
     """
     found = torch.empty(len(keys), dtype=torch.bool)
-    leads, weights = leads.double(), weights.double()  # sums of doubles: float32 numbers would be widened one by one
-    function = _function("open", weights, 11)
+    leads, weights = leads.double(), weights.double()  # the sums are doubles: converting once is faster
+    function = _function("open_pairs", weights, 11)
     _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
     return found
 
@@ -43,27 +44,27 @@ def open_pairs(
 def crossing_times(
     rows: Tensor, row: Tensor, weights: Tensor, neuron: Tensor, alpha: Tensor, theta: Tensor, source_length: float
 ) -> Tensor:
-    """When each pair's potential reaches theta while inputs still arrive, counted from t_min, NaN where it does not: (P,)."""
+    """When each pair's potential reaches theta while inputs still arrive, counted from t_min, NaN if it does not: (P,)."""
     count, fan_in = rows.shape
     arrivals, order = rows.new_empty(count, fan_in + 1), torch.empty(count, fan_in, dtype=torch.int32)
     counts = torch.empty(count, dtype=torch.int64)
-    arrange = _function("order", rows, 8)
+    sort_rows = _function("sort_rows", rows, 8)
 
     def part(a: int, b: int) -> None:
         scratch = torch.empty(3 * fan_in, dtype=torch.int32)
         tables = rows[a:b].contiguous(), arrivals[a:b], order[a:b], counts[a:b], scratch
-        arrange(b - a, fan_in, -source_length, *(c_void_p(table.data_ptr()) for table in tables))
+        sort_rows(b - a, fan_in, -source_length, *(c_void_p(table.data_ptr()) for table in tables))
 
     _shared(part, count, 16)
     times = torch.empty(len(row), dtype=torch.float64)
     tables = arrivals, order, counts
-    _pairs(_function("cross", weights, 12), -source_length, tables, row, weights, neuron, alpha, theta, times)
+    _pairs(_function("crossing_times", weights, 12), -source_length, tables, row, weights, neuron, alpha, theta, times)
     return times
 
 
 def _function(name: str, like: Tensor, arguments: int) -> Callable[..., None]:
-    """The C function for numbers of the dtype of `like`; two counts, a number and pointers are its arguments."""
-    found = getattr(library(SOURCE), f"{name}_{'double' if like.dtype == torch.float64 else 'float'}")
+    """The C function for numbers of the dtype of `like`; its arguments are two counts, a number and pointers."""
+    found = getattr(library(SOURCE, REAL[like.dtype]), name)
     found.restype, found.argtypes = None, [c_int64, c_int64, c_double, *[c_void_p] * (arguments - 3)]
     return found
 
@@ -79,7 +80,7 @@ def _pairs(
     theta: Tensor,
     result: Tensor,
 ) -> None:
-    """Calls a function of pairs; the tables are those of rows."""
+    """Calls a C function for all pairs, on all threads; tables: what it reads before its arguments per pair."""
     tables = [table.contiguous() for table in tables]
     weights, alpha, theta = weights.contiguous(), alpha.double().contiguous(), theta.double().contiguous()
     row, neuron = row.contiguous(), neuron.contiguous()
@@ -92,7 +93,7 @@ def _pairs(
 
 
 def _shared(part: Callable[[int, int], None], count: int, least: int) -> None:
-    """part(a, b) for all of 0 .. count, on torch's threads if there is enough for each; every part writes its own results."""
+    """Calls part(a, b) for consecutive ranges of 0 .. count, one per thread, with `least` or more items each."""
     threads = min(torch.get_num_threads(), 1 + count // least)
     cuts = [count * i // threads for i in range(threads + 1)]
     if threads == 1:
