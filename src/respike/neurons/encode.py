@@ -1,12 +1,14 @@
 """Input coding: images to random spikes or to constant currents.
 
 T steps, B images, P pixels (any image shape). Random spikes are a function of (seed, image index, pixel, step)
-alone, drawn from a counter-based hash: the same image gives the same spikes however the work is cut.
+alone, drawn from a counter-based hash: the same image gives the same spikes in every batch.
 """
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -61,7 +63,7 @@ def stream_seed(*key: int | str) -> int:
 def normal(index: Tensor, count: int, seed: int) -> Tensor:
     """Standard normal deviates, float64 (B, count): a function of (seed, image index, position) alone.
 
-    The normal quantile of a uniform draw of 52 bits, so that none lies beyond 8.3 deviations.
+    The normal quantile of a uniform draw of 52 bits, so all lie within 8.3 standard deviations.
     """
     high, low = uniform32(index, torch.arange(2, device=index.device), count, seed)  # (B, count) each
     draws = (high >> 6 & (1 << 26) - 1).double() * (1 << 26) + (low >> 6 & (1 << 26) - 1)
@@ -69,7 +71,7 @@ def normal(index: Tensor, count: int, seed: int) -> Tensor:
 
 
 def spike_limits(probability: Tensor) -> Tensor:
-    """Where a draw of `uniform24` must lie below to spike: int32 in [0, 2^24] for a probability in [0, 1]."""
+    """A draw of `uniform24` below this limit is a spike: int32 in [0, 2^24] for a probability in [0, 1]."""
     return (probability.double().clamp(0, 1) * LEVELS).round().to(torch.int32)
 
 
@@ -80,13 +82,44 @@ def bernoulli_spikes(probability: Tensor, index: Tensor, steps: Tensor, seed: in
     return (draws < limits).unflatten(2, probability.shape[1:])
 
 
+class Encoder(ABC):
+    """Base class of input coding. analog: the input is a current; otherwise it is spikes."""
+
+    analog: ClassVar[bool]
+
+    @property
+    def largest_current(self) -> float | None:
+        """The current of pixel 1, None for spikes."""
+        return None
+
+    @abstractmethod
+    def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
+        """Images (B, ...P) with numbers `index` (B,) -> spikes (T, B, ...P) at steps (T,), or currents (1, B, ...P)."""
+
+
+class SpikeEncoder(Encoder):
+    """Independent random spikes, with a probability for each pixel."""
+
+    analog = False
+
+    @abstractmethod
+    def largest_probability(self, dt: float) -> float:
+        """Spike probability of pixel 1 in one step of dt seconds; above 1 the brightest inputs saturate."""
+
+    @abstractmethod
+    def probability(self, images: Tensor, dt: float) -> Tensor:
+        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
+
+    def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
+        """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
+        return bernoulli_spikes(self.probability(images, dt), index, steps, seed)
+
+
 @dataclass(frozen=True)
-class Rate:
+class Rate(SpikeEncoder):
     """Random spikes at a rate proportional to the pixel, `max_rate` Hz for pixel 1 (Diehl et al. 2015)."""
 
     max_rate: float = 1000.0
-    analog = False
-    largest_current = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_rate < math.inf:
@@ -99,21 +132,15 @@ class Rate:
         return self.max_rate * dt
 
     def probability(self, images: Tensor, dt: float) -> Tensor:
-        """Of a spike in one step, float64, the images' shape; above 1 means always."""
+        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
         return images.double() * self.largest_probability(dt)
-
-    def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
-        """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
-        return bernoulli_spikes(self.probability(images, dt), index, steps, seed)
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(SpikeEncoder):
     """A pixel spikes when spike_threshold * rand < pixel (the MathWorks example): rate 1 / (spike_threshold * dt)."""
 
     spike_threshold: float = 2.5
-    analog = False
-    largest_current = None
 
     def __post_init__(self) -> None:
         if not 0 < self.spike_threshold < math.inf:
@@ -126,17 +153,13 @@ class Threshold:
         return 1 / self.spike_threshold
 
     def probability(self, images: Tensor, dt: float) -> Tensor:
-        """Of a spike in one step, float64, the images' shape; above 1 means always."""
-        # by a tensor: a GPU would multiply by the inverse of a number, which rounds differently
+        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
+        # The divisor is a tensor because a GPU multiplies by the inverse of a number, which rounds differently.
         return images.double() / torch.full((), self.spike_threshold, dtype=torch.float64, device=images.device)
-
-    def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
-        """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
-        return bernoulli_spikes(self.probability(images, dt), index, steps, seed)
 
 
 @dataclass(frozen=True)
-class Current:
+class Current(Encoder):
     """The pixel, times `gain`, is a constant input current at every step (Rueckauer et al. 2017): no randomness."""
 
     gain: float = 1.0
@@ -148,7 +171,7 @@ class Current:
 
     @property
     def largest_current(self) -> float:
-        """Of pixel 1."""
+        """The current of pixel 1."""
         return self.gain
 
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:

@@ -5,6 +5,7 @@ beginning of the next step, so that the state holds the potential that was compa
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -29,18 +30,25 @@ class IFState(NamedTuple):
 
 
 class IntegrateFireEquation(Neuron):
-    """The equation, from five numbers that the subclasses give.
+    """The equation, with five constants that the subclasses define.
 
     threshold; start_potential: potential before the first step; reset: "zero" or "subtract"; fire_above: fire above the
     threshold, not at it; blocked_steps: steps after a spike in which input is ignored and the neuron does not fire.
     """
 
-    threshold: float
-    start_potential: float
     reset: str
     fire_above: bool
-    blocked_steps: int
     differentiable = False
+
+    @property
+    @abstractmethod
+    def start_potential(self) -> float:
+        """Potential before the first step."""
+
+    @property
+    @abstractmethod
+    def blocked_steps(self) -> int:
+        """Steps after a spike without input."""
 
     def initial(self, like: Tensor) -> IFState:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`."""
@@ -142,13 +150,13 @@ class IntegrateFire(IntegrateFireEquation):
 
 @dataclass(frozen=True)
 class FixedPointIntegrateFire(IntegrateFireEquation):
-    """`IntegrateFire` in integers: potentials, currents and threshold are multiples of one unit. The kernels read it."""
+    """`IntegrateFire` in integers: potentials, currents and threshold are multiples of one unit. All kernels run it."""
 
     threshold: int
-    start_potential: int
-    reset: str
-    fire_above: bool
-    blocked_steps: int
+    start_potential: int = 0
+    reset: str = "zero"
+    fire_above: bool = False
+    blocked_steps: int = 0
 
     @property
     def fires_at(self) -> int:

@@ -61,7 +61,7 @@ class LIF(Neuron):
 
     @property
     def threshold(self) -> float:
-        """v_th under the name that all neurons have."""
+        """The same number as v_th; all neurons have this attribute."""
         return self.v_th
 
     def step(self, drive: Tensor, state: State) -> State:

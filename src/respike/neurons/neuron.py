@@ -1,24 +1,27 @@
-"""What every neuron model is: an initial state, one step, and a scan over T steps. T steps, N neurons of any shape.
+"""The base class of neuron models: an initial state, one step, and a scan over T steps. T steps, N neurons of any shape.
 
-A new neuron is a subclass of `Neuron` with one method, `step`. The state is made fresh for each call, passed on and never
-shared, so that one `Neuron` object can serve all layers of a network.
+A new neuron is a subclass of `Neuron` with one method, `step`. A scan creates a new state for each call and never
+shares it, so that one `Neuron` object can serve all layers of a network.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from respike.errors import InputError
 
+if TYPE_CHECKING:
+    from respike.neurons.integrate_fire import FixedPointIntegrateFire
+
 
 class State(NamedTuple):
-    """What a layer of neurons carries from step to step, (...N) each.
+    """The state of a layer of neurons between two steps, (...N) each.
 
     potential: the membrane potential that was compared with the threshold, before any reset; spikes: 0 or 1. A neuron
-    that carries more returns a NamedTuple of its own, with at least these two fields.
+    with more state defines a NamedTuple that has at least these two fields.
     """
 
     potential: Tensor
@@ -32,10 +35,13 @@ class Neuron(ABC):
     have a (surrogate) derivative, so that a network of these neurons can be trained.
     """
 
-    threshold: float
     differentiable: ClassVar[bool] = True
+    if TYPE_CHECKING:  # read-only: a field of a frozen dataclass, or a property
 
-    def initial(self, like: Tensor) -> State:
+        @property
+        def threshold(self) -> float: ...
+
+    def initial(self, like: Tensor) -> Any:
         """The state before the first step, for neurons of the shape (...N), dtype and device of `like`: at rest at 0."""
         return State(torch.zeros_like(like), torch.zeros_like(like))
 
@@ -47,7 +53,7 @@ class Neuron(ABC):
         """All steps of a layer: spikes (T, ...N), and the state after the last step.
 
         drive: (T, ...N), or (1, ...N) for a current that is constant over time; steps: T, by default len(drive);
-        state: of the step before, by default the initial one.
+        state: the state after the previous step, by default the initial one.
         """
         state = self.initial(drive[0]) if state is None else state
         spikes = []
@@ -60,7 +66,7 @@ class Neuron(ABC):
         """This neuron for a simulation with a time step of dt seconds. A neuron without times in seconds stays as it is."""
         return self
 
-    def fixed_point(self, unit: float) -> "Neuron | None":
+    def fixed_point(self, unit: float) -> "FixedPointIntegrateFire | None":
         """This neuron with a potential of 1 held as the integer `unit`, or None if integers cannot hold it exactly.
 
         A neuron that returns None is simulated in floating point.

@@ -17,8 +17,8 @@ CENTRES = ("threshold", "zero")
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """A derivative to use in place of that of a step. centre: the potential it is centred on, "threshold", or "zero" as in
-    the published MNIST repository (which fires at 0.4 and differentiates around 0)."""
+    """The derivative that replaces that of the step function. centre: its central potential, "threshold", or "zero" as
+    in the published MNIST repository (which fires at 0.4 and differentiates around 0)."""
 
     centre: str = field(default="threshold", kw_only=True)
 

@@ -1,11 +1,11 @@
 """The time-to-first-spike neuron of the exact mapping (Stanojevic et al. 2023). B images, N neurons, F inputs of each.
 
-A layer lives in [t_min, t_max], and t_min is the t_max of its source. The drive alpha sets in at t_min_prev, the t_min of its
-source; an input spike at t_j adds J_ij to the slope of the potential: dV/dt = alpha + sum of J_ij over the spikes so far.
-The neuron fires when V first reaches theta_i, at t_max at the latest.
+The neurons of a layer fire in [t_min, t_max], and t_min is the t_max of the source layer. The drive alpha starts at
+t_min_prev, the t_min of the source layer; an input spike at t_j adds J_ij to the slope of the potential:
+dV/dt = alpha + sum of J_ij over the spikes so far. The neuron fires when V first reaches theta_i, at t_max at the latest.
 
-Times are handled as leads, how long before the end of its interval a spike comes: t_max - t_i is the ReLU value x_i that the
-spike stands for, and t_min - t_j the value of input j. A lead keeps its digits however late the layer is.
+Times are stored as leads. The lead of a spike is the time from the spike to the end of its interval: t_max - t_i is the ReLU
+value x_i that the spike represents, and t_min - t_j the value of input j. Leads keep full precision in late layers.
 """
 
 import torch
@@ -46,10 +46,10 @@ def closed_form(drive: Tensor, slope: Tensor, surplus: Tensor) -> Tensor:
 
 
 def first_crossing(arrivals: Tensor, jumps: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Where V first reaches theta while inputs still arrive: (rows (P',), times (P',)) of those of P pairs that do.
+    """Where V first reaches theta while inputs still arrive: (rows (P',), times (P',)) of the P' of P pairs that do.
 
-    arrivals (P, F): ascending times at which the slope of V jumps, the onset of the drive among them; jumps (P, F): by how
-    much, overwritten; theta (P,). Between arrivals V is a straight line, so the first arrival by which V has reached
+    arrivals (P, F): ascending times at which the slope of V jumps, the onset of the drive included; jumps (P, F): the changes
+    of the slope, overwritten; theta (P,). Between arrivals V is a straight line, so the first arrival by which V has reached
     theta ends the segment of the crossing. V is 0 up to the first arrival: a theta of 0 or less is crossed there.
     """
     slopes = jumps.cumsum_(1)[:, :-1]  # on the segment behind each arrival but the last
@@ -79,7 +79,7 @@ def published_crossing(arrivals: Tensor, weights: Tensor, theta: Tensor, alpha: 
 def potential_course(arrivals: Tensor, jumps: Tensor, end: float) -> tuple[Tensor, Tensor]:
     """The corners of one neuron's potential, a straight line between arrivals: times and V, (K,) each.
 
-    arrivals (A,): times at which the slope dV/dt jumps, the onset of the drive among them; jumps (A,): by how much. The corners
+    arrivals (A,): times at which the slope dV/dt jumps, the onset of the drive included; jumps (A,): the changes. The corners
     are the arrivals up to `end`, in order, and the end; V is 0 at the first.
     """
     order = arrivals.argsort()
