@@ -76,11 +76,12 @@ def _values(
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         tensors = [layer.weight, layer.bias, layer.running_mean, layer.running_var]
     else:
-        tensors = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        tensors = [layer.weight, layer.bias]
         values[0] = _weight(values[0], maps)
-    if len(tensors) != len(values):
-        raise InputError(f"{place} has {len(values)} arrays, the network's {type(layer).__name__} {len(tensors)}")
-    return list(zip(tensors, values, strict=True))
+    present = [tensor for tensor in tensors if tensor is not None]
+    if len(present) != len(values):
+        raise InputError(f"{place} has {len(values)} arrays, the network's {type(layer).__name__} {len(present)}")
+    return list(zip(present, values, strict=True))
 
 
 def _weight(value: Tensor, maps: torch.Size | None) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 from respike.errors import InputError
 from respike.networks.dropout import Dropout, dropout_shares
 
-KERAS = {"eps": 1e-3, "momentum": 0.01}  # the defaults of batch norms in Keras
+KERAS_EPS, KERAS_MOMENTUM = 1e-3, 0.01  # the defaults of batch norms in Keras
 
 
 def set_momentum(net: nn.Module, momentum: float) -> None:
@@ -29,13 +29,17 @@ class LeNet5(nn.Sequential):
         dropout: Dropout = 0.0,
         input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
-        momentum: float = KERAS["momentum"],
+        momentum: float = KERAS_MOMENTUM,
     ):
         maps, *sides = input_shape
         layers: list[nn.Module] = []
         first, others, _ = dropout_shares(dropout)
         for n_out, padding, pooled, share in ((6, 2, True, first), (16, 0, True, others), (120, 0, False, others)):
-            layers += [nn.Conv2d(maps, n_out, 5, padding=padding), nn.BatchNorm2d(n_out, **KERAS), nn.ReLU()]
+            layers += [
+                nn.Conv2d(maps, n_out, 5, padding=padding),
+                nn.BatchNorm2d(n_out, KERAS_EPS, momentum),
+                nn.ReLU(),
+            ]
             layers += [nn.Dropout(share)] if share else []
             layers += [nn.MaxPool2d(2)] if pooled else []
             sides = [(side + 2 * padding - 4) // (2 if pooled else 1) for side in sides]
@@ -44,6 +48,6 @@ class LeNet5(nn.Sequential):
             raise InputError(
                 f"model.input_shape={list(input_shape)}: images of 28 pixels or more are needed for LeNet5"
             )
-        layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], 84), nn.BatchNorm1d(84, **KERAS), nn.ReLU()]
+        layers += [nn.Flatten(), nn.Linear(maps * sides[0] * sides[1], 84)]
+        layers += [nn.BatchNorm1d(84, KERAS_EPS, momentum), nn.ReLU()]
         super().__init__(*layers, nn.Linear(84, classes))
-        set_momentum(self, momentum)

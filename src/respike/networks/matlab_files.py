@@ -32,7 +32,7 @@ def _read(path: str | Path | None) -> dict[str, Any]:
         raise InputError(f"model.path={path}: not a readable .mat file ({error}); get it again ({SOURCE})") from error
 
 
-def _field(struct: Any, name: str, path: str | Path) -> np.ndarray:
+def _field(struct: Any, name: str, path: str | Path | None) -> np.ndarray:
     """A field of a MATLAB struct; scipy holds a struct in a 1x1 array."""
     struct = struct[0, 0] if isinstance(struct, np.ndarray) else struct
     if name not in getattr(struct, "_fieldnames", ()):
@@ -90,14 +90,15 @@ def load_cnn(path: str | Path | None) -> nn.Sequential:
             f"model.path={path}: found {_names(variables)}; a struct cnn is needed "
             "(a network of matrices is experiment=diehl_fc_published)"
         )
-    cnn, modules = variables["cnn"], []
+    cnn = variables["cnn"]
+    modules: list[nn.Module] = []
     for layer in _cells(_field(cnn, "layers", path)):
         kind = str(np.squeeze(_field(layer, "type", path)))
         if kind == "c":
             modules += [_convolution(_field(layer, "k", path), _field(layer, "b", path)), nn.ReLU()]
         elif kind == "s":
             modules.append(nn.AvgPool2d(int(np.squeeze(_field(layer, "scale", path)))))
-    linear = _with_weights(nn.Linear, _field(cnn, "ffW", path), _field(cnn, "ffb", path).ravel())
+    linear = _linear(_field(cnn, "ffW", path), _field(cnn, "ffb", path).ravel())
     return nn.Sequential(*modules, nn.Flatten(), linear, nn.ReLU()).eval()
 
 
@@ -110,16 +111,22 @@ def _convolution(k: np.ndarray, b: np.ndarray) -> nn.Conv2d:
     kernels = np.stack([np.stack(_cells(row)) for row in _cells(k)])  # (in, out, kw, kh)
     weight = kernels.transpose(1, 0, 3, 2)[..., ::-1, ::-1]
     bias = np.array([float(np.squeeze(value)) for value in b.ravel()])
-    return _with_weights(nn.Conv2d, weight, bias)
+    outputs, inputs, width, _ = weight.shape
+    convolution = nn.Conv2d(inputs, outputs, width, bias=bool(bias.any()))
+    _set_weights(convolution, weight, bias)
+    return convolution
 
 
-def _with_weights(kind: type[nn.Linear] | type[nn.Conv2d], weight: np.ndarray, bias: np.ndarray) -> nn.Module:
-    """A layer with these weights, and with a bias unless all of it is 0."""
-    if kind is nn.Linear:
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(bias.any()))
-    else:
-        layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], bias=bool(bias.any()))
+def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
+    """The linear layer with weights (out, in) and biases (out,)."""
+    outputs, inputs = weight.shape
+    linear = nn.Linear(inputs, outputs, bias=bool(bias.any()))
+    _set_weights(linear, weight, bias)
+    return linear
+
+
+def _set_weights(layer: nn.Linear | nn.Conv2d, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Set the weights, and the biases if the layer has some. A layer is built without biases if all of them are 0."""
     layer.weight.data = _tensor(weight)
     if layer.bias is not None:
         layer.bias.data = _tensor(bias)
-    return layer

@@ -29,7 +29,7 @@ def _conv(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Conv2d:
 class Block(nn.Module):
     """conv - tdBN - neurons - conv - tdBN, plus the shortcut (1x1 conv - tdBN if the shape changes), neurons after the sum.
 
-    alpha: of the first tdBN; residual_alpha: of the second and of the shortcut's.
+    alpha: of the first tdBN; residual_alpha: of the second tdBN and of the tdBN in the shortcut.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class SpikingResNet19(nn.Module):
 
     steps: T; stem: channels of the first convolution (128 in the paper, 64 in the MNIST repository); width_mult: factor on
     the channels of all convolutions; blocks: per stage; hidden: units of the first FC layer; input_shape: (C, H, W); neuron: of
-    all layers, `LIF()` by default; alpha, residual_alpha: of the tdBNs, the latter of each block's second one and of its
-    shortcut's; backend: of every `NormNeuron`; mean, std: of the pixels, one per channel, by which images are standardized
+    all layers, `LIF()` by default; residual_alpha: of the second tdBN and the shortcut's tdBN in each block; alpha: of all
+    other tdBNs; backend: of every `NormNeuron`; mean, std: of the pixels, one per channel, by which images are standardized
     (None: not at all). 12,629,706 parameters by default. Raises InputError for a network that cannot be built.
     """
 
@@ -106,7 +106,7 @@ class SpikingResNet19(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as the repository does
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, classes) in [0, 1]."""
@@ -153,14 +153,16 @@ class SpikingResNet19(nn.Module):
     def folded(self) -> "SpikingResNet19":
         """A copy for inference, in eval mode, with every tdBN folded into its convolution."""
         net = deepcopy(self).eval()
-        net.stem, net.fire.norm = fold(net.stem, net.fire.norm), nn.Identity()
+        norm = net.fire.norm
+        assert isinstance(norm, TdBN), "the network is folded already"
+        net.stem, net.fire.norm = fold(net.stem, norm), nn.Identity()
         for block in net.blocks:
             block.conv1, block.fire1.norm = fold(block.conv1, block.fire1.norm), nn.Identity()
             block.conv2, block.fire2.norm = fold(block.conv2, block.fire2.norm), nn.Identity()
             if block.shortcut is not None:
                 block.shortcut = fold(block.shortcut, block.fire2.shortcut_norm)
                 block.fire2.shortcut_norm = None
-        return net.to(memory_format=torch.channels_last)
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
 
 
 def _check(
@@ -171,9 +173,9 @@ def _check(
     for name, value in (("steps", steps), ("stem", stem), ("hidden", hidden), ("classes", classes)):
         if not (isinstance(value, int) and value >= 1):
             raise InputError(f"model.{name}={value}: a whole number of at least 1 is needed, as in model.{name}=2")
-    for name, value in (("alpha", alpha), ("residual_alpha", residual_alpha)):
-        if not value > 0:
-            raise InputError(f"model.{name}={value}: a factor above 0 is needed, as in model.{name}=1")
+    for name, factor in (("alpha", alpha), ("residual_alpha", residual_alpha)):
+        if not factor > 0:
+            raise InputError(f"model.{name}={factor}: a factor above 0 is needed, as in model.{name}=1")
     if not (len(blocks) and all(isinstance(count, int) and count >= 1 for count in blocks)):
         raise InputError(f"model.blocks={list(blocks)}: whole numbers, one or more blocks per stage, as in [3,3,2]")
     if not min(stem, WIDTH) * width_mult >= 1:

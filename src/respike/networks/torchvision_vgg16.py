@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.errors import InputError
-from respike.networks.vgg import POOL, VGG
+from respike.networks.vgg import POOL, VGG, Feature
 
 CONVOLUTIONS_BEFORE_POOLS = (2, 4, 7, 10, 13)  # counted from 1; VGG16 has 13
 SOURCE = "a state dict of torchvision.models.vgg16, or of another network with its layers, is needed"
@@ -43,7 +43,7 @@ def load_vgg16(
         raise InputError(
             f"model.path={path}: its layers do not follow each other on {side}x{side} RGB images; {SOURCE}"
         )
-    features: list[int | str] = []
+    features: list[Feature] = []
     for number, width in enumerate(widths, 1):
         features.append(width)
         if number in CONVOLUTIONS_BEFORE_POOLS:
@@ -55,7 +55,7 @@ def load_vgg16(
         weights[0] = weights[0].flip(1)
     layers = [module for module in net if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer, weight, bias in zip(layers, weights, biases, strict=True):
-        layer.weight.data, layer.bias.data = weight.float().clone(), bias.float().clone()
+        layer.weight, layer.bias = nn.Parameter(weight.float().clone()), nn.Parameter(bias.float().clone())
     return net.eval()
 
 

@@ -1,15 +1,17 @@
 """The VGG-like networks of the exact mapping (Stanojevic et al. 2023): ReLU first, batch norm second, max-pools."""
 
 from collections.abc import Sequence
+from typing import Final, Literal
 
 from torch import nn
 
 from respike.errors import InputError
 from respike.networks.dropout import Dropout, dropout_shares
-from respike.networks.lenet import KERAS, set_momentum
+from respike.networks.lenet import KERAS_EPS, KERAS_MOMENTUM, set_momentum
 from respike.networks.standardize import Standardize
 
-POOL = "P"
+POOL: Final = "P"
+Feature = int | Literal["P"]  # number of maps of a convolution, or a pool
 
 
 class VGG(nn.Sequential):
@@ -24,7 +26,7 @@ class VGG(nn.Sequential):
 
     def __init__(
         self,
-        features: Sequence[int | str],
+        features: Sequence[Feature],
         hidden: Sequence[int],
         input_shape: Sequence[int],
         classes: int = 10,
@@ -43,7 +45,7 @@ class VGG(nn.Sequential):
                 sides = [side // 2 for side in sides]
                 continue
             layers += [nn.Conv2d(maps, width, 3, padding=1), nn.ReLU()]
-            layers += [nn.BatchNorm2d(width, **KERAS)] if batch_norm else []
+            layers += [nn.BatchNorm2d(width, KERAS_EPS, KERAS_MOMENTUM)] if batch_norm else []
             pool_follows = i + 1 < len(features) and features[i + 1] == POOL
             if dropout_at_pools or not pool_follows:
                 layers += _dropout(others if i else first)
@@ -56,7 +58,8 @@ class VGG(nn.Sequential):
         layers += [*_dropout(last_pool), nn.Flatten()]
         n_in = maps * sides[0] * sides[1]
         for width in hidden:
-            layers += [nn.Linear(n_in, width), nn.ReLU(), *([nn.BatchNorm1d(width, **KERAS)] if batch_norm else [])]
+            layers += [nn.Linear(n_in, width), nn.ReLU()]
+            layers += [nn.BatchNorm1d(width, KERAS_EPS, KERAS_MOMENTUM)] if batch_norm else []
             layers += _dropout(linear)
             n_in = width
         super().__init__(*layers, nn.Linear(n_in, classes))
@@ -79,12 +82,12 @@ class VGGMnist(VGG):
         input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
         width: float = 1.0,
-        momentum: float = KERAS["momentum"],
+        momentum: float = KERAS_MOMENTUM,
     ):
         features = _scaled([64, 64, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
         first, others, linear = dropout_shares(dropout)
         shares = (first, others, 0.0, linear)
-        super().__init__(features, _scaled([512, 512], width), input_shape, classes, shares)
+        super().__init__(features, [_scale(512, width)] * 2, input_shape, classes, shares)
         set_momentum(self, momentum)
 
 
@@ -104,16 +107,20 @@ class VGGCifar(VGG):
         mean: float = 120.707 / 255,
         std: float = 64.15 / 255,
         width: float = 1.0,
-        momentum: float = KERAS["momentum"],
+        momentum: float = KERAS_MOMENTUM,
     ):
         features = _scaled([64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL], width)
         first, others, linear = dropout_shares(dropout)
         shares, channels = (first, others, linear, linear), input_shape[0]
         super().__init__(
-            features, _scaled([512], width), input_shape, classes, shares, False, [mean] * channels, [std] * channels
+            features, [_scale(512, width)], input_shape, classes, shares, False, [mean] * channels, [std] * channels
         )
         set_momentum(self, momentum)
 
 
-def _scaled(features: list[int | str], width: float) -> list[int | str]:
-    return [value if value == POOL else max(1, round(value * width)) for value in features]
+def _scaled(features: Sequence[Feature], width: float) -> list[Feature]:
+    return [feature if feature == POOL else _scale(feature, width) for feature in features]
+
+
+def _scale(maps: int, width: float) -> int:
+    return max(1, round(maps * width))
