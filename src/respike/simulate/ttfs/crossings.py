@@ -34,7 +34,10 @@ def open_pairs(
     each pair (P,); alpha (N,); theta (P,).
     """
     found = torch.empty(len(keys), dtype=torch.bool)
-    leads, weights = leads.double(), weights.double()  # sums of doubles: float32 numbers would be widened one by one
+    leads, weights = (
+        leads.double(),
+        weights.double(),
+    )  # the function sums doubles and would convert float32 numbers one by one
     function = _function("open", weights, 11)
     _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
     return found
@@ -80,7 +83,7 @@ def _pairs(
     result: Tensor,
 ) -> None:
     """Calls a function of pairs; the tables are those of rows."""
-    tables = [table.contiguous() for table in tables]
+    tables = tuple(table.contiguous() for table in tables)
     weights, alpha, theta = weights.contiguous(), alpha.double().contiguous(), theta.double().contiguous()
     row, neuron = row.contiguous(), neuron.contiguous()
 
@@ -92,7 +95,7 @@ def _pairs(
 
 
 def _shared(part: Callable[[int, int], None], count: int, least: int) -> None:
-    """part(a, b) for all of 0 .. count, on torch's threads if there is enough for each; every part writes its own results."""
+    """part(a, b) for all of 0 .. count, in torch's number of threads, if each gets at least `least`."""
     threads = min(torch.get_num_threads(), 1 + count // least)
     cuts = [count * i // threads for i in range(threads + 1)]
     if threads == 1:
