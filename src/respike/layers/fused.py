@@ -1,6 +1,6 @@
-"""tdBN + (shortcut) + LIF as one differentiable operation on the compiled kernels, or Triton's. x_TBCHW, time first.
+"""tdBN + (shortcut) + LIF as one differentiable operation on the compiled or the Triton kernels. x_TBCHW, time first.
 
-Kept for the backward pass: the convolutions' outputs and the statistics. Potentials and spikes are integrated again.
+The backward pass keeps the convolutions' outputs and the statistics, and computes potentials and spikes again.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from respike.layers.kernels import compiled, gpu
 from respike.layers.kernels.layout import channels_last
 from respike.layers.tdbn import TdBN, sum_of_ranks
-from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
 from respike.system.distributed import world_size
 from respike.system.memory import keep_freed_memory
 
 
 @dataclass
 class Statistics:
-    """Of one tdBN in one forward pass: float64 (C,), of `count` numbers a channel."""
+    """Mean and biased variance of one tdBN in one forward pass, float64 (C,), over `count` numbers per channel."""
 
     mean: Tensor
     var: Tensor
@@ -28,15 +28,17 @@ class Statistics:
 
 
 def choose_kernels(
-    backend: str, neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
+    backend: str, neuron: Neuron, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
 ) -> ModuleType | None:
-    """The kernels that can do it: on maps of one dtype that they know, with tdBNs in front of the neurons, or one Identity and
-    no gradients. None: nobody's."""
+    """The kernels that support this call, or None.
+
+    All maps must have one supported dtype. The norms must be tdBNs, or one Identity if gradients are off.
+    """
     same = shortcut is None or (shortcut.dtype == y.dtype and shortcut.shape == (steps, *y.shape[1:]))
     still = len(y) == 1 != steps and shortcut is None
     if backend == "torch" or y.dim() != 5 or not same or not (len(y) == steps or still):
         return None
-    if torch.is_grad_enabled() and not norms[0].training:  # rare, and left to autograd
+    if torch.is_grad_enabled() and not norms[0].training:  # rare; autograd computes it
         return None
     if not _folded(norms) and not all(isinstance(norm, TdBN) and norm.weight.dtype == torch.float32 for norm in norms):
         return None
@@ -49,9 +51,9 @@ def _folded(norms: list[nn.Module]) -> bool:
 
 
 def norm_lif(
-    chosen: ModuleType, neuron: LIF, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
+    chosen: ModuleType, neuron: Neuron, steps: int, norms: list[nn.Module], y: Tensor, shortcut: Tensor | None
 ) -> Tensor:
-    """Spikes (T, B, C, H, W) of y (T or 1, B, C, H, W): norms[0] is of y, norms[1], if there, of the shortcut."""
+    """Spikes (T, B, C, H, W) of y (T or 1, B, C, H, W): norms[0] normalizes y, norms[1], if given, the shortcut."""
     keep_freed_memory()
     if _folded(norms):
         as_it_is = y.new_ones(y.shape[2], dtype=torch.float32), y.new_zeros(y.shape[2], dtype=torch.float32)
@@ -61,12 +63,12 @@ def norm_lif(
     return _NormLIF.apply(chosen, neuron, steps, norms, y, shortcut, *parameters)
 
 
-def _statistics(chosen: ModuleType, norm: TdBN, neuron: LIF, steps: int, y: Tensor) -> Statistics:
-    """Those of y over all ranks, which the running averages follow; or the running ones in eval mode."""
+def _statistics(chosen: ModuleType, norm: TdBN, neuron: Neuron, steps: int, y: Tensor) -> Statistics:
+    """The statistics of y over all processes, which update the running averages; in eval mode the running averages."""
     if not norm.training:
         return Statistics(norm.running_mean.double(), norm.running_var.double(), 1)
     mean, var = chosen.moments(neuron, steps, y)
-    count = steps * y[0].numel() / y.shape[2]
+    count: float | Tensor = steps * y[0].numel() / y.shape[2]
     if world_size() > 1:
         own = count * torch.stack([torch.ones_like(mean), mean, var + mean**2])
         counts, sums, squares = sum_of_ranks(own)
@@ -79,11 +81,11 @@ def _statistics(chosen: ModuleType, norm: TdBN, neuron: LIF, steps: int, y: Tens
 class _NormLIF(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, chosen: ModuleType, neuron: LIF, steps: int, norms: list[TdBN], y: Tensor, shortcut: Tensor | None,
+        ctx: Any, chosen: ModuleType, neuron: Neuron, steps: int, norms: list[TdBN], y: Tensor, shortcut: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:  # fmt: skip
         y, shortcut = channels_last(y), None if shortcut is None else channels_last(shortcut)
-        maps = [y, shortcut][: len(norms)]
+        maps = [y] if shortcut is None or len(norms) == 1 else [y, shortcut]
         statistics = [_statistics(chosen, norm, neuron, steps, x) for norm, x in zip(norms, maps, strict=True)]
         affine = [
             tuple(part.float() for part in norm.affine(found.mean, found.var))
@@ -99,7 +101,7 @@ class _NormLIF(torch.autograd.Function):
         y, shortcut = ctx.saved_tensors
         kernel = ctx.kernels.NormLIFKernel(ctx.neuron, ctx.steps, y, shortcut, ctx.affine)
         gradient = channels_last(gradient)
-        means = torch.stack([found.mean for found in ctx.statistics] * 2)[:2].float()
+        means = torch.stack([ctx.statistics[0].mean, ctx.statistics[-1].mean]).float()
         own, to_spikes = kernel.sums(gradient, means)
         whole, slopes, offsets, to_parameters = sum_of_ranks(own), [], [], []
         for i, (found, (scale, _)) in enumerate(zip(ctx.statistics, ctx.affine, strict=True)):

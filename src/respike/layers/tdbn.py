@@ -8,12 +8,15 @@ from respike.system.distributed import world_size
 
 
 class TdBN(nn.Module):
-    """y = weight alpha v_th (x - mean) / sqrt(var + eps) + bias, per channel; with the start weights y is N(0, (alpha v_th)^2).
+    """y = weight alpha v_th (x - mean) / sqrt(var + eps) + bias, per channel; y is N(0, (alpha v_th)^2) at initialization.
 
     alpha: 1, or 1/sqrt(2) where two branches are added. Mean and (biased) variance are those of all steps, images and
     places, of all processes together (`trainer=ddp`) in training, and running averages of them (with unbiased variances) in
-    eval mode. No subclass of torch's norms, for Lightning's `sync_batchnorm` would replace those, without alpha and v_th.
+    eval mode. Not a subclass of torch's norms, because Lightning's `sync_batchnorm` would replace it without alpha and v_th.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, v_th: float, alpha: float = 1.0, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
@@ -45,7 +48,7 @@ class TdBN(nn.Module):
         return mean, var
 
     @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, count: Tensor | int) -> None:
+    def track(self, mean: Tensor, var: Tensor, count: Tensor | float) -> None:
         """Move the running averages towards the mean and biased variance (C,) of `count` numbers."""
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), self.momentum)
@@ -56,14 +59,14 @@ class TdBN(nn.Module):
 
 
 def sum_of_ranks(x: Tensor) -> Tensor:
-    """x summed over all processes, differentiable; itself where there is one."""
+    """x summed over all processes, differentiable; x itself in a single process."""
     if world_size() == 1:
         return x
     return _SumOfRanks.apply(x)
 
 
 class _SumOfRanks(torch.autograd.Function):
-    """Every rank's loss depends on every rank's x, so gradients are summed likewise."""
+    """The loss of each process depends on the x of all processes, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -79,9 +82,9 @@ class _SumOfRanks(torch.autograd.Function):
 
 
 def fold(layer: nn.Conv2d, norm: TdBN) -> nn.Conv2d:
-    """A convolution with a bias that does what `layer` and then `norm` in eval mode do."""
-    folded = nn.Conv2d(
-        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
+    """One convolution with a bias, equal to `layer` followed by `norm` in eval mode."""
+    folded = nn.Conv2d(  # torch annotates the attributes of a Conv2d as tuple[int, ...]
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,  # type: ignore[arg-type]
         layer.groups, bias=True, device=layer.weight.device, dtype=layer.weight.dtype,
     )  # fmt: skip
     folded.weight, folded.bias = fuse_conv_bn_weights(

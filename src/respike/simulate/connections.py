@@ -1,4 +1,4 @@
-"""Shapes, fan-outs and multiply-accumulates of a spiking network, of whatever kind, from the modules on its synapses.
+"""Shapes, fan-outs and multiply-accumulates of any spiking network, from the modules on its synapses.
 
 A path is the list of modules from the spikes of one layer to the currents of another; an empty path is an identity shortcut.
 Shapes are without the batch.
@@ -15,7 +15,7 @@ from respike.convert.graph.nodes import Scale
 from respike.errors import InputError
 
 Path = Sequence[nn.Module]
-Paths = Mapping[str, Sequence[tuple[str, Path]]]  # by layer, first to last: (source, path) of all that drives it
+Paths = Mapping[str, Sequence[tuple[str, Path]]]  # by layer, first to last: the (source, path) pairs that drive it
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def layer_shapes(paths: Paths, input_shape: torch.Size) -> dict[str, torch.Size]
 
 
 def path_shape(path: Path, shape: torch.Size) -> torch.Size:
-    """The shape that leaves a path which a value of `shape` enters."""
+    """The output shape of a path for an input of `shape`."""
     for module in path:
         parameter = next(module.parameters(), torch.empty(0))
         with torch.inference_mode():
@@ -117,17 +117,20 @@ def without_adaptive_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
 
 
 def _ordinary_pool(module: nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPool2d:
-    sizes = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
-    sizes = [side if size is None else size for size, side in zip(sizes, shape[-2:], strict=True)]
-    if any(side % size for size, side in zip(sizes, shape[-2:], strict=True)):
+    height, width = shape[-2:]
+    size = module.output_size
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    rows = height if rows is None else rows
+    columns = width if columns is None else columns
+    if height % rows or width % columns:
         raise InputError(
-            f"an adaptive pool from {tuple(shape[-2:])} to {tuple(sizes)} has windows of unequal size; use nn.AvgPool2d"
+            f"an adaptive pool from ({height}, {width}) to ({rows}, {columns}) has windows of unequal size; use nn.AvgPool2d"
         )
-    return nn.AvgPool2d(tuple(side // size for size, side in zip(sizes, shape[-2:], strict=True)))
+    return nn.AvgPool2d((height // rows, width // columns))
 
 
 def sum_pool(pool: nn.AvgPool2d) -> tuple[nn.AvgPool2d, int]:
-    """The same pool without its division, and what it divided by. Raises InputError for windows of unequal areas."""
+    """The same pool without its division, and its divisor. Raises InputError for windows of unequal areas."""
     height, width = pool.kernel_size if isinstance(pool.kernel_size, tuple) else (pool.kernel_size,) * 2
     area = pool.divisor_override or height * width
     if (pool.padding not in (0, (0, 0)) and not pool.count_include_pad) or pool.ceil_mode:
@@ -177,5 +180,5 @@ def _of_weight_one(module: nn.Module) -> nn.Module:
     unit = copy.deepcopy(module).double().cpu()
     if hasattr(unit, "weight"):
         unit.weight = nn.Parameter(torch.ones(unit.weight.shape, dtype=torch.float64), requires_grad=False)
-        unit.bias = None
+        unit.register_parameter("bias", None)
     return unit

@@ -1,4 +1,4 @@
-"""SpikeRecord: the result of a simulation in steps, with all that metrics need. T steps, B images, C classes.
+"""SpikeRecord: the result of a simulation in steps, and the input of all metrics. T steps, B images, C classes.
 
 Its size grows with images x steps (one predicted class each) and with layers x steps, not with neurons.
 """
@@ -16,7 +16,7 @@ from respike.simulate.connections import Connections
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything that one image causes, by layer: spikes (T, ...N), and potentials (T, ...N) before the reset, in
+    """The complete response to one image, by layer: spikes (T, ...N), and potentials (T, ...N) before the reset, in
     units of the threshold."""
 
     spikes: dict[str, Tensor]
@@ -67,8 +67,8 @@ class SpikeRecord:
             index=torch.cat([part.index for part in parts]),
             predicted=torch.cat([part.predicted for part in parts], dim=1),
             counts=torch.cat([part.counts for part in parts]),
-            spikes={name: sum(part.spikes[name] for part in parts) for name in first.spikes},
-            synops={name: sum(part.synops[name] for part in parts) for name in first.synops},
+            spikes={name: torch.stack([part.spikes[name] for part in parts]).sum(0) for name in first.spikes},
+            synops={name: torch.stack([part.synops[name] for part in parts]).sum(0) for name in first.synops},
             neurons=first.neurons,
             ann_macs=first.ann_macs,
             analog_macs=first.analog_macs,

@@ -144,10 +144,8 @@ def _without_pools(snn: RateSNN, node_of_layer: dict[str, str]) -> dict[str, str
 
 
 def _largest_weight(layer: SpikingLayer) -> float:
-    return max(
-        (float(synapse.weighted.weight.max()) for synapse in layer.synapses if hasattr(synapse.weighted, "weight")),
-        default=0.0,
-    )
+    weighted = [synapse.weighted for synapse in layer.synapses]
+    return max((float(m.weight.max()) for m in weighted if isinstance(m, nn.Linear | nn.Conv2d)), default=0.0)
 
 
 def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:
@@ -155,7 +153,7 @@ def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:
     total = torch.zeros(())
     for synapse in layer.synapses:
         weighted = synapse.weighted
-        if not hasattr(weighted, "weight"):  # an identity shortcut or a constant factor
+        if not isinstance(weighted, nn.Linear | nn.Conv2d):  # an identity shortcut or a constant factor
             total = total + max(0.0, float(getattr(weighted, "factor", 1.0))) * scales[synapse.source]
             continue
         total = total + weighted.weight.clamp(min=0).flatten(1).sum(1) * scales[synapse.source]

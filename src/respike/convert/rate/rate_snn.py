@@ -4,6 +4,7 @@ A spiking layer takes the place of a ReLU, an average pool or the output. Its dr
 at one earlier spiking layer, or at the input, and passes through flattening, pooling and at most one weighted operation.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class Synapse(nn.Sequential):
         self.source = source
 
     @property
-    def weighted(self) -> nn.Module | None:
+    def weighted(self) -> nn.Linear | nn.Conv2d | Scale | None:
         """The one operation with weights (or a constant factor), or None for a pure pool or identity."""
         return next((module for module in self if isinstance(module, WEIGHTED)), None)
 
@@ -47,10 +48,12 @@ class Synapse(nn.Sequential):
 class SpikingLayer(nn.Module):
     """Neurons and the synapses that end on them; `kind` is "relu", "pool" or "output"."""
 
+    synapses: Sequence[Synapse]  # a ModuleList, whose type does not name its elements
+
     def __init__(self, kind: str, synapses: list[Synapse]):
         super().__init__()
         self.kind = kind
-        self.synapses = nn.ModuleList(synapses)
+        self.synapses = nn.ModuleList(synapses)  # type: ignore[assignment]
 
     def drive(self, spikes: dict[str, Tensor]) -> Tensor:
         """The summed drive (rows, ...N), given the spikes (rows, ...) of each source by its name."""
@@ -70,9 +73,11 @@ class RateSNN(SavedNetwork):
     weights.
     """
 
+    layers: Mapping[str, SpikingLayer]  # a ModuleDict
+
     def __init__(self, layers: dict[str, SpikingLayer]):
         super().__init__()
-        self.layers = nn.ModuleDict(layers)
+        self.layers = nn.ModuleDict(layers)  # type: ignore[assignment]
         self.scales: dict[str, float] = {name: 1.0 for name in layers}
         self.factors: dict[str, float] = {}
 

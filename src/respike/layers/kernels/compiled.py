@@ -11,13 +11,14 @@ from torch import Tensor
 from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
 from respike.system.compiler import library
 
 SOURCE = Path(__file__).with_name("norm_lif.c")
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_STEPS = 16  # potentials of all steps stay in registers
-ROW = 128  # channels of a row of maps with fewer, several places side by side: short rows cost more than their numbers
+ROW = 128  # maps with fewer channels are processed several places at a time, because short rows are slow
 SHAPES = {
     Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"),
     Sigmoid: ("-DSIGMOID", "steepness"), ATan: ("-DATAN", "steepness"),
@@ -33,8 +34,8 @@ class _Layer(ctypes.Structure):
     ]
 
 
-def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The functions for such neurons, None where they cannot be had: another surrogate or dtype, more steps, no compiler."""
+def built(neuron: Neuron, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The functions for these neurons, or None: unsupported neuron, surrogate, dtype or number of steps, or no compiler."""
     if dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return None
     chosen = {"-DBF16": dtype == torch.bfloat16, "-DSOFT": neuron.reset == "subtract", "-DDETACH": neuron.detach_reset}
@@ -46,9 +47,15 @@ def built(neuron: LIF, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     return _library(*flags)
 
 
-def knows(neuron: LIF, steps: int, y: Tensor) -> bool:
-    """Whether the functions do such neurons on such maps."""
+def knows(neuron: Neuron, steps: int, y: Tensor) -> bool:
+    """Whether the functions support these neurons on these maps."""
     return y.device.type == "cpu" and built(neuron, steps, y.dtype) is not None
+
+
+def _functions(neuron: LIF, steps: int, y: Tensor) -> ctypes.CDLL:
+    functions = built(neuron, steps, y.dtype)
+    assert functions is not None  # callers ask `knows` first
+    return functions
 
 
 @cache
@@ -57,7 +64,7 @@ def _library(*flags: str) -> ctypes.CDLL | None:
 
 
 def side_by_side(channels: int, places: int) -> int:
-    """How many places the functions are told to be one, of so many times the channels."""
+    """How many places the functions process as one place with that many times the channels."""
     together = 1
     while 2 * together * channels <= ROW and places % (2 * together) == 0:
         together *= 2
@@ -74,12 +81,14 @@ class NormLIFKernel:
     def __init__(
         self, neuron: LIF, steps: int, y: Tensor, shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]
     ):
-        self.functions, self.steps, self.y, self.shortcut = built(neuron, steps, y.dtype), steps, y, shortcut
+        self.functions, self.steps, self.y, self.shortcut = _functions(neuron, steps, y), steps, y, shortcut
         self.still = len(y) != steps
         self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
         channels, places = y.shape[2], y[0].numel() // y.shape[2]
         self.together = side_by_side(channels, places)
-        self.kept = [part.repeat(self.together) for pair in affine for part in pair]  # what the structure points into
+        self.kept = [
+            part.repeat(self.together) for pair in affine for part in pair
+        ]  # memory that the structure points to
         shape = neuron.surrogate
         self.layer = _Layer(
             places // self.together, self.together * channels, KINDS[self.kind], self.still, torch.get_num_threads(),
@@ -121,7 +130,7 @@ def moments(neuron: LIF, steps: int, y: Tensor) -> tuple[Tensor, Tensor]:
     rows, threads = places // together, torch.get_num_threads()
     parts = torch.zeros(threads, 2, together, channels, dtype=torch.float64)
     sizes = map(c_int64, (rows, together * channels, threads))
-    built(neuron, steps, y.dtype).statistics(*sizes, _at(y), _at(parts))
+    _functions(neuron, steps, y).statistics(*sizes, _at(y), _at(parts))
     sums = parts.sum(0)
     pivots = y.permute(0, 1, 3, 4, 2).reshape(places, channels)[:together].double()
     means, squares = pivots + sums[0] / rows, sums[1] / rows - (sums[0] / rows) ** 2

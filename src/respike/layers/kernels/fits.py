@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Container
 from functools import cache
+from typing import TypeGuard
 
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
@@ -10,8 +11,8 @@ from respike.neurons.neuron import Neuron
 log = logging.getLogger(__name__)
 
 
-def supports(neuron: Neuron, steps: int, surrogates: Container[type], most: int) -> bool:
-    """Whether the neuron is a LIF with one of these surrogates, and T at most `most`. Logs once what is not supported."""
+def supports(neuron: Neuron, steps: int, surrogates: Container[type], most: int) -> TypeGuard[LIF]:
+    """Whether the neuron is a LIF with one of these surrogates, and T at most `most`. Logs each unsupported property once."""
     if type(neuron) is not LIF:
         _log_unsupported(f"the neuron {type(neuron).__name__}")
     elif type(neuron.surrogate) not in surrogates:

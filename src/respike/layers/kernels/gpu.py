@@ -10,6 +10,7 @@ from torch import Tensor
 from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
 from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -24,7 +25,7 @@ NO_FUSION = {"enable_fp_fusion": False}  # forward and backward must see the sam
 
 @cache
 def triton_kernels() -> ModuleType | None:
-    """The kernels' module, or None (said once) where Triton cannot be imported."""
+    """The kernels' module, or None (logged once) where Triton cannot be imported."""
     try:
         from respike.layers.kernels import triton_norm_lif
     except ImportError:
@@ -33,11 +34,18 @@ def triton_kernels() -> ModuleType | None:
     return triton_norm_lif
 
 
-def knows(neuron: LIF, steps: int, y: Tensor) -> bool:
-    """Whether the kernels do such neurons on such maps: on a CUDA device, or in Triton's interpreter."""
+def knows(neuron: Neuron, steps: int, y: Tensor) -> bool:
+    """Whether the kernels support these neurons on these maps: on a CUDA device, or in Triton's interpreter."""
     if y.dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return False
-    return triton_kernels() is not None and (y.device.type == "cuda" or triton_kernels().INTERPRETED)
+    kernels = triton_kernels()
+    return kernels is not None and (y.device.type == "cuda" or kernels.INTERPRETED)
+
+
+def _kernels() -> ModuleType:
+    kernels = triton_kernels()
+    assert kernels is not None  # callers ask `knows` first
+    return kernels
 
 
 def _tiles(channels: int, places: int) -> tuple[tuple[int, int], dict[str, int]]:
@@ -52,7 +60,7 @@ def moments(neuron: LIF, steps: int, y: Tensor) -> tuple[Tensor, Tensor]:
     channels, places = y.shape[2], y.numel() // y.shape[2]
     grid, tile = _tiles(channels, places)
     sums = torch.empty(grid[0], 2, channels, device=y.device)
-    triton_kernels().moments[grid](y, sums, places, channels, **tile)
+    _kernels().moments[grid](y, sums, places, channels, **tile)
     shifted, squares = sums.double().sum(0) / places
     return y[0, 0, :, 0, 0].double() + shifted, (squares - shifted**2).clamp_(min=0)
 
@@ -63,7 +71,7 @@ class NormLIFKernel:
     def __init__(
         self, neuron: LIF, steps: int, y: Tensor, shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]
     ):
-        self.kernels, self.steps, self.y = triton_kernels(), steps, y
+        self.kernels, self.steps, self.y = _kernels(), steps, y
         self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
         self.tensors = y, y if shortcut is None else shortcut, *affine[0], *affine[-1]
         self.channels, self.places = y.shape[2], y[0].numel() // y.shape[2]

@@ -1,4 +1,4 @@
-"""The memory that all kernels want: channels last, so that a row holds the channels of one place. x_TBCHW."""
+"""The memory layout of all kernels: channels last, so that a row holds the channels of one place. x_TBCHW."""
 
 import torch
 from torch import Tensor

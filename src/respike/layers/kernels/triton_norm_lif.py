@@ -1,22 +1,21 @@
 """The functions of norm_lif.c in Triton. A program owns ROWS places and COLUMNS channels for all T steps.
 
 y[t][place][channel], channels last, in bfloat16 or float32; sums leave as one float32 row per program and are added up in
-float64. Only gpu.py imports this file, for not every machine has Triton. Nothing of triton.language that is itself a kernel
-(tl.sum, tl.zeros) is used: PyTorch has imported Triton long before a test asks for its interpreter.
+float64. Only gpu.py imports this file, because Triton is optional. The functions of triton.language that are themselves kernels
+(tl.sum, tl.zeros) are not used: PyTorch compiles them when it imports Triton, before a test can select the interpreter.
 """
 
 import triton
 import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
-VALUES = [
-    "places"
-]  # changes with the batch, and would otherwise make one more kernel whenever it is 1 or divides by 16
+# Triton compiles another kernel for a number that is 1 or a multiple of 16, unless the number is listed here.
+VALUES = ["places"]
 
 
 @triton.jit
 def add(x, y):
-    """For reductions."""
+    """Addition, for tl.reduce."""
     return x + y
 
 
@@ -38,7 +37,7 @@ def surrogate(x, a, SHAPE: tl.constexpr):
 
 @triton.jit
 def tile(places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """What this program owns: channels, which of them exist, which numbers do, where they lie, and how far on the next step."""
+    """The tile of this program: channels, their mask, the mask of the numbers, their offsets, and the stride of a step."""
     place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     known = channel < channels
@@ -49,7 +48,7 @@ def tile(places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def vector(values, channel, known):
-    """Of each channel a number of a norm, as a row."""
+    """The parameters of a norm, one per channel, as a row."""
     return tl.load(values + channel, known, other=0)[None, :]
 
 
@@ -71,7 +70,7 @@ def integrate(
             other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
             z += other * other_factor + other_summand
         u = tau * before + z
-        potentials = potentials + (u,)  # noqa: RUF005
+        potentials = potentials + (u,)  # type: ignore[assignment]  # noqa: RUF005
         before = tl.where(u > v_th, u - v_th if SOFT else 0.0, u)
     return potentials
 
@@ -91,7 +90,7 @@ def reverse(
             into -= tau * later * (v_th if SOFT else u)
         through = tau * later if SOFT else tl.where(u > v_th, 0.0, tau * later)
         later = tl.where(here, into * surrogate(u - centre, a, SHAPE) + through, 0.0)
-        found = found + (later,)  # noqa: RUF005
+        found = found + (later,)  # type: ignore[assignment]  # noqa: RUF005
     return found
 
 

@@ -21,7 +21,7 @@ EXACT = 2**53  # integers up to here are exact in float64
 def largest_drive(layer: SpikingLayer, shapes: dict[str, torch.Size], largest_input: float) -> float:
     """The drive if every weight and bias were positive and every source at its largest value (1 for spikes).
 
-    layer: of integers, as `round_layer` leaves it; shapes: of its sources; largest_input: of the network's input.
+    layer: rounded by `round_layer`; shapes: of its sources; largest_input: the largest value of the network's input.
     """
     positive = copy.deepcopy(layer)
     for tensor in [*positive.parameters(), *positive.buffers()]:
@@ -75,18 +75,20 @@ def _sum_pools(synapse: Synapse) -> tuple[int, int]:
 
 
 def _round_weights(layer: SpikingLayer, bits: int, input_grid: int) -> float:
-    largest = max(float(_weights(synapse).abs().max()) for synapse in layer.synapses)
+    largest = max(float(weights_of(synapse).abs().max()) for synapse in layer.synapses)
     exponent = math.floor(math.log2(((1 << (bits - 1)) - 1) / largest)) if largest > 0 else 0
     unit = 2.0**exponent
     whole = unit * (input_grid if "input" in layer.sources else 1)  # all branches of a layer share one unit
     for synapse in layer.synapses:
-        weights = _weights(synapse)
+        weights = weights_of(synapse)
         weights.copy_((weights * unit).round() * (1 if synapse.source == "input" else whole / unit))
         if synapse.bias is not None:
             synapse.bias.data.copy_((synapse.bias.data * whole).round())
     return whole
 
 
-def _weights(synapse: Synapse) -> Tensor:
+def weights_of(synapse: Synapse) -> Tensor:
+    """The weights or the factor of a rounded synapse, which always has one of them."""
     weighted = synapse.weighted
+    assert weighted is not None
     return weighted.factor if isinstance(weighted, Scale) else weighted.weight.data

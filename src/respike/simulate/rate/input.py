@@ -4,7 +4,7 @@ from torch import Tensor
 
 from respike.data.pixels import to_unit
 from respike.errors import InputError
-from respike.neurons.encode import spike_limits
+from respike.neurons.encode import SpikeEncoder, spike_limits
 from respike.simulate.rate.program import Program
 from respike.simulate.rate.settings import Settings
 
@@ -18,12 +18,13 @@ def encoded_input(program: Program, settings: Settings, images: Tensor, index: T
 
 def input_limits(images: Tensor, settings: Settings) -> Tensor:
     """An input spikes where its uniform draw lies below this limit: int32 (B, P), as in `spike_limits`."""
+    assert isinstance(settings.encode, SpikeEncoder)  # an input of currents has no limits
     probability = settings.encode.probability(checked_pixels(images, settings), settings.dt)
     return spike_limits(probability).flatten(1).contiguous()
 
 
 def checked_pixels(images: Tensor, settings: Settings) -> Tensor:
-    """Images as floats, uint8 ones divided by 255. Raises InputError for pixels that spikes cannot code."""
+    """Images as floats, uint8 ones divided by 255. Raises InputError for pixels that cannot be coded as spikes."""
     images = to_unit(images)
     if not settings.encode.analog and not 0 <= float(images.min()) <= float(images.max()) <= 1:
         raise InputError(

@@ -5,7 +5,8 @@ T x B rows, and the neuron is a scan over T. stepwise.py holds the same simulati
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
+from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input
 from respike.simulate.rate.kernels import gpu
 from respike.simulate.rate.kernels.event_bounds import runnable
@@ -40,7 +42,7 @@ def simulate(
     """Simulate a spiking network on images and count its spikes.
 
     images: (B, C, H, W) in [0, 1], or uint8 pixels. index: image numbers (B,) which, with the seed, decide the random
-    spikes (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spikes and potentials are kept whole.
+    spikes (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spikes and potentials are kept.
     progress: a bar on a terminal. settings: keywords of `Settings` (encode, neuron, dt, duration, weight_bits, ...).
     Raises InputError for settings or networks that cannot be simulated.
     """
@@ -52,7 +54,7 @@ def simulate(
     if len(index) != len(images):
         raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
     if chunk is not None and chunk < 1:
-        raise InputError(f"chunk={chunk}: a number of images from 1 up, or None for what fits")
+        raise InputError(f"chunk={chunk}: a number of images from 1 up, or None for as many as fit")
     missing = sorted(set(trace) - set(index.tolist()))
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
@@ -125,9 +127,4 @@ def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index:
 
 def _drive(layer: ProgramLayer, spikes: dict[str, Tensor]) -> Tensor:
     """The summed drive of a layer; time is folded into the batch for one product per synapse."""
-    total = None
-    for synapse in layer.synapses.synapses:
-        source = spikes[synapse.source]  # (T or 1, B, ...)
-        drive = synapse(source.flatten(0, 1)).unflatten(0, source.shape[:2])
-        total = drive if total is None else total + drive
-    return total
+    return reduce(add, (over_time(synapse, spikes[synapse.source]) for synapse in layer.synapses.synapses))

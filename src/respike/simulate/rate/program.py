@@ -1,4 +1,4 @@
-"""A RateSNN prepared for one simulation: connections, neurons, and weights as they will be used.
+"""A RateSNN prepared for one simulation: connections, neurons and weights in the arithmetic of the simulation.
 
 Both simulators (layerwise.py, and stepwise.py, the reference) and all kernels run a Program. It holds the network's own
 weights in floating point, or integers (fixed_point.py).
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.errors import InputError
+from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.neurons.neuron import Neuron
 from respike.simulate.connections import (
     Connections,
@@ -53,9 +54,16 @@ class ProgramLayer:
         """Shape of its neurons, without the batch."""
         return self.connections.shape
 
+    @property
+    def fixed_point_neuron(self) -> FixedPointIntegrateFire:
+        """The neuron of a fixed-point program."""
+        assert isinstance(self.neuron, FixedPointIntegrateFire)
+        return self.neuron
+
     def largest_potential(self, steps: int) -> float:
-        """A bound on |potential| and on all that is computed from it in so many steps; known in fixed point."""
-        return self.largest_drive * (steps + 1) + self.neuron.threshold + abs(self.neuron.start_potential)
+        """A bound on |potential| and its intermediate results over so many steps; known in fixed point."""
+        neuron = self.fixed_point_neuron
+        return self.largest_drive * (steps + 1) + neuron.threshold + abs(neuron.start_potential)
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,12 @@ def compile_fixed_point(
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
         unit = round_layer(layer, bits, input_grid)
         largest = largest_drive(layer, shapes, largest_input)
-        layers.append(ProgramLayer(counted, layer, neuron.fixed_point(unit), largest))
+        fixed_point_neuron = neuron.fixed_point(unit)
+        assert fixed_point_neuron is not None  # callers compile other neurons in floating point
+        layers.append(ProgramLayer(counted, layer, fixed_point_neuron, largest))
         if layers[-1].largest_potential(steps) >= EXACT:
             raise InputError(
-                f"simulate.weight_bits={bits}: sums in layer '{counted.name}' could exceed 2^53; take fewer bits"
+                f"simulate.weight_bits={bits}: sums in layer '{counted.name}' could exceed 2^53; use fewer bits"
             )
     grid = None if largest_current is None else input_grid
     return Program(connections, tuple(layers), torch.float64, fixed_point=True, input_grid=grid)

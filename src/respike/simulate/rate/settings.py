@@ -1,14 +1,13 @@
 """Settings of a simulation: neuron, time, input coding, arithmetic. Checked when the object is made."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from respike.errors import InputError
-from respike.neurons.encode import Rate
+from respike.neurons.encode import Encoder, Rate, SpikeEncoder
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.neuron import Neuron
 
@@ -20,18 +19,18 @@ class Settings:
     """Settings of `simulate`; each is a keyword of it. Times in seconds.
 
     encode: `Rate(max_rate)`, `Threshold(spike_threshold)` or `Current(gain)`.
-    neuron: of every layer, pools included, as in `IntegrateFire(threshold=0.5, reset="subtract")`.
+    neuron: the neuron of every layer, pools included, as in `IntegrateFire(threshold=0.5, reset="subtract")`.
     dt, duration: time step and simulated time.
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
-    backend: "auto", the fastest that can run; or "triton" (fixed point on a CUDA device), "events" (fixed point on a CPU
+    backend: "auto", the fastest that is supported; or "triton" (fixed point on a CUDA device), "events" (fixed point on a CPU
     with a C compiler, most layers), "torch" (anything, anywhere). The spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every split of the images; None: floating point.
     A neuron that has no fixed-point form is simulated in floating point.
-    seed: of the random input spikes.
+    seed: the seed of the random input spikes.
     """
 
-    encode: Callable[..., Tensor] = Rate(1000.0)
+    encode: Encoder = Rate(1000.0)
     neuron: Neuron = IntegrateFire()
     dt: float = 0.001
     duration: float = 0.040
@@ -71,9 +70,9 @@ class Settings:
         """Warn of input that should spike more often than once per step, and of a duration that looks like milliseconds."""
         if self.duration > 5:
             warnings.warn(f"simulate.duration={self.duration} is in seconds: {self.steps:,} steps", stacklevel=3)
-        if not self.encode.analog and self.encode.largest_probability(self.dt) > 1 + 1e-9:
+        if isinstance(self.encode, SpikeEncoder) and self.encode.largest_probability(self.dt) > 1 + 1e-9:
             warnings.warn(
                 f"the input saturates: pixel 1 would spike {self.encode.largest_probability(self.dt):g} times per step of "
-                f"{self.dt:g} s; once is the most (lower encode.max_rate or simulate.dt)",
+                f"{self.dt:g} s; at most once is possible (lower encode.max_rate or simulate.dt)",
                 stacklevel=3,
             )

@@ -81,7 +81,7 @@ def _pairs(
     result: Tensor,
 ) -> None:
     """Calls a C function for all pairs, on all threads; tables: what it reads before its arguments per pair."""
-    tables = [table.contiguous() for table in tables]
+    tables = tuple(table.contiguous() for table in tables)
     weights, alpha, theta = weights.contiguous(), alpha.double().contiguous(), theta.double().contiguous()
     row, neuron = row.contiguous(), neuron.contiguous()
 

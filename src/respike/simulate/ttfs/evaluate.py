@@ -1,20 +1,20 @@
-"""Evaluation of a TTFSNet: one product per layer where that is proved right, a search where it is not. B images, N neurons."""
+"""Evaluation of a TTFSNet: one product per layer where a bound proves it exact, a search elsewhere. B images, N neurons."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from respike.convert.exact.ranges import unit_leads
-from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form
 from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.oracle import integrate
-from respike.simulate.ttfs.program import LayerProgram, compile_layer, network_shapes, noisy_weight
+from respike.simulate.ttfs.program import LayerProgram, compile_layer, connect, network_shapes, noisy_weight
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
@@ -35,7 +35,7 @@ def simulate_ttfs(
     """The spikes of a time-to-first-spike network on images, and the classes it reads from its last potentials.
 
     images: (B, C, H, W) within the network's input range, or uint8 pixels. index: image numbers (B,) which decide the noise
-    (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spike times are kept whole. progress: a bar on
+    (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spike times are kept. progress: a bar on
     a terminal. settings: keywords of `TTFSSettings`. Raises InputError for settings or images that do not fit.
     """
     chosen = TTFSSettings(**settings)
@@ -64,8 +64,12 @@ class Run:
 
     def __init__(self, snn: TTFSNet, input_shape: torch.Size, settings: TTFSSettings):
         self.snn, self.settings = snn, settings
-        *hidden, self.output_name = snn.layers
-        self.programs = {name: compile_layer(name, snn.layers[name], settings) for name in hidden}
+        self.output_name = list(snn.layers)[-1]
+        self.programs = {
+            name: compile_layer(name, layer, settings)
+            for name, layer in snn.layers.items()
+            if isinstance(layer, TTFSLayer)
+        }
         self.output_weight = noisy_weight(self.output_name, snn.output.synapses.weight, settings).to(settings.dtype)
         shapes = network_shapes(snn, input_shape)
         self.fan_outs = {name: fan_out([layer.synapses], shapes[name][0]) for name, layer in snn.layers.items()}
@@ -111,7 +115,7 @@ class Run:
         )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
-        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and what is counted."""
+        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and their counts."""
         evaluator, authors = self.settings.evaluator, self.settings.first_crossing == "authors"
         leads = closed_form(program.drive(inputs), program.slope.to(inputs), program.surplus.to(inputs))
         leads.clamp_(min=0)
@@ -129,15 +133,10 @@ class Run:
         return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).sum()))
 
     def potentials(self, inputs: Tensor) -> Tensor:
-        """Potentials (B, C) of the output layer at its t_min; an input that comes later has not yet counted."""
+        """Potentials (B, C) of the output layer at its t_min; a later input does not count."""
         output = self.snn.output
         if self.settings.first_crossing == "exact":
             inputs = inputs.clamp(min=0)
-        synapses = output.synapses
-        if isinstance(synapses, nn.Linear):
-            drive = nn.functional.linear(inputs, self.output_weight)
-        else:
-            kept = synapses.stride, synapses.padding, synapses.dilation, synapses.groups
-            drive = nn.functional.conv2d(inputs, self.output_weight, None, *kept)
+        drive = connect(output.synapses, inputs, self.output_weight)
         v = (drive + (output.alpha * (output.t_min - output.t_min_prev)).to(drive)).flatten(1)
         return v.clamp(min=0) if output.rectified else v

@@ -1,4 +1,4 @@
-"""Membrane potentials of single neurons of a TTFSNet for one image, from the spike times that a record kept of it."""
+"""Membrane potentials of single neurons of a TTFSNet for one image, from its spike times in a record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import potential_course
 from respike.simulate.ttfs.patches import Patches
@@ -61,10 +61,17 @@ def potentials(
     for i, place in enumerate(places.tolist()):
         inputs, jumps = arrivals[i], weight[rows[i]]
         onsets, drives = torch.cat([inputs, onset]), torch.cat([jumps, alpha[place : place + 1]])
-        course = potential_course(onsets, drives, t_min if is_output else float(layer.t_max))
-        kept = [tensor.cpu() for tensor in (*course, inputs, jumps)]
+        times, values = potential_course(onsets, drives, t_min if is_output else float(layer.t_max))
         spike = None if is_output else float(spike_times[name].flatten()[place])
-        found[place] = Potential(place, *kept, None if theta is None else float(theta[place]), spike)
+        found[place] = Potential(
+            neuron=place,
+            times=times.cpu(),
+            values=values.cpu(),
+            arrivals=inputs.cpu(),
+            weights=jumps.cpu(),
+            theta=None if theta is None else float(theta[place]),
+            spike=spike,
+        )
     return [found[neuron] for neuron in neurons]
 
 
@@ -73,9 +80,9 @@ def _constants(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Weights (rows, F), and alpha and theta of every neuron (N,), in float64; the output layer has no theta."""
     layer = snn.layers[name]
-    if layer is snn.output:
-        weight = noisy_weight(name, layer.synapses.weight, settings).to(settings.dtype)
-        return weight.double().flatten(1), layer.alpha.double().expand(shape).flatten(), None
-    program = compile_layer(name, layer, settings)
-    alpha, theta = (values.expand(shape).flatten() for values in (program.alpha, program.theta))
-    return program.weight.double().flatten(1), alpha, theta
+    if isinstance(layer, TTFSLayer):
+        program = compile_layer(name, layer, settings)
+        alpha, theta = program.alpha.expand(shape).flatten(), program.theta.expand(shape).flatten()
+        return program.weight.double().flatten(1), alpha, theta
+    weight = noisy_weight(name, layer.synapses.weight, settings).to(settings.dtype)
+    return weight.double().flatten(1), layer.alpha.double().expand(shape).flatten(), None

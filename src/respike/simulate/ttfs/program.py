@@ -1,7 +1,6 @@
-"""One hidden layer as a trial runs it: weights in the precision asked for, noise drawn. B images, N neurons, F inputs."""
+"""One hidden layer in one trial: weights in the chosen precision, with noise. B images, N neurons, F inputs."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,9 @@ from respike.neurons.ttfs import surplus
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import fastest_precision
 
-SUM = 2.0**-23  # twice the rounding of a float32 operation: of each addition in a product
-CROWDED = 0.005  # share of open pairs above which an image is looked at more closely
-MARKS = (0.01, 0.04, 0.12)  # of the source's interval: most activations are far below the largest
+SUM = 2.0**-23  # twice the rounding of a float32 operation, for each addition in a product
+CROWDED = 0.005  # share of open pairs above which an image gets the closer bound
+MARKS = (0.01, 0.04, 0.12)  # shares of the source's interval; small, because most activations are far below the largest
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,16 @@ class LayerProgram:
     source_length: float
     length: float
 
-    def connect(self, leads: Tensor, weight: Tensor) -> Tensor:
-        """sum_j weight_ij lead_j for leads (B, ...F), of the layer's own weights or others of their shape: (B, ...N)."""
-        if isinstance(self.synapses, nn.Linear):
-            return F.linear(leads, weight)
-        conv = self.synapses
-        return F.conv2d(leads, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-
     def drive(self, leads: Tensor) -> Tensor:
         """sum_j J_ij lead_j (B, ...N)."""
-        return self.connect(leads, self.weight)
+        return connect(self.synapses, leads, self.weight)
 
     def uncertain(self, leads: Tensor) -> Tensor:
         """Where no bound shows that V stays below theta until the last input has come: bool (B, ...N).
 
         First V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later;
-        then, of images with many open pairs, `_between_marks`. Products are taken in the fastest precision there is, and
-        theta lowered by as much as their roundings may amount to.
+        then, of images with many open pairs, `_between_marks`. Products are computed in the fastest precision, and theta is
+        lowered by a bound on their rounding errors.
         """
         fast = _fastest(leads)
         positive, alpha = self.weight.clamp(min=0).to(fast), self.alpha.clamp(min=0)
@@ -59,7 +51,7 @@ class LayerProgram:
             leads = leads.clamp(min=0)
             total = alpha + self.weight.clamp(min=0).double().flatten(1).sum(1).view(alpha.shape)
             room = room - late.double().view(-1, *[1] * total.ndim) * total
-        excitation = self.connect(leads.to(fast), positive)
+        excitation = connect(self.synapses, leads.to(fast), positive)
         found = excitation >= _below(room / self._margin(fast) - 1e-30, fast)
         crowded = (found.flatten(1).float().mean(1) > CROWDED).nonzero().flatten()
         if len(crowded) and not anything_late:
@@ -69,31 +61,39 @@ class LayerProgram:
     def _between_marks(
         self, leads: Tensor, excitation: Tensor, positive: Tensor, alpha: Tensor, room: Tensor
     ) -> Tensor:
-        """Where V may reach theta, looked at between MARKS: bool (B, ...N). For inputs none of which is late.
+        """Where V may reach theta, with a bound for each interval between MARKS: bool (B, ...N). No input may be late.
 
         At a lead s = t_min - t the excitation is P(s) = sum J+ (lead_j - s)+, the inhibition N(s) alike; both fall with s. So
-        between two marks a < b, V <= alpha (t_min - a - t_min_prev) + P(a) - N(b), and behind the last without N.
+        between two marks a < b, V <= alpha (t_min - a - t_min_prev) + P(a) - N(b), and after the last mark without N.
         """
         fast, margin = positive.dtype, self._margin(positive.dtype)
-        negative, found = (-self.weight).clamp(min=0).to(fast), None
+        negative = (-self.weight).clamp(min=0).to(fast)
+        found = torch.zeros_like(excitation, dtype=torch.bool)
         marks = [0.0, *(float(torch.tensor(m * self.source_length, dtype=torch.float32)) for m in MARKS)]
-        for mark, following in pairwise([*marks, None]):
+        for mark, following in zip(marks, [*marks[1:], None], strict=True):
             if mark:
-                excitation = self.connect((leads - mark).clamp_(min=0).to(fast), positive)
+                excitation = connect(self.synapses, (leads - mark).clamp_(min=0).to(fast), positive)
             top = excitation.float() * margin
             if following is not None:
-                top = top.sub_(self.connect((leads - following).clamp_(min=0).to(fast), negative).float() / margin)
-            reached = top >= _below(room + alpha * mark - 1e-30, torch.float32)
-            found = reached if found is None else found.logical_or_(reached)
+                inhibition = connect(self.synapses, (leads - following).clamp_(min=0).to(fast), negative)
+                top = top.sub_(inhibition.float() / margin)
+            found.logical_or_(top >= _below(room + alpha * mark - 1e-30, torch.float32))
         return found
 
     def _margin(self, fast: torch.dtype) -> float:
-        """How much a product may fall short: twice the roundings of both factors and of the result, and of each addition."""
+        """A bound on a product's relative error: twice the rounding of both factors, of the result and of each addition."""
         return (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
 
 
+def connect(synapses: nn.Linear | nn.Conv2d, leads: Tensor, weight: Tensor) -> Tensor:
+    """sum_j weight_ij lead_j for leads (B, ...F) and weights of the shape of the synapses' weights: (B, ...N)."""
+    if isinstance(synapses, nn.Linear):
+        return F.linear(leads, weight)
+    return F.conv2d(leads, weight, None, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+
+
 def _fastest(leads: Tensor) -> torch.dtype:
-    """The precision in which a product of these leads costs least; sums are float32's in any."""
+    """The precision of the fastest product of these leads; sums are float32 in every precision."""
     if leads.is_cuda:
         return leads.dtype
     return torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32

@@ -1,4 +1,4 @@
-"""TTFSRecord: what every metric needs of a time-to-first-spike simulation. B images, C classes.
+"""TTFSRecord: the result of a time-to-first-spike simulation, and the input of all its metrics. B images, C classes.
 
 Its size grows with images (one class and C potentials each) and with layers, not with neurons.
 """

@@ -1,4 +1,4 @@
-"""How a time-to-first-spike network is evaluated, and what disturbs it. Checked when it is made."""
+"""Settings of a time-to-first-spike simulation: evaluation and noise. Checked when the object is made."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class TTFSSettings:
     alpha_noise: on the drive alpha of each hidden neuron, or channel, fixed for a trial.
     weight_noise: on each weight as a share of it, fixed for a trial.
     levels: spike times lie on a grid of so many levels in each layer's interval (after the noise); None: any time.
-    seed, trial: with image, layer and neuron they decide every noise, however the work is cut.
+    seed, trial: noise is a function of seed, trial, image, layer and neuron alone, and does not depend on batches.
     """
 
     evaluator: str = "certified"
@@ -58,7 +58,7 @@ class TTFSSettings:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of spike times and weights."""
+        """The dtype of spike times and weights."""
         return PRECISIONS[self.precision]
 
     def noise(self, kind: str, layer: str, index: Tensor, count: int) -> Tensor:

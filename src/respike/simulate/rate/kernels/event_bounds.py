@@ -1,4 +1,4 @@
-"""What events.c can run, and whether it needs the wide build: weights of up to 24 bits, sums of up to 63."""
+"""Which programs events.c supports, and whether they need the wide build: weights of up to 24 bits, sums of up to 63."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import Synapse
+from respike.simulate.rate.fixed_point import weights_of
 from respike.simulate.rate.kernels.event_layers import known, padded
 from respike.simulate.rate.program import Program, ProgramLayer
 from respike.simulate.rate.settings import Settings
@@ -16,7 +17,7 @@ WIDE = {False: (), True: ("-DWIDE",)}  # flags of the compiler
 
 
 def runnable(program: Program, settings: Settings) -> bool:
-    """Whether events.c can run this: the grid, layers that it knows, sums within 63 bits, on a CPU with a compiler."""
+    """Whether events.c supports this: fixed point, known layers, sums within 63 bits, on a CPU with a compiler."""
     if settings.backend not in ("auto", "events") or not program.fixed_point:
         return False
     shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
@@ -33,13 +34,12 @@ def runnable(program: Program, settings: Settings) -> bool:
 
 
 def spiking(layer: ProgramLayer, settings: Settings) -> list[Synapse]:
-    """The synapses that spikes reach; those of an analog input give a constant drive instead."""
+    """The synapses that transmit spikes; those of an analog input give a constant drive instead."""
     return [s for s in layer.synapses.synapses if not (settings.encode.analog and s.source == "input")]
 
 
 def _largest_weight(synapse: Synapse) -> float:
-    weighted = synapse.weighted
-    return float((weighted.factor if isinstance(weighted, Scale) else weighted.weight).abs().max())
+    return float(weights_of(synapse).abs().max())
 
 
 def wide(program: Program, settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""A grid program as layers.h wants it: neurons numbered with channels last, padded to LANES; weights in integers.
+"""A fixed-point program in the format of layers.h: neurons numbered with channels last, padded to LANES; weights in integers.
 
 S sources, N neurons of a layer, both padded. Every synapse is one of four kinds, see layers.h.
 """
@@ -13,7 +13,7 @@ from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import Synapse
 from respike.simulate.rate.program import ProgramLayer
 
-LANES, BLOCK = 16, 4 * 16  # neurons: of a vector, of a block of rows
+LANES, BLOCK = 16, 4 * 16  # neurons in a vector, and in a block of rows
 ROWS, WINDOWS, CONV, EACH = range(4)
 WINDOWS_BYTES = 1 << 15  # the largest table of window sums that stays in the first cache
 SYNAPSE_NUMBERS = (
@@ -33,7 +33,7 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Source:
-    """What spikes reach a synapse: place in the order of lists, shape (C, H, W), number of each neuron, padded size S."""
+    """The source layer of a synapse: index of its spike list, shape (C, H, W), number of each neuron, padded size S."""
 
     order: int
     shape: torch.Size
@@ -41,7 +41,7 @@ class Source:
     size: int
 
     def scattered(self, values: np.ndarray) -> np.ndarray:
-        """Values of neurons in (C, H, W) order, put where their numbers are; int32 (S,)."""
+        """Values of neurons in (C, H, W) order, moved to the positions of their numbers; int32 (S,)."""
         placed = np.zeros(self.size, np.int32)
         placed[self.number_of] = values
         return placed
@@ -63,12 +63,13 @@ def known(synapse: Synapse, layer: ProgramLayer, source: torch.Size) -> bool:
     return True
 
 
-def _parts(synapse: Synapse) -> tuple[nn.AvgPool2d | None, nn.Module] | None:
+def _parts(synapse: Synapse) -> tuple[nn.AvgPool2d | None, nn.Linear | nn.Conv2d | Scale] | None:
     modules = [module for module in synapse if not isinstance(module, nn.Flatten)]
-    pool = modules.pop(0) if modules and isinstance(modules[0], nn.AvgPool2d) else None
-    if len(modules) != 1 or not isinstance(modules[0], nn.Linear | nn.Conv2d | Scale):
+    pool = modules[0] if modules and isinstance(modules[0], nn.AvgPool2d) else None
+    rest = modules if pool is None else modules[1:]
+    if len(rest) != 1 or not isinstance(rest[0], nn.Linear | nn.Conv2d | Scale):
         return None
-    (operation,) = modules
+    operation = rest[0]
     if isinstance(operation, nn.Conv2d) and (
         operation.groups != 1 or operation.padding_mode != "zeros" or isinstance(operation.padding, str)
     ):
@@ -92,8 +93,10 @@ def padded(layer: ProgramLayer) -> tuple[int, int]:
 
 
 def wire(synapse: Synapse, layer: ProgramLayer, fan_out: np.ndarray, source: Source, alone: bool) -> Wiring:
-    """One synapse of a layer; alone: it is the layer's only one, so that its sums may be tabulated."""
-    pool, operation = _parts(synapse)
+    """One synapse of a layer; alone: it is the layer's only one, so its sums may be tabulated."""
+    parts = _parts(synapse)
+    assert parts is not None  # callers ask `known` first
+    pool, operation = parts
     wiring = Wiring({"source": source.order, "sources": source.size}, {"fan_out": source.scattered(fan_out)})
     made = (
         _dense(operation, pool, layer, source)
@@ -137,6 +140,7 @@ def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, sourc
     maps, height, wide = shape
     _, width = padded(layer)
     kernel_y, kernel_x = conv.kernel_size
+    assert not isinstance(conv.padding, str)  # `known` refuses it
     weights = np.zeros((maps, kernel_y * kernel_x, width), np.int32)
     weights[..., : conv.out_channels] = conv.weight.flatten(2).permute(1, 2, 0).numpy()
     plain = conv.stride == (1, 1) and conv.dilation == (1, 1) and kernel_x <= 6 and wide + 2 * conv.padding[1] <= 64
@@ -145,7 +149,7 @@ def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, sourc
     first, target, tap = _targets(
         (height, wide), layer.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
     )
-    place = np.where(landed >= 0, landed % (height * wide), height * wide)  # the last place reaches nothing
+    place = np.where(landed >= 0, landed % (height * wide), height * wide)  # the last place has no targets
     return {
         "kind": CONV, "weights": weights, "first": np.append(first, first[-1]), "target": target * width,
         "tap": tap * width, "place": source.scattered(place),
@@ -156,6 +160,7 @@ def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, sourc
 def _windows(conv: nn.Conv2d, weights: np.ndarray, layer: ProgramLayer, source: Source, landed, shape) -> dict:
     maps, height, wide = shape
     kernel_y, kernel_x = conv.kernel_size
+    assert not isinstance(conv.padding, str)  # `known` refuses it
     lines = height + 2 * conv.padding[0]
     sums = np.zeros((maps, kernel_y, 1 << kernel_x, weights.shape[-1]), np.int32)
     for pattern in range(1 << kernel_x):
@@ -174,8 +179,8 @@ def _each(scale: Scale, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: 
     """Connections of one weight: a pool's, or one to one."""
     _, width = padded(layer)
     sides = (*source.shape[1:], 1, 1)[:2]
-    pair = _pairs(pool) if pool is not None else [(1, 1), (1, 1), (0, 0)]
-    first, target, _ = _targets(sides, (*layer.shape[1:], 1, 1)[:2], *pair, (1, 1))
+    kernel, stride, padding = _pairs(pool) if pool is not None else [(1, 1), (1, 1), (0, 0)]
+    first, target, _ = _targets(sides, (*layer.shape[1:], 1, 1)[:2], kernel, stride, padding, (1, 1))
     maps = source.shape[0]
     order = np.concatenate([[0], np.tile(np.diff(first), maps).cumsum()])  # place p of map m: in its own map
     targets = (target[None, :] * width + np.arange(maps)[:, None]).ravel()
@@ -184,7 +189,7 @@ def _each(scale: Scale, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: 
 
 
 def _targets(sides, outputs, kernel, stride, padding, dilation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which outputs see each place, through which tap: first (places + 1,), target and tap (first[-1],)."""
+    """The outputs that read each place, and the tap of each: first (places + 1,), target and tap (first[-1],)."""
     first, target, tap = [0], [], []
     for y, x in np.ndindex(*sides):
         for ky, kx in np.ndindex(*kernel):

@@ -1,4 +1,4 @@
-"""Runs a grid program in the compiled, event-driven simulation (events.c).
+"""Runs a fixed-point program in the compiled, event-driven simulation (events.c).
 
 B images, T steps, P pixels, N neurons of a layer, padded.
 """
@@ -23,7 +23,7 @@ from respike.system.compiler import library
 
 GROUP = 32  # images that share a block of weights while it is in the cache
 TASK = 4 * GROUP  # images that a thread takes at a time
-GRAIN = 1 << 15  # numbers that torch does not share out to threads of its own, which would get into the way of these
+GRAIN = 1 << 15  # numbers that torch processes in one thread; more threads would compete with those that run the tasks
 
 
 class _Synapse(ctypes.Structure):
@@ -53,10 +53,13 @@ class Events:
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings = program, settings
         self.wide = wide(program, settings)
-        self.library = library(SOURCE, *WIDE[self.wide])
+        events_library = library(SOURCE, *WIDE[self.wide])
+        assert events_library is not None  # callers ask `runnable` first
+        self.library = events_library
         self.library.events_scratch.restype = c_int64
-        self.sums, self.weights = (np.int64, np.int32) if self.wide else (np.int32, np.int16)
-        self.kept: list = []  # what the structures point into
+        self.sums: type = np.int64 if self.wide else np.int32
+        self.weights: type = np.int32 if self.wide else np.int16
+        self.kept: list = []  # memory that the structures point to
         self.scratch = threading.local()
         sources = {
             "input": Source(0, program.input_shape, np.arange(program.input_shape.numel()), program.input_shape.numel())
@@ -71,12 +74,12 @@ class Events:
         last = sources[program.layers[-1].name]
         self.class_of = np.zeros(last.size, np.int32)
         self.class_of[last.number_of] = np.arange(len(last.number_of))
-        self.levels = (
-            None if settings.encode.analog else input_limits(torch.arange(256, dtype=torch.uint8)[:, None], settings)
-        )
+        self.levels = np.zeros(256, np.int32)  # the limit of each uint8 pixel
+        if not settings.encode.analog:
+            self.levels = input_limits(torch.arange(256, dtype=torch.uint8)[:, None], settings).numpy()[:, 0]
 
     def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
-        neuron, (neurons, channels), own = layer.neuron, padded(layer), self.sources[layer.name]
+        neuron, (neurons, channels), own = layer.fixed_point_neuron, padded(layer), self.sources[layer.name]
         read = spiking(layer, self.settings)
         synapses = (_Synapse * len(read))(*(self._synapse(synapse, layer) for synapse in read))
         bias = _aligned(np.zeros(neurons), self.sums)
@@ -122,7 +125,7 @@ class Events:
             b = min(a + TASK, len(images))
             return self._run_task(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes lets go of the interpreter's lock
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes releases the interpreter's lock
             sums = list(pool.map(task, range(0, len(images), TASK)))
         spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))
         return torch.from_numpy(predicted), torch.from_numpy(counts), spikes, synops
@@ -135,7 +138,7 @@ class Events:
         if self.settings.encode.analog:
             structs, drives = self._with_currents(images)
         elif images.dtype == torch.uint8:
-            limits = self.levels.numpy()[images.flatten(1).numpy(), 0]
+            limits = self.levels[images.flatten(1).numpy()]
         else:
             parts = images.split(max(1, GRAIN // pixels))
             limits = np.concatenate([input_limits(part, self.settings).numpy() for part in parts])
@@ -149,14 +152,14 @@ class Events:
         return spikes, synops
 
     def _memory(self, pixels: int) -> np.ndarray:
-        """Scratch of this thread, made once."""
+        """The scratch memory of this thread, allocated once."""
         if not hasattr(self.scratch, "memory"):
             size = self.library.events_scratch(self.layers, len(self.layers), pixels, self.settings.steps, GROUP)
             self.scratch.memory = np.empty(size, np.uint8)
         return self.scratch.memory
 
     def _with_currents(self, images: Tensor) -> tuple[ctypes.Array, list[np.ndarray]]:
-        """The layers for a constant input: its drive stands in place of the bias, image by image."""
+        """The layers for a constant input: its drive replaces the bias, image by image."""
         current = encoded_input(self.program, self.settings, images, torch.arange(len(images)), torch.tensor([0]))[0]
         structs, drives = type(self.layers).from_buffer_copy(self.layers), []
         for struct, layer in zip(structs, self.program.layers, strict=True):
@@ -167,7 +170,7 @@ class Events:
                 name: current if name == "input" else current.new_zeros(len(images), *self.sources[name].shape)
                 for name in layer.synapses.sources
             }
-            drive = np.zeros((len(images), own.size), self.sums)
+            drive: np.ndarray = np.zeros((len(images), own.size), self.sums)
             drive[:, own.number_of] = layer.synapses.drive(sources).flatten(1).numpy()
             drives.append(_aligned(drive, self.sums))
             struct.bias, struct.bias_stride = drives[-1].ctypes.data, own.size
@@ -183,6 +186,6 @@ def _aligned(array: np.ndarray, dtype: type) -> np.ndarray:
     size = array.size * np.dtype(dtype).itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    copy = memory[start : start + size].view(dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
+    aligned: np.ndarray = memory[start : start + size].view(dtype).reshape(array.shape)
+    aligned[...] = array
+    return aligned

@@ -1,16 +1,18 @@
-"""Runs a grid program on a GPU with the Triton kernels, layer by layer, all steps at once. T steps, B images.
+"""Runs a fixed-point program on a GPU with the Triton kernels, layer by layer, all steps at once. T steps, B images.
 
-Spikes are one byte each and the only thing that passes from layer to layer; drives and potentials stay in registers.
+Only spikes, of one byte each, pass from layer to layer; drives and potentials stay in registers.
 """
 
 import logging
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from respike.layers.over_time import over_time
 from respike.neurons.encode import image_keys
 from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.gpu_layers import SIZE, Plan, neuron_numbers, plan, wide
@@ -34,7 +36,7 @@ def triton_kernels() -> ModuleType | None:
 
 
 def runnable(program: Program, settings: Settings) -> bool:
-    """Whether the kernels run this: the grid, on a CUDA device (or, if asked for, in Triton's interpreter)."""
+    """Whether the kernels support this: fixed point, on a CUDA device (or, with backend=triton, in Triton's interpreter)."""
     asked = settings.backend == "triton"
     if not asked and (settings.backend != "auto" or device_of(program).type != "cuda" or not program.fixed_point):
         return False
@@ -55,9 +57,10 @@ def device_of(program: Program) -> torch.device:
 def _missing(program: Program) -> str | None:
     if not program.fixed_point:
         return "simulate.backend=triton runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
-    if triton_kernels() is None:
+    kernels = triton_kernels()
+    if kernels is None:
         return "Triton is not installed (pip install triton)"
-    if device_of(program).type != "cuda" and not triton_kernels().INTERPRETED:
+    if device_of(program).type != "cuda" and not kernels.INTERPRETED:
         return "simulate.backend=triton needs the network on a CUDA device (trainer=gpu)"
     return None
 
@@ -72,7 +75,9 @@ class Fused:
 
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings, self.device = program, settings, device_of(program)
-        self.kernels = triton_kernels()
+        kernels = triton_kernels()
+        assert kernels is not None  # callers ask `runnable` first
+        self.kernels = kernels
         self.plans = {layer.name: plan(program, layer, settings) for layer in program.layers}
         self.last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
 
@@ -119,7 +124,7 @@ class Fused:
         numbers = neuron_numbers(layer, settings, last=layer is self.program.layers[-1])
         choices = {
             "ACC": self.kernels.tl.int64 if wide(layer, settings.steps) else self.kernels.tl.int32,
-            "SUBTRACT": layer.neuron.reset == "subtract",
+            "SUBTRACT": layer.fixed_point_neuron.reset == "subtract",
             "REFRACTORY": numbers["blocked"] > 0,
         }
         source, extent = self._driven(layer, spikes, chosen, images)
@@ -130,14 +135,11 @@ class Fused:
     def _driven(
         self, layer: ProgramLayer, spikes: dict[str, Tensor], chosen: Plan, images: int
     ) -> tuple[Tensor, dict[str, int]]:
-        """What the layer's kernel reads, and how much of it there is."""
+        """The input of the layer's kernel, and the numbers that give its extent."""
         if chosen.kind != "scan":
             return spikes[layer.synapses.sources[0]], {"images": images}
-        total = None
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN may convolve by a Fourier transform, which is not exact
-            for synapse in layer.synapses.synapses:
-                source = spikes[synapse.source]
-                drive = synapse(source.flatten(0, 1).double()).unflatten(0, source.shape[:2])
-                total = drive if total is None else total + drive  # (T or 1, B, ...N)
+            drives = (over_time(synapse, spikes[synapse.source].double()) for synapse in layer.synapses.synapses)
+            total = reduce(add, drives)  # (T or 1, B, ...N)
         items = images * layer.shape.numel()
         return total.contiguous(), {"items": items, "stride": items if len(total) > 1 else 0}

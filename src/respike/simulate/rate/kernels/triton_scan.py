@@ -3,8 +3,8 @@
 A program of a kernel owns some neurons of some images for all T steps: it sums the drive of a step, charges, fires,
 resets, and writes one byte per neuron and step. Spikes are int8 (T, B, ...), images and neurons in torch's order. All
 sums are of integers, in ACC (int32, or int64 where a bound says so), so that no tile size changes a spike.
-Only gpu.py imports this file, for not every machine has Triton. Nothing of triton.language that is itself a kernel (tl.zeros)
-is used: PyTorch has imported Triton long before a test asks for its interpreter.
+Only gpu.py imports this file, because Triton is optional. The functions of triton.language that are themselves kernels (such
+as tl.zeros) are not used: PyTorch compiles them when it imports Triton, before a test can select the interpreter.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
 
-# Numbers that would otherwise make one more kernel whenever they are 1 or divide by 16.
+# Triton compiles another kernel for a number that is 1 or a multiple of 16, unless the number is listed here.
 VALUES = ["steps", "images", "threshold", "fires_at", "start", "blocked", "dropped", "unit", "items", "stride"]
 
 
