@@ -153,7 +153,7 @@ def network_from_content(
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(
-            f"{source}: not a spiking network of respike (a state dict alone does not tell how layers connect); {SAVE_AGAIN}"
+            f"{source}: not a spiking network of respike (a state dict does not contain how layers are connected); {SAVE_AGAIN}"
         )
     if content.get("version") != VERSION:
         raise InputError(
@@ -161,7 +161,7 @@ def network_from_content(
             f"{SAVE_AGAIN}"
         )
     allowed = {network_type.__name__: network_type for network_type in network_types}
-    network_type = allowed.get(content.get("network"))
+    network_type = allowed.get(str(content.get("network")))
     if network_type is None:
         raise InputError(
             f"{source}: holds a {content.get('network')}, not a {' or '.join(allowed)}; use load_snn(path)"
@@ -170,7 +170,7 @@ def network_from_content(
         with torch.device("meta"):
             network = network_type.from_description(content["description"])
         network.load_state_dict(content["weights"], assign=True)
-    except Exception as error:  # an incomplete description or state dict fails in torch's or Python's own ways
+    except Exception as error:  # an incomplete description or state dict raises different errors in torch and Python
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{source}: the description or the weights are damaged ({type(error).__name__}: {reason}); {SAVE_AGAIN}"

@@ -1,4 +1,4 @@
-"""Random augmentation of training batches; every image gets its own random change. B images, C channels."""
+"""Random augmentation of training batches; the random change is drawn for each image separately. B images, C channels."""
 
 import math
 

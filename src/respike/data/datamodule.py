@@ -127,8 +127,8 @@ class ImageDataModule(LightningDataModule):
         """(images float32 (B, C, H, W) in [0, 1], labels int64 (B,), index int64 (B,)) of a split, never shuffled.
 
         index: positions in the published training or test set, so that the number of an image does not depend on the
-        reduction. size: B. shared: in a distributed job each rank gets some of the batches, in rank order all of them;
-        the batches are the same as those of one process. first: only the first so many images. train_transform is not
+        reduction. size: B. shared: in a distributed job each rank gets a part of the batches; the parts in rank order
+        are the batches of a single process. first: only the first so many images. train_transform is not
         applied. Raises InputError for an unknown split.
         """
         _check("batch_size", size, least=1)
@@ -168,7 +168,8 @@ class ImageDataModule(LightningDataModule):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return tuple(self.images.train_images.shape[1:])
+        channels, height, width = self.images.train_images.shape[1:]
+        return channels, height, width
 
     @property
     def num_classes(self) -> int:
@@ -201,7 +202,7 @@ class ImageBatches(Dataset):
 
     def loader(self) -> DataLoader:
         """A DataLoader that serves the batches in order."""
-        # with its own generator: at each epoch DataLoader draws a seed for workers, by default from the global generator
+        # a separate generator: at each epoch DataLoader draws a seed for workers, by default from the global generator
         return DataLoader(self, batch_size=None, generator=torch.Generator())
 
 

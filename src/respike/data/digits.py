@@ -1,6 +1,7 @@
 """A data set of rendered digits: glyphs of fonts, randomly rotated, scaled, sheared, emboldened and shifted.
 
-Needs no download and a second to draw. Pixels are computed in integers, so that a seed gives the same images everywhere.
+They need no download and are drawn in about a second. Pixels are computed in integers, so that a seed gives the same images
+everywhere.
 B images, P pixels per image, S side of a glyph's distance field.
 """
 
@@ -46,9 +47,9 @@ class Distortion:
 def digits(
     root: str | Path,
     rotation: float,
-    scale: tuple[float, float],
+    scale: Sequence[float],
     shear: float,
-    stroke: tuple[float, float],
+    stroke: Sequence[float],
     shift: float,
     train_count: int = 5000,
     test_count: int = 5000,
@@ -59,11 +60,15 @@ def digits(
     """Rendered digits: train_count + test_count images (N, 1, 28, 28), alternating classes. root is not read.
 
     rotation, scale, shear, stroke, shift: see `Distortion`. fonts: families of `glyphs.FAMILIES`. test_fonts: families of
-    the test images, if others. seed: training and test images are drawn from different random streams of it. The pixels
+    the test images, by default those of the training images. seed: gives two different random streams, one for the
+    training and one for the test images. The pixels
     are cached, with a checksum, in the user's cache folder. Raises InputError for impossible sizes and ranges.
     """
-    distortion = Distortion(rotation, tuple(scale), shear, tuple(stroke), shift)
-    _check(distortion, train_count, test_count)
+    if min(train_count, test_count) < 10:
+        raise InputError(
+            f"data.dataset.train_count={train_count} data.dataset.test_count={test_count}: at least 10, one per class"
+        )
+    distortion = Distortion(rotation, _ends("scale", scale), shear, _ends("stroke", stroke), shift)
     families = {"train": tuple(fonts), "test": tuple(test_fonts or fonts)}
     files = {part: font_files(names) for part, names in families.items()}
     counts = {"train": train_count, "test": test_count}
@@ -80,18 +85,14 @@ def digits(
     return ImageSet("rendered digits", *images, classes=tuple("0123456789"))
 
 
-def _check(distortion: Distortion, *counts: int) -> None:
-    if min(counts) < 10:
+def _ends(name: str, ends: Sequence[float]) -> tuple[float, float]:
+    """The two ends of a range. Raises InputError for other than two rising numbers, or a scale that is too small."""
+    if len(ends) != 2 or ends[0] > ends[1] or (name == "scale" and ends[0] < 0.3):
         raise InputError(
-            f"data.dataset.train_count={counts[0]} data.dataset.test_count={counts[1]}: at least 10, one per class"
+            f"data.dataset.{name}={list(ends)}: from and to are needed, a scale of at least 0.3, "
+            "as in data.dataset.scale=[0.8,1.1]"
         )
-    for name in ("scale", "stroke"):
-        ends = getattr(distortion, name)
-        if len(ends) != 2 or ends[0] > ends[1] or (name == "scale" and ends[0] < 0.3):
-            raise InputError(
-                f"data.dataset.{name}={list(ends)}: from and to are needed, a scale of at least 0.3, "
-                "as in data.dataset.scale=[0.8,1.1]"
-            )
+    return ends[0], ends[1]
 
 
 def _draw(part: str, count: int, files: Sequence[Path], distortion: Distortion, seed: int) -> np.ndarray:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 PIXELS_VERSION = 1  # part of the cache key; raise it if the same files decode to other pixels
 MODES = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode
 BLOCK = 512  # images decoded at a time
+# Pillow's errors depend on the image format
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def image_folder(
@@ -45,7 +47,8 @@ def image_folder(
     this many pixels, then the centre is cropped. channels: 1 (grey) or 3 (RGB). cache_dir: folder for the decoded pixels
     (default: in the user's cache folder); they are decoded again if a file was changed, added or renamed. name: for
     tables (default: the name of root). train_files, test_files: use only so many files, at even distances.
-    Memory: pages of the images in use. Raises InputError for other folder structures and for files that are no images.
+    Only the pages of images in use are in memory.
+    Raises InputError for other folder structures and for files that are no images.
     """
     given = Path(root).expanduser()
     root = _unpacked(given)
@@ -175,14 +178,9 @@ def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.
 def _decode(file: Path, channels: int, size: int) -> np.ndarray:
     """One image as uint8 (C, size, size). Raises InputError that names a file which cannot be decoded."""
     try:
-        with Image.open(file) as image:
-            image = image.convert(MODES[channels])
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's errors depend on the format
+        with Image.open(file) as opened:
+            image = opened.convert(MODES[channels])
+    except PILLOW_ERRORS as error:
         raise InputError(f"{file} is no readable image ({error}): repair or remove it") from error
     image = functional.center_crop(functional.resize(image, size), size)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W

@@ -24,7 +24,9 @@ def efficacies(weight: Tensor, alpha: float = 1.0) -> Tensor:
     return alpha * weight / (1 - total).view(-1, *[1] * (weight.ndim - 1))
 
 
-def thresholds(total: Tensor, bias: Tensor, alpha: float, t_min_prev: float, t_min: float, t_max: float) -> Tensor:
+def thresholds(
+    total: Tensor, bias: Tensor, alpha: float, t_min_prev: Tensor | float, t_min: Tensor | float, t_max: Tensor | float
+) -> Tensor:
     """theta_i = alpha (t_max - t_min_prev) + (t_max - t_min) sum_j J_ij - (alpha + sum_j J_ij) b_i; total: the sums of J."""
     return alpha * (t_max - t_min_prev) + (t_max - t_min) * total - (alpha + total) * bias
 

@@ -256,9 +256,9 @@ def test_ranges_of_several_ranks_are_those_of_all_images(monkeypatch):
     chain = preprocess(net, images.shape[1:])
     whole, parts = measure_ranges(chain, images, upper_bounds=True), []
     with monkeypatch.context() as alone:
-        alone.setattr("respike.convert.exact.ranges.gather", lambda part: parts.append(part) or [part])
+        alone.setattr("respike.convert.exact.ranges.all_gather", lambda part: parts.append(part) or [part])
         for share in (images[:6], images[6:]):
             measure_ranges(chain, share, upper_bounds=True)
     none = {"linear1": 0.0}, {}, {"linear1": [0, 0]}
-    monkeypatch.setattr("respike.convert.exact.ranges.gather", lambda part: [*parts, none])
+    monkeypatch.setattr("respike.convert.exact.ranges.all_gather", lambda part: [*parts, none])
     assert measure_ranges(chain, (), upper_bounds=True) == whole

@@ -1,5 +1,6 @@
 """Reads a ReLU network as a chain: weighted layers that alternate with ReLUs, the form that the exact mapping takes."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,7 +13,7 @@ from respike.errors import InputError
 MAPPED = "Linear, Conv2d, ReLU, MaxPool2d, BatchNorm, Flatten, Dropout and constant factors, one after the other"
 
 
-def read_chain(graph: Graph, input_shape: tuple[int, ...]) -> Graph:
+def read_chain(graph: Graph, input_shape: Sequence[int]) -> Graph:
     """The graph as a chain: each node reads the one before, and every ReLU directly follows its weighted layer.
 
     Dropped are softmax and flattening at the end, adaptive pools that keep every pixel, and repeated ReLUs. A max-pool between

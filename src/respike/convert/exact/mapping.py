@@ -30,13 +30,14 @@ def exact_map(
     every training image. input_range, weight_bounds: as in `preprocess`. The result keeps the measured ranges as `ranges`.
     Raises InputError for a network without an exact mapping, SilentLayer for a layer that no image activates.
     """
-    if isinstance(zeta, str) and zeta != "auto":
-        raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
-    if zeta != "auto":
+    if not isinstance(zeta, str):
         _check_zeta(zeta)
+    elif zeta != "auto":
+        raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
     shape, images = _shape_and_images(images)
     chain = preprocess(net, shape, input_range, weight_bounds)
-    ranges = measure_ranges(chain, images, tuple(input_range), upper_bounds=zeta == "auto")
+    p, q = input_range
+    ranges = measure_ranges(chain, images, (p, q), upper_bounds=zeta == "auto")
     snn = map_chain(chain, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
     snn.ranges = ranges
     return snn
@@ -51,25 +52,28 @@ def map_chain(
     """
     _check_zeta(zeta)
     weighted = [node for node in chain.nodes.values() if node.kind in ("conv", "linear")]
-    device = weighted[0].module.weight.device
+    device = weighted[0].weighted.weight.device
     t_min_prev = torch.tensor(0.0, dtype=torch.float64, device=device)
     t_min = torch.tensor(1.0, dtype=torch.float64, device=device)
-    layers, path = {}, []
+    layers: dict[str, TTFSLayer | TTFSOutput] = {}
+    path: list[nn.Module] = []
     for node in chain.nodes.values():
         if node.kind in ("maxpool", "flatten"):
             path.append(node.module)
         elif node is weighted[-1]:
             rectified = chain.nodes[chain.output].kind == "relu"
-            layers[node.name] = TTFSOutput.from_relu_layer(path, node.module, t_min_prev, t_min, rectified)
+            layers[node.name] = TTFSOutput.from_relu_layer(path, node.weighted, t_min_prev, t_min, rectified)
         elif node.kind in ("conv", "linear"):
             if node.name not in largest:
                 raise InputError(
                     f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`"
                 )
             length = (1 + zeta) * largest[node.name]
-            layers[node.name] = TTFSLayer.from_relu_layer(path, node.module, t_min_prev, t_min, length)
-            path, t_min_prev, t_min = [], t_min, layers[node.name].t_max
-    return TTFSNet(layers, tuple(input_range), zeta).requires_grad_(False)
+            layer = TTFSLayer.from_relu_layer(path, node.weighted, t_min_prev, t_min, length)
+            layers[node.name] = layer
+            path, t_min_prev, t_min = [], t_min, layer.t_max
+    p, q = input_range
+    return TTFSNet(layers, (p, q), zeta).requires_grad_(False)
 
 
 def _shape_and_images(images: Images) -> tuple[tuple[int, ...], Images]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.exact.chain import connect_in_order, pool_scaled_maps, read_chain
-from respike.convert.graph.nodes import BiasMapConv2d, Graph, Node
+from respike.convert.graph.nodes import BiasMapConv2d, Graph, Node, Weighted, conv_settings
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError
 
@@ -30,7 +30,8 @@ def preprocess(
     network that is no such chain, or for ranges and bounds that are not allowed.
     """
     chain = read_chain(read_graph(copy.deepcopy(net).to(dtype)), input_shape)
-    chain = fold_forward(unit_input(chain, *input_range, input_shape), input_shape)
+    p, q = input_range
+    chain = fold_forward(unit_input(chain, p, q, input_shape), input_shape)
     return bound_weight_sums(chain, input_shape, *weight_bounds)
 
 
@@ -50,7 +51,7 @@ class Affine:
         return Affine(self.kappa.repeat_interleave(places), self.shift.repeat_interleave(places))
 
 
-def unit_input(graph: Graph, p: float, q: float, input_shape: tuple[int, ...]) -> Graph:
+def unit_input(graph: Graph, p: float, q: float, input_shape: Sequence[int]) -> Graph:
     """The chain f' for images (x - p) / (q - p) in [0, 1] instead of x in [p, q]: f'((x - p) / (q - p)) = f(x).
 
     The operation x -> (q - p) x + p on the input is folded into the first weighted layer.
@@ -59,12 +60,12 @@ def unit_input(graph: Graph, p: float, q: float, input_shape: tuple[int, ...]) -
         raise InputError(
             f"convert.input_range=[{p},{q}]: two rising numbers are needed, as in convert.input_range=[0,1]"
         )
-    first = next(node.module.weight for node in graph.nodes.values() if node.kind in ("conv", "linear"))
+    first = next(node.weighted.weight for node in graph.nodes.values() if node.kind in ("conv", "linear"))
     ones = torch.ones(input_shape[0], dtype=first.dtype, device=first.device)
     return fold_forward(graph, input_shape, Affine((q - p) * ones, p * ones))
 
 
-def fold_forward(graph: Graph, input_shape: tuple[int, ...], pending: Affine | None = None) -> Graph:
+def fold_forward(graph: Graph, input_shape: Sequence[int], pending: Affine | None = None) -> Graph:
     """The chain with every batch norm and constant factor behind a ReLU folded into the next weighted layer.
 
     Max-pools and flattening may lie between: a negative kappa turns a channel's max-pool into a min-pool. Zero padding has no
@@ -83,11 +84,8 @@ def fold_forward(graph: Graph, input_shape: tuple[int, ...], pending: Affine | N
             nodes.append(node)
         elif node.kind == "maxpool":
             nodes.append(pool_scaled_maps(node, pending.kappa))
-        elif node.kind == "conv":
-            nodes.append(Node(node.name, node.kind, node.inputs, _fold_into_conv(node.module, pending, shape)))
-            pending = None
         else:
-            nodes.append(Node(node.name, node.kind, node.inputs, _fold_into_linear(node.module, pending)))
+            nodes.append(Node(node.name, node.kind, node.inputs, _fold_into(node.weighted, pending, shape)))
             pending = None
     return connect_in_order(nodes)
 
@@ -106,11 +104,18 @@ def _affine(node: Node, shape: torch.Size) -> Affine | None:
     return None
 
 
+def _fold_into(layer: Weighted, affine: Affine, shape: torch.Size) -> Weighted:
+    """The layer that computes of x what `layer` computes of kappa x + shift; x has the given shape (C, ...)."""
+    if isinstance(layer, nn.Conv2d):
+        return _fold_into_conv(layer, affine, shape)
+    return _fold_into_linear(layer, affine)
+
+
 def _fold_into_linear(linear: nn.Linear, affine: Affine) -> nn.Linear:
     """W' = W diag(kappa), b' = b + W shift."""
     weight = linear.weight.detach()
     moved = weight @ affine.shift.to(weight)
-    folded = nn.Linear(*weight.T.shape, device="meta")
+    folded = nn.Linear(linear.in_features, linear.out_features, device="meta")
     folded.weight = nn.Parameter(weight * affine.kappa.to(weight))
     folded.bias = nn.Parameter(moved if linear.bias is None else linear.bias.detach() + moved)
     return folded
@@ -129,7 +134,7 @@ def _fold_into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Co
     return _conv_with_bias(folded, bias_map[:, 0, 0])
 
 
-def bound_weight_sums(graph: Graph, input_shape: tuple[int, ...], low: float = -10.0, high: float = 0.99) -> Graph:
+def bound_weight_sums(graph: Graph, input_shape: Sequence[int], low: float = -10.0, high: float = 0.99) -> Graph:
     """The chain with every hidden neuron's sum of weights c in [low, high], and the same function (phase 1, step 4).
 
     If c lies outside, the neuron's incoming weights and bias are divided by c / bound, which is above 1, and its outgoing
@@ -146,20 +151,21 @@ def bound_weight_sums(graph: Graph, input_shape: tuple[int, ...], low: float = -
         if node.kind == "flatten" and factor is not None:
             factor = factor.repeat_interleave(shapes[node.inputs[0]][1:].numel())
         if node.kind in ("conv", "linear"):
-            weight = node.module.weight.detach()
+            module = node.weighted
+            weight = module.weight.detach()
             if factor is not None:
-                weight = weight * _per_input(factor, node.module)
+                weight = weight * _per_input(factor, module)
             sums = weight.flatten(1).sum(1)
             factor = torch.where(sums > high, sums / high, torch.where(sums < low, sums / low, 1))
             if node.name == weighted[-1]:
                 factor = torch.ones_like(sums)
             weight = weight / factor.view(-1, *[1] * (weight.ndim - 1))
-            node = Node(node.name, node.kind, node.inputs, _with_weight(node.module, weight, factor))
+            node = Node(node.name, node.kind, node.inputs, _with_weight(module, weight, factor))
         nodes.append(node)
     return connect_in_order(nodes)
 
 
-def _per_input(factor: Tensor, module: nn.Linear | nn.Conv2d) -> Tensor:
+def _per_input(factor: Tensor, module: Weighted) -> Tensor:
     """Factors (C,) of the inputs in the shape of the weights they multiply: (1, F) or (C', C / groups, 1, 1)."""
     if isinstance(module, nn.Linear):
         return factor[None]
@@ -167,15 +173,16 @@ def _per_input(factor: Tensor, module: nn.Linear | nn.Conv2d) -> Tensor:
     return grouped.flatten(0, 1)[..., None, None]
 
 
-def _with_weight(module: nn.Module, weight: Tensor, factor: Tensor) -> nn.Module:
+def _with_weight(module: Weighted, weight: Tensor, factor: Tensor) -> Weighted:
     """A layer like `module` with another weight, and the bias divided by the factor (C,)."""
+    changed: Weighted
     if isinstance(module, BiasMapConv2d):
         changed = BiasMapConv2d(module, module.bias_map / factor.view(-1, 1, 1))
     elif isinstance(module, nn.Conv2d):
         bias = torch.zeros_like(factor) if module.bias is None else module.bias.detach() / factor
         changed = _conv_with_bias(module, bias)
     else:
-        changed = nn.Linear(*weight.T.shape, bias=module.bias is not None, device="meta")
+        changed = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
         if module.bias is not None:
             changed.bias = nn.Parameter(module.bias.detach() / factor)
     changed.weight = nn.Parameter(weight)
@@ -184,7 +191,6 @@ def _with_weight(module: nn.Module, weight: Tensor, factor: Tensor) -> nn.Module
 
 def _conv_with_bias(conv: nn.Conv2d, bias: Tensor) -> nn.Conv2d:
     """A plain convolution with the same weights and settings, and a bias (C,)."""
-    settings = conv.stride, conv.padding, conv.dilation, conv.groups
-    plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, *settings, device="meta")
+    plain = nn.Conv2d(**conv_settings(conv), device="meta")
     plain.weight, plain.bias = nn.Parameter(conv.weight.detach().clone()), nn.Parameter(bias.clone())
     return plain

@@ -1,14 +1,14 @@
-"""Measures over calibration images what the layers of a chain reach: X_n, the share of active neurons, and upper bounds."""
+"""Measures the ranges of a chain's layers over calibration images: X_n, the share of active neurons, and upper bounds."""
 
 import copy
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.exact.ttfs_net import Ranges, bias_of, synapses_of, unit_leads
-from respike.convert.graph.nodes import Graph, Node
+from respike.convert.graph.nodes import Graph, Node, Weighted
 from respike.errors import InputError, SilentLayer
 from respike.system.distributed import all_gather
 
@@ -39,7 +39,7 @@ def measure_ranges(
         before = leads = unit_leads(batch, input_range, scan.dtype)
         for name, value in scan.stream(leads):
             if upper_bounds and name in relu_of_layer:
-                bound = float(_upper_bound(graph.nodes[name].module, before).max())
+                bound = float(_upper_bound(graph.nodes[name].weighted, before).max())
                 ranges.upper_bounds[name] = max(ranges.upper_bounds.get(name, bound), bound)
             before = value
             if name in layer_of_relu:
@@ -108,6 +108,6 @@ def bytes_per_image(graph: Graph, input_shape: torch.Size, itemsize: int) -> int
     return widest * itemsize
 
 
-def _upper_bound(module: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+def _upper_bound(module: Weighted, x: Tensor) -> Tensor:
     """sum_j W+_ij x_j + b_i."""
     return synapses_of(module, module.weight.detach().clamp(min=0))(x) + bias_of(module)

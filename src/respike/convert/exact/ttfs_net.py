@@ -1,12 +1,13 @@
 """TTFSNet: a chain of layers in which every neuron fires once (Stanojevic et al. 2023). Equations: neurons/ttfs.py."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import BiasMapConv2d
+from respike.convert.graph.nodes import BiasMapConv2d, Weighted, conv_settings
 from respike.convert.saving import SavedNetwork, build_module, describe_module
 from respike.errors import InputError
 from respike.neurons.ttfs import efficacies, thresholds
@@ -42,7 +43,7 @@ def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dt
     return (images.to(dtype) - p) / (q - p)
 
 
-def bias_of(module: nn.Module) -> Tensor:
+def bias_of(module: Weighted) -> Tensor:
     """The bias of a weighted layer as it is added to its output: (N,), (C, 1, 1) or (C, H, W); zeros if it has none."""
     if isinstance(module, BiasMapConv2d):
         return module.bias_map
@@ -50,15 +51,13 @@ def bias_of(module: nn.Module) -> Tensor:
     return bias.view(-1, *[1] * (module.weight.ndim - 2))
 
 
-def synapses_of(module: nn.Module, weight: Tensor) -> nn.Linear | nn.Conv2d:
+def synapses_of(module: Weighted, weight: Tensor) -> Weighted:
     """A layer with the connections of `module`, the given weights, and no bias."""
+    synapses: Weighted
     if isinstance(module, nn.Linear):
         synapses = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
     else:
-        settings = module.stride, module.padding, module.dilation, module.groups
-        synapses = nn.Conv2d(
-            module.in_channels, module.out_channels, module.kernel_size, *settings, bias=False, device="meta"
-        )
+        synapses = nn.Conv2d(**conv_settings(module), bias=False, device="meta")
     synapses.weight = nn.Parameter(weight, requires_grad=False)
     return synapses
 
@@ -74,7 +73,7 @@ class TTFSLayer(nn.Module):
     def __init__(
         self,
         path: list[nn.Module],
-        synapses: nn.Linear | nn.Conv2d,
+        synapses: Weighted,
         alpha: Tensor,
         t_min_prev: Tensor,
         t_min: Tensor,
@@ -92,7 +91,7 @@ class TTFSLayer(nn.Module):
 
     @classmethod
     def from_relu_layer(
-        cls, path: list[nn.Module], module: nn.Linear | nn.Conv2d, t_min_prev: Tensor, t_min: Tensor, length: float
+        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float
     ) -> Self:
         """The neurons that represent a ReLU layer.
 
@@ -115,8 +114,16 @@ class TTFSLayer(nn.Module):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
         """The layer of a description, its weights and times not yet set."""
-        times = [torch.empty(()) for _ in range(4)]
-        return cls(*_path_and_synapses(description), *times, torch.empty(description["theta_shape"]))
+        path, synapses = _path_and_synapses(description)
+        return cls(
+            path,
+            synapses,
+            alpha=torch.empty(()),
+            t_min_prev=torch.empty(()),
+            t_min=torch.empty(()),
+            t_max=torch.empty(()),
+            theta=torch.empty(description["theta_shape"]),
+        )
 
     def extra_repr(self) -> str:
         """The layer's times, for print(net)."""
@@ -133,7 +140,7 @@ class TTFSOutput(nn.Module):
     def __init__(
         self,
         path: list[nn.Module],
-        synapses: nn.Linear | nn.Conv2d,
+        synapses: Weighted,
         alpha: Tensor,
         t_min_prev: Tensor,
         t_min: Tensor,
@@ -149,7 +156,7 @@ class TTFSOutput(nn.Module):
 
     @classmethod
     def from_relu_layer(
-        cls, path: list[nn.Module], module: nn.Linear | nn.Conv2d, t_min_prev: Tensor, t_min: Tensor, rectified: bool
+        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, rectified: bool
     ) -> Self:
         """The output neurons that represent the last weighted layer of a ReLU network."""
         synapses = synapses_of(module, module.weight.detach().clone())
@@ -163,8 +170,15 @@ class TTFSOutput(nn.Module):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
         """The layer of a description, its weights and times not yet set."""
-        alpha, times = torch.empty(description["alpha_shape"]), [torch.empty(()) for _ in range(2)]
-        return cls(*_path_and_synapses(description), alpha, *times, description["rectified"])
+        path, synapses = _path_and_synapses(description)
+        return cls(
+            path,
+            synapses,
+            alpha=torch.empty(description["alpha_shape"]),
+            t_min_prev=torch.empty(()),
+            t_min=torch.empty(()),
+            rectified=description["rectified"],
+        )
 
     def extra_repr(self) -> str:
         """The layer's times, for print(net)."""
@@ -180,8 +194,14 @@ def _described(layer: TTFSLayer | TTFSOutput, name: str, kind: str) -> dict[str,
     }
 
 
-def _path_and_synapses(description: dict[str, Any]) -> tuple[list[nn.Module], nn.Module]:
-    return [build_module(module) for module in description["path"]], build_module(description["synapses"])
+def _path_and_synapses(description: dict[str, Any]) -> tuple[list[nn.Module], Weighted]:
+    """The modules of a description. Raises InputError if the synapses are neither a Linear nor a Conv2d."""
+    synapses = build_module(description["synapses"])
+    if not isinstance(synapses, nn.Linear | nn.Conv2d):
+        raise InputError(
+            f"the synapses of {description['name']} are a {type(synapses).__name__}, not a Linear or Conv2d"
+        )
+    return [build_module(module) for module in description["path"]], synapses
 
 
 class TTFSNet(SavedNetwork):
@@ -193,7 +213,7 @@ class TTFSNet(SavedNetwork):
 
     def __init__(
         self,
-        layers: dict[str, nn.Module],
+        layers: Mapping[str, TTFSLayer | TTFSOutput],
         input_range: tuple[float, float],
         zeta: float,
         ranges: Ranges | None = None,
@@ -212,7 +232,9 @@ class TTFSNet(SavedNetwork):
     @property
     def output(self) -> TTFSOutput:
         """The last layer."""
-        return self.layers[list(self.layers)[-1]]
+        output = self.layers[list(self.layers)[-1]]
+        assert isinstance(output, TTFSOutput)
+        return output
 
     def description(self) -> dict[str, Any]:
         """Layers, input range, zeta and ranges in plain data. Raises InputError as `describe_module`."""
@@ -226,7 +248,7 @@ class TTFSNet(SavedNetwork):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
         """The network of a description, its weights and times not yet set."""
-        kinds = {"hidden": TTFSLayer, "output": TTFSOutput}
+        kinds: dict[str, type[TTFSLayer | TTFSOutput]] = {"hidden": TTFSLayer, "output": TTFSOutput}
         layers = {layer["name"]: kinds[layer["kind"]].from_description(layer) for layer in description["layers"]}
         ranges = description["ranges"]
         return cls(

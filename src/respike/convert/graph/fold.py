@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from respike.convert.graph.nodes import Graph, Node
+from respike.convert.graph.nodes import Graph, Node, Weighted
 from respike.errors import InputError
 
 
@@ -31,13 +31,16 @@ def fold_batch_norms(graph: Graph) -> Graph:
     return Graph(nodes, folded_into.get(graph.output, graph.output))
 
 
-def _fold(layer: Node, norm: Node) -> nn.Module:
-    if norm.module.running_var is None:
+def _fold(layer: Node, norm: Node) -> Weighted:
+    weighted, batch_norm = layer.weighted, norm.module
+    assert isinstance(batch_norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    if batch_norm.running_var is None:
         raise InputError(
             f"batch norm '{norm.name}' keeps no running statistics; train it with track_running_stats=True"
         )
-    if not norm.module.affine:
-        norm.module.weight = nn.Parameter(torch.ones_like(norm.module.running_var))
-        norm.module.bias = nn.Parameter(torch.zeros_like(norm.module.running_var))
-    fuse = fuse_conv_bn_eval if layer.kind == "conv" else fuse_linear_bn_eval
-    return fuse(layer.module, norm.module)
+    if not batch_norm.affine:
+        batch_norm.weight = nn.Parameter(torch.ones_like(batch_norm.running_var))
+        batch_norm.bias = nn.Parameter(torch.zeros_like(batch_norm.running_var))
+    if isinstance(weighted, nn.Conv2d):
+        return fuse_conv_bn_eval(weighted, batch_norm)
+    return fuse_linear_bn_eval(weighted, batch_norm)

@@ -1,12 +1,15 @@
-"""A ReLU network as a graph of named nodes with their inputs; the modules that nodes may hold besides torch's."""
+"""A ReLU network as a graph of named nodes with their inputs; modules of nodes for which torch has none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from respike.errors import InputError
+
+Weighted = nn.Linear | nn.Conv2d
 
 
 class Add(nn.Module):
@@ -33,6 +36,20 @@ class Scale(nn.Module):
         return f"{float(self.factor):.6g}"
 
 
+def conv_settings(conv: nn.Conv2d) -> dict[str, Any]:
+    """The constructor arguments of a convolution, without its bias."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "padding_mode": conv.padding_mode,
+    }
+
+
 class BiasMapConv2d(nn.Conv2d):
     """A convolution with a bias per place (C, H, W).
 
@@ -40,9 +57,7 @@ class BiasMapConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d, bias_map: Tensor):
-        shape = conv.in_channels, conv.out_channels, conv.kernel_size
-        kept = conv.stride, conv.padding, conv.dilation, conv.groups
-        super().__init__(*shape, *kept, bias=False, padding_mode=conv.padding_mode, device="meta")
+        super().__init__(**conv_settings(conv), bias=False, device="meta")
         self.weight = nn.Parameter(conv.weight.detach().clone())
         self.register_buffer("bias_map", bias_map)
 
@@ -79,6 +94,12 @@ class Node:
     kind: str
     inputs: tuple[str, ...]
     module: nn.Module
+
+    @property
+    def weighted(self) -> Weighted:
+        """The module of a node of kind "linear" or "conv"."""
+        assert isinstance(self.module, nn.Linear | nn.Conv2d), f"node {self.name} has the kind {self.kind}"
+        return self.module
 
 
 class Graph:
@@ -131,7 +152,7 @@ class Graph:
                         values.pop(source, None)
             yield node.name, values[node.name]
 
-    def shapes(self, input_shape: tuple[int, ...]) -> dict[str, torch.Size]:
+    def shapes(self, input_shape: Sequence[int]) -> dict[str, torch.Size]:
         """The shape of the input and of every value for one image of shape (C, H, W), without the batch axis.
 
         Raises InputError for images that do not fit.

@@ -97,16 +97,17 @@ class _Reader:
             return "input"
         sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
         if node.op == "call_module":
-            module = self.modules[node.target]
+            path = str(node.target)
+            module = self.modules[path]
             kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
             if kind:
-                return self.add(node, kind, sources[:1], module, node.target)
-            raise InputError(f"layer '{node.target}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
+                return self.add(node, kind, sources[:1], module, path)
+            raise InputError(f"layer '{path}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
         if node.target in ADDS and len(sources) == 2 and not node.kwargs:
             return self.add(node, "add", sources, Add())
-        if node.target in PRODUCTS and len(sources) == 1:
-            factor = next(arg for arg in node.args if not isinstance(arg, fx.Node))
-            return self.add(node, "scale", sources, Scale(factor))
+        factors = [arg for arg in node.args if isinstance(arg, int | float)]
+        if node.target in PRODUCTS and len(sources) == 1 and len(factors) == 1:
+            return self.add(node, "scale", sources, Scale(factors[0]))
         if node.target in FUNCTIONS:
             kind, make = FUNCTIONS[node.target]
             return self.add(node, kind, sources[:1], make(*node.args[1:], **node.kwargs))

@@ -50,7 +50,7 @@ def data_norm(
     graph = read_graph(net)
     snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
     activations = max_scale(graph, _without_pools(snn, node_of_layer), images)
-    scales = {name: max(activations[name], _largest_weight(snn.layers[name])) for name in activations}
+    scales = {name: max(activations[name], _largest_weight(snn.layer(name))) for name in activations}
     return _normalize(snn, scales, output_layer, convention)
 
 
@@ -90,7 +90,8 @@ def model_norm(
     """
     snn, _ = build_rate_snn(read_graph(net), fold_dropout, spiking_pools)
     scales: dict[str, float] = {"input": 1.0}
-    for name, layer in snn.layers.items():
+    for name in snn.layers:
+        layer = snn.layer(name)
         source_scale = _source_scale(layer, scales)
         if layer.kind == "pool" or (name == snn.output and not output_layer):
             scales[name] = source_scale
@@ -105,7 +106,8 @@ def model_norm(
 def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, convention: str = "lambda") -> RateSNN:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead."""
     scales, previous_factor = {"input": 1.0}, 1.0
-    for name, layer in snn.layers.items():
+    for name in snn.layers:
+        layer = snn.layer(name)
         source_scale = _source_scale(layer, scales)
         if layer.kind == "pool" or (name == snn.output and not output_layer):
             scales[name] = source_scale
@@ -127,8 +129,9 @@ def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, con
 
 def _rescale(snn: RateSNN, scales: dict[str, float]) -> RateSNN:
     """Rescale in place, and keep the factor of each layer with weights."""
+    layers = {name: snn.layer(name) for name in snn.layers}
     snn.factors = {
-        name: scales[name] / _source_scale(layer, scales) for name, layer in snn.layers.items() if layer.kind != "pool"
+        name: scales[name] / _source_scale(layer, scales) for name, layer in layers.items() if layer.kind != "pool"
     }
     snn.rescale(scales)
     return snn
@@ -140,7 +143,7 @@ def _source_scale(layer: SpikingLayer, scales: dict[str, float]) -> float:
 
 
 def _without_pools(snn: RateSNN, node_of_layer: dict[str, str]) -> dict[str, str]:
-    return {name: node for name, node in node_of_layer.items() if snn.layers[name].kind != "pool"}
+    return {name: node for name, node in node_of_layer.items() if snn.layer(name).kind != "pool"}
 
 
 def _largest_weight(layer: SpikingLayer) -> float:

@@ -86,6 +86,12 @@ class RateSNN(SavedNetwork):
         """Name of the output layer."""
         return list(self.layers)[-1]
 
+    def layer(self, name: str) -> SpikingLayer:
+        """The layer of this name."""
+        found = self.layers[name]
+        assert isinstance(found, SpikingLayer)
+        return found
+
     def rescale(self, scales: dict[str, float]) -> None:
         """Divide each layer's activation by its scale: W *= scale of the source / scale, b /= scale. In place.
 

@@ -46,7 +46,8 @@ def percentile_scale(q: float, zeros: bool) -> Callable[[Graph, dict[str, str], 
                 if largest[layer] > 0:
                     counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
         parts = all_gather(counts)
-        return {layer: _quantile(sum(part[layer] for part in parts), q) * largest[layer] for layer in node_of_layer}
+        total = {layer: torch.stack([part[layer] for part in parts]).sum(0) for layer in node_of_layer}
+        return {layer: _quantile(total[layer], q) * largest[layer] for layer in node_of_layer}
 
     return scale
 

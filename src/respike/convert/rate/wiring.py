@@ -73,7 +73,7 @@ def _paths(graph: Graph, name: str, spiking: set[str], fold_dropout: bool) -> li
     node = graph.nodes[name]
     _refuse(node)
     if node.kind == "add" or (node.kind == "dropout_scale" and not fold_dropout):
-        step = []
+        step: list[nn.Module] = []
     elif node.kind == "dropout_scale":
         step = [Scale(1 - node.module.p)]
     else:
@@ -120,7 +120,7 @@ def _merge_factors(layer: str, modules: list[nn.Module]) -> list[nn.Module]:
 
 
 def _layer_name(graph: Graph, node: Node) -> str:
-    """A layer is named after its one weighted operation; a pool, or a sum of branches, after its own node."""
+    """A layer is named after its one weighted operation; a pool or a sum of branches is named after its node."""
     if node.kind in ("linear", "conv", "avgpool"):
         return node.name
     seen = node
