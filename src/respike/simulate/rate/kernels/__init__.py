@@ -1,1 +1,1 @@
-"""Fast paths of the fixed-point simulation. Each gives the spikes of reference.py, bit for bit, or steps aside."""
+"""Fast backends of the fixed-point simulation. Each gives the spikes of stepwise.py, bit for bit."""
