@@ -27,6 +27,8 @@ weights = whole["weights"][:, (slice(0, 3), slice(3, None))[rank]]
 (out * weights).sum().backward()
 found = {"out": out.detach(), "x": x.grad, "weight": layer.norm.weight.grad, "bias": layer.norm.bias.grad}
 torch.save(found | {"var": layer.norm.running_var, "mean": layer.norm.running_mean}, f"{folder}/{rank}.pt")
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 

@@ -201,3 +201,16 @@ def test_images_that_the_strides_leave_nothing_of_are_refused_too():
     net = SpikingResNet19(width_mult=1 / 16)
     with pytest.raises(InputError, match=r"\[1, 28, 3\]: .* 4 or more pixels for 2 strides"):
         net(torch.zeros(1, 1, 28, 3))
+
+
+def test_the_names_of_its_weights_are_those_of_earlier_checkpoints():
+    """conv, tdBN and FC weights by these names; neurons have none, and a block without a 1x1 convolution no third tdBN."""
+    names = set(SpikingResNet19(width_mult=1 / 16, blocks=[1, 2]).state_dict())
+    norm = ("weight", "bias", "running_mean", "running_var")
+    expected = {"stem.weight", *(f"fire.norm.{name}" for name in norm)}
+    for i in range(3):
+        expected |= {f"blocks.{i}.conv1.weight", f"blocks.{i}.conv2.weight"}
+        expected |= {f"blocks.{i}.fire{j}.norm.{name}" for j in (1, 2) for name in norm}
+    for i in (0, 1):
+        expected |= {f"blocks.{i}.shortcut.weight", *(f"blocks.{i}.fire2.shortcut_norm.{name}" for name in norm)}
+    assert names == expected | {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}

@@ -20,14 +20,14 @@ from respike.bench.workload import Workload
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate import SpikeRecord, simulate
-from respike.simulate.rate.kernels import event_bounds, gpu
+from respike.simulate.rate.kernels import events, triton_backend
 from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import predict
 
 REQUIREMENTS = {  # backend -> whether it can run a program, and the message if it cannot
-    "events": (event_bounds.runnable, "the compiled simulation does not run here: it needs a C compiler (set CC)"),
-    "triton": (gpu.runnable, "the Triton kernels do not run here: they need a CUDA device"),
+    "events": (events.is_selected, "the compiled simulation does not run here: it needs a C compiler (set CC)"),
+    "triton": (triton_backend.is_selected, "the Triton kernels do not run here: they need a CUDA device"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A layer without memory, applied to all steps at once: time is folded into the batch."""
+"""A layer without state, applied to all steps at once: time is folded into the batch."""
 
 from collections.abc import Callable
 

@@ -10,9 +10,10 @@ from respike.system.distributed import world_size
 class TdBN(nn.Module):
     """y = weight alpha v_th (x - mean) / sqrt(var + eps) + bias, per channel; y is N(0, (alpha v_th)^2) at initialization.
 
-    alpha: 1, or 1/sqrt(2) where two branches are added. Mean and (biased) variance are those of all steps, images and
-    places, of all processes together (`trainer=ddp`) in training, and running averages of them (with unbiased variances) in
-    eval mode. Not a subclass of torch's norms, because Lightning's `sync_batchnorm` would replace it without alpha and v_th.
+    alpha: 1, or 1/sqrt(2) in front of a sum of two branches. In training, mean and (biased) variance are taken over all
+    steps, images and places, of all processes together (`trainer=ddp`); in eval mode they are running averages (of unbiased
+    variances). This is no subclass of torch's norms, because Lightning's `sync_batchnorm` would replace it by a layer without
+    alpha and v_th.
     """
 
     running_mean: Tensor
@@ -26,7 +27,7 @@ class TdBN(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (T, B, C, H, W) or (T, B, C) -> the same shape, in float32 where x has fewer bits."""
+        """x (T, B, C, H, W) or (T, B, C) -> the same shape, in float32 if x has fewer bits."""
         x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
         mean, var = self._batch_statistics(x) if self.training else (self.running_mean, self.running_var)
         scale, shift = self.affine(mean, var)
@@ -41,15 +42,15 @@ class TdBN(nn.Module):
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         axes = [axis for axis in range(x.dim()) if axis != 2]
         count = torch.tensor(float(x.numel() // x.shape[2]), dtype=x.dtype, device=x.device)
-        mean = sum_of_ranks(x.sum(axes)) / sum_of_ranks(count)
-        squares = sum_of_ranks(((x - mean.view(-1, *[1] * (x.dim() - 3))) ** 2).sum(axes))
-        var = squares / sum_of_ranks(count)
-        self.track(mean.detach(), var.detach(), sum_of_ranks(count))
+        mean = sum_over_processes(x.sum(axes)) / sum_over_processes(count)
+        squares = sum_over_processes(((x - mean.view(-1, *[1] * (x.dim() - 3))) ** 2).sum(axes))
+        var = squares / sum_over_processes(count)
+        self.track(mean.detach(), var.detach(), sum_over_processes(count))
         return mean, var
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, count: Tensor | float) -> None:
-        """Move the running averages towards the mean and biased variance (C,) of `count` numbers."""
+        """Update the running averages by the mean and biased variance (C,) of `count` numbers per channel."""
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), self.momentum)
 
@@ -58,15 +59,15 @@ class TdBN(nn.Module):
         return f"{len(self.weight)}, alpha * v_th = {self.gain:g}"
 
 
-def sum_of_ranks(x: Tensor) -> Tensor:
+def sum_over_processes(x: Tensor) -> Tensor:
     """x summed over all processes, differentiable; x itself in a single process."""
     if world_size() == 1:
         return x
-    return _SumOfRanks.apply(x)
+    return _SumOverProcesses.apply(x)
 
 
-class _SumOfRanks(torch.autograd.Function):
-    """The loss of each process depends on the x of all processes, so gradients are summed too."""
+class _SumOverProcesses(torch.autograd.Function):
+    """The loss of every process depends on the x of every process, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ class _SumOfRanks(torch.autograd.Function):
 
 
 def fold(layer: nn.Conv2d, norm: TdBN) -> nn.Conv2d:
-    """One convolution with a bias, equal to `layer` followed by `norm` in eval mode."""
+    """A convolution with a bias that is equal to `layer` followed by `norm` in eval mode."""
     folded = nn.Conv2d(  # torch annotates the attributes of a Conv2d as tuple[int, ...]
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,  # type: ignore[arg-type]
         layer.groups, bias=True, device=layer.weight.device, dtype=layer.weight.dtype,

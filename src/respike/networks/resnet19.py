@@ -129,7 +129,7 @@ class SpikingResNet19(nn.Module):
         return self.fire2(self.fc2(x).to(dtype), states)
 
     def spiking_layers(self) -> dict[str, nn.Module]:
-        """The 19 modules whose outputs are spikes (T, B, ...), by name, first to last."""
+        """The modules whose outputs are spikes (T, B, ...), by name, first to last: 19 by default."""
         layers = {"stem": self.fire}
         for i, block in enumerate(self.blocks):
             layers |= {f"block{i + 1}.1": block.fire1, f"block{i + 1}.2": block.fire2}

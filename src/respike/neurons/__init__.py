@@ -1,1 +1,1 @@
-"""Equations of single neurons and of input coding: pure functions of tensors."""
+"""Equations of single neurons and of input coding, as pure functions of tensors."""

@@ -1,7 +1,7 @@
 """Input coding: images to random spikes or to constant currents.
 
 T steps, B images, P pixels (any image shape). Random spikes are a function of (seed, image index, pixel, step)
-alone, drawn from a counter-based hash: the same image gives the same spikes in every batch.
+alone, drawn from a counter-based hash: an image gets the same spikes in any batch and on any device.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from respike.errors import InputError
 
-LEVELS = 1 << 24  # a uniform draw is one of 2^24 equally likely levels
+LEVELS = 1 << 24  # a uniform draw takes one of 2^24 equally likely values
 
 
 def _signed(word: int) -> int:
@@ -56,14 +56,14 @@ def uniform24(index: Tensor, steps: Tensor, pixels: int, seed: int) -> Tensor:
 
 
 def stream_seed(*key: int | str) -> int:
-    """A 64-bit seed for each key, such as (seed, trial, layer): draws of different keys are independent."""
+    """A 64-bit seed from a key, such as (seed, trial, layer): draws with different keys are independent."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
 def normal(index: Tensor, count: int, seed: int) -> Tensor:
     """Standard normal deviates, float64 (B, count): a function of (seed, image index, position) alone.
 
-    The normal quantile of a uniform draw of 52 bits, so all lie within 8.3 standard deviations.
+    Each is the normal quantile of a uniform draw of 52 bits, so that none lies beyond 8.3 standard deviations.
     """
     high, low = uniform32(index, torch.arange(2, device=index.device), count, seed)  # (B, count) each
     draws = (high >> 6 & (1 << 26) - 1).double() * (1 << 26) + (low >> 6 & (1 << 26) - 1)
@@ -71,7 +71,7 @@ def normal(index: Tensor, count: int, seed: int) -> Tensor:
 
 
 def spike_limits(probability: Tensor) -> Tensor:
-    """A draw of `uniform24` below this limit is a spike: int32 in [0, 2^24] for a probability in [0, 1]."""
+    """The limit below which a draw of `uniform24` is a spike: int32 in [0, 2^24], for a probability in [0, 1]."""
     return (probability.double().clamp(0, 1) * LEVELS).round().to(torch.int32)
 
 
@@ -89,7 +89,7 @@ class Encoder(ABC):
 
     @property
     def largest_current(self) -> float | None:
-        """The current of pixel 1, None for spikes."""
+        """The input current of pixel 1, None for spikes."""
         return None
 
     @abstractmethod
@@ -108,7 +108,7 @@ class SpikeEncoder(Encoder):
 
     @abstractmethod
     def probability(self, images: Tensor, dt: float) -> Tensor:
-        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
+        """Probability of a spike in one step: float64, in the images' shape; above 1 means always."""
 
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:
         """Images in [0, 1] (B, ...P) -> spikes, bool (T, B, ...P)."""
@@ -132,7 +132,7 @@ class Rate(SpikeEncoder):
         return self.max_rate * dt
 
     def probability(self, images: Tensor, dt: float) -> Tensor:
-        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
+        """Probability of a spike in one step: float64, in the images' shape; above 1 means always."""
         return images.double() * self.largest_probability(dt)
 
 
@@ -153,14 +153,14 @@ class Threshold(SpikeEncoder):
         return 1 / self.spike_threshold
 
     def probability(self, images: Tensor, dt: float) -> Tensor:
-        """Probability of a spike in one step, float64, in the shape of the images; above 1 means always."""
-        # The divisor is a tensor because a GPU multiplies by the inverse of a number, which rounds differently.
+        """Probability of a spike in one step: float64, in the images' shape; above 1 means always."""
+        # divided by a tensor: a GPU would multiply by the inverse of a number, which rounds differently
         return images.double() / torch.full((), self.spike_threshold, dtype=torch.float64, device=images.device)
 
 
 @dataclass(frozen=True)
 class Current(Encoder):
-    """The pixel, times `gain`, is a constant input current at every step (Rueckauer et al. 2017): no randomness."""
+    """The pixel times `gain` is a constant input current at every step (Rueckauer et al. 2017): no randomness."""
 
     gain: float = 1.0
     analog = True
@@ -171,7 +171,7 @@ class Current(Encoder):
 
     @property
     def largest_current(self) -> float:
-        """The current of pixel 1."""
+        """The input current of pixel 1."""
         return self.gain
 
     def __call__(self, images: Tensor, index: Tensor, steps: Tensor, dt: float, seed: int) -> Tensor:

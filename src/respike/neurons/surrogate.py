@@ -1,6 +1,6 @@
-"""Surrogate derivatives h of the spike o = [u > v_th], each of area 1. u of any shape.
+"""Surrogate derivatives h of the spike o = [u > v_th], each with an integral of 1. u of any shape.
 
-All are functions of the distance of the potential from the threshold, so that they are centred where the spike is.
+All are functions of the distance of the potential from the threshold, where the derivative of the spike is.
 """
 
 import math
@@ -17,8 +17,11 @@ CENTRES = ("threshold", "zero")
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """The derivative that replaces that of the step function. centre: its central potential, "threshold", or "zero" as
-    in the published MNIST repository (which fires at 0.4 and differentiates around 0)."""
+    """A derivative that replaces that of the step function. Raises InputError for values out of range.
+
+    centre: the potential it is centred on, "threshold", or "zero" as in the published MNIST repository (which fires at 0.4
+    and differentiates around 0).
+    """
 
     centre: str = field(default="threshold", kw_only=True)
 
@@ -27,10 +30,11 @@ class Surrogate(ABC):
             raise InputError(
                 f"neuron.surrogate.centre={self.centre}: unknown, choose neuron.surrogate.centre={' or '.join(CENTRES)}"
             )
-        for name in (f.name for f in fields(self) if f.name != "centre"):
-            if not getattr(self, name) > 0:
+        for field_ in fields(self):
+            name, value = field_.name, getattr(self, field_.name)
+            if name != "centre" and not value > 0:
                 raise InputError(
-                    f"neuron.surrogate.{name}={getattr(self, name)}: a width or steepness above 0 is needed, "
+                    f"neuron.surrogate.{name}={value}: a width or steepness above 0 is needed, "
                     f"as in neuron.surrogate.{name}=0.5"
                 )
 
@@ -45,12 +49,12 @@ class Surrogate(ABC):
 
 @dataclass(frozen=True)
 class Rectangle(Surrogate):
-    """1 / (2a) for |x| < a (Wu et al. 2018, eq. 24, whose a is the whole width: twice this one)."""
+    """1 / (2a) for |x| < a (Wu et al. 2018, eq. 24, where a is the whole width, twice this a)."""
 
     a: float = 0.5
 
     def derivative(self, x: Tensor) -> Tensor:
-        """As in `Surrogate`."""
+        """h at distances x from the centre, in their shape."""
         return (x.abs() < self.a).to(x.dtype) / (2 * self.a)
 
 
@@ -61,7 +65,7 @@ class Triangle(Surrogate):
     a: float = 1.0
 
     def derivative(self, x: Tensor) -> Tensor:
-        """As in `Surrogate`."""
+        """h at distances x from the centre, in their shape."""
         return (1 - x.abs() / self.a).clamp(min=0) / self.a
 
 
@@ -72,7 +76,7 @@ class Sigmoid(Surrogate):
     steepness: float = 4.0
 
     def derivative(self, x: Tensor) -> Tensor:
-        """As in `Surrogate`."""
+        """h at distances x from the centre, in their shape."""
         s = torch.sigmoid(self.steepness * x)
         return self.steepness * s * (1 - s)
 
@@ -84,5 +88,5 @@ class ATan(Surrogate):
     steepness: float = 2.0
 
     def derivative(self, x: Tensor) -> Tensor:
-        """As in `Surrogate`."""
+        """h at distances x from the centre, in their shape."""
         return self.steepness / 2 / (1 + (math.pi / 2 * self.steepness * x) ** 2)

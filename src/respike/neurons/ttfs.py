@@ -1,11 +1,11 @@
 """The time-to-first-spike neuron of the exact mapping (Stanojevic et al. 2023). B images, N neurons, F inputs of each.
 
-The neurons of a layer fire in [t_min, t_max], and t_min is the t_max of the source layer. The drive alpha starts at
-t_min_prev, the t_min of the source layer; an input spike at t_j adds J_ij to the slope of the potential:
-dV/dt = alpha + sum of J_ij over the spikes so far. The neuron fires when V first reaches theta_i, at t_max at the latest.
+The neurons of a layer fire in [t_min, t_max], and t_min is the t_max of its source. The constant drive alpha begins at
+t_min_prev, the t_min of the source. An input spike at t_j adds J_ij to the slope of the potential: dV/dt = alpha + sum of J_ij
+over the spikes so far. The neuron fires when V first reaches theta_i, at t_max at the latest.
 
-Times are stored as leads. The lead of a spike is the time from the spike to the end of its interval: t_max - t_i is the ReLU
-value x_i that the spike represents, and t_min - t_j the value of input j. Leads keep full precision in late layers.
+Times are stored as leads, the time from a spike to the end of its interval: t_max - t_i is the ReLU value x_i that the spike
+stands for, and t_min - t_j the value of input j. Leads keep full precision in late layers.
 """
 
 import torch
@@ -32,7 +32,7 @@ def thresholds(
 
 
 def surplus(theta: Tensor, total: Tensor, alpha: Tensor | float, source_length: float, length: float) -> Tensor:
-    """V at t_max minus theta, if every input came at t_min: (alpha + sum J) b without noise. Shapes (...N).
+    """V at t_max minus theta, if every input arrived at t_min: (alpha + sum J) b without noise. Shapes (...N).
 
     source_length, length: t_min - t_min_prev and t_max - t_min.
     """
@@ -40,21 +40,21 @@ def surplus(theta: Tensor, total: Tensor, alpha: Tensor | float, source_length: 
 
 
 def closed_form(drive: Tensor, slope: Tensor, surplus: Tensor) -> Tensor:
-    """Lead of the crossing once all inputs have come: t_max - (sum J t_j + theta + alpha t_min_prev) / (alpha + sum J).
+    """Lead of the crossing after all inputs have arrived: t_max - (sum J t_j + theta + alpha t_min_prev) / (alpha + sum J).
 
-    drive: sum_j J_ij lead_j (B, ...N); slope: alpha + sum J; a lead below 0 would come after t_max. In place on drive.
+    drive: sum_j J_ij lead_j (B, ...N), overwritten; slope: alpha + sum J. A lead below 0 is a crossing after t_max.
     """
     return drive.add_(surplus).div_(slope)
 
 
 def first_crossing(arrivals: Tensor, jumps: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Where V first reaches theta while inputs still arrive: (rows (P',), times (P',)) of the P' of P pairs that do.
+    """The pairs whose V reaches theta while inputs still arrive, and when: (rows (P',), times (P',)), of P pairs.
 
-    arrivals (P, F): ascending times at which the slope of V jumps, the onset of the drive included; jumps (P, F): the changes
-    of the slope, overwritten; theta (P,). Between arrivals V is a straight line, so the first arrival by which V has reached
+    arrivals (P, F): ascending times at which the slope of V jumps, including the onset of the drive; jumps (P, F): by how
+    much, overwritten; theta (P,). Between arrivals V is a straight line, so the first arrival by which V has reached
     theta ends the segment of the crossing. V is 0 up to the first arrival: a theta of 0 or less is crossed there.
     """
-    slopes = jumps.cumsum_(1)[:, :-1]  # on the segment behind each arrival but the last
+    slopes = jumps.cumsum_(1)[:, :-1]  # on the segment after each arrival but the last
     v = (slopes * arrivals.diff(dim=1)).cumsum_(1)  # V at each arrival but the first, (P, F - 1)
     rows = ((v.amax(1) >= theta) | (theta <= 0)).nonzero().flatten()
     v, theta, slopes, arrivals = v[rows], theta[rows], slopes[rows], arrivals[rows]
@@ -67,9 +67,9 @@ def first_crossing(arrivals: Tensor, jumps: Tensor, theta: Tensor) -> tuple[Tens
 def published_crossing(arrivals: Tensor, weights: Tensor, theta: Tensor, alpha: Tensor, onset: float) -> Tensor:
     """Crossing times (P,) as the published code finds them, quirks included.
 
-    Candidate k is where V would cross if input k were the last; the first candidate with a rising V that comes before the
-    next input is taken. Quirks: where none does, the first candidate is returned; and there is no segment before the
-    first input. arrivals, weights (P, F): of the inputs alone, in order; onset: time at which the drive alpha sets in.
+    Candidate k is the crossing if input k were the last. The first candidate with a rising V that lies before the next input
+    is taken. Quirks: if there is none, the first candidate is returned; and the segment before the first input is missing.
+    arrivals, weights (P, F): of the inputs only, in order; onset: time at which the drive alpha begins.
     """
     slopes = weights.cumsum(1) + alpha[:, None]
     candidates = ((weights * arrivals).cumsum(1) + (theta + alpha * onset)[:, None]) / slopes
@@ -79,9 +79,9 @@ def published_crossing(arrivals: Tensor, weights: Tensor, theta: Tensor, alpha: 
 
 
 def potential_course(arrivals: Tensor, jumps: Tensor, end: float) -> tuple[Tensor, Tensor]:
-    """The corners of one neuron's potential, a straight line between arrivals: times and V, (K,) each.
+    """One neuron's potential, which is linear between arrivals: times and V of its corners, (K,) each.
 
-    arrivals (A,): times at which the slope dV/dt jumps, the onset of the drive included; jumps (A,): the changes. The corners
+    arrivals (A,): times at which the slope dV/dt jumps, including the onset of the drive; jumps (A,): by how much. The corners
     are the arrivals up to `end`, in order, and the end; V is 0 at the first.
     """
     order = arrivals.argsort()

@@ -1,4 +1,4 @@
-"""A spiking network and images in, a SpikeRecord out."""
+"""Simulation of spiking networks: a network and images in, a SpikeRecord out."""
 
 from respike.simulate.rate.layerwise import simulate
 from respike.simulate.rate.stepwise import simulate_stepwise

@@ -1,1 +1,1 @@
-"""tdBN and LIF in one pass: compiled C for CPUs, Triton for GPUs."""
+"""tdBN, shortcut and LIF in one operation: compiled C for CPUs, Triton for GPUs."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
+from respike.layers.kernels.support import shortcut_kind, supports
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -18,24 +18,26 @@ from respike.system.compiler import library
 SOURCE = Path(__file__).with_name("norm_lif.c")
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_STEPS = 16  # potentials of all steps stay in registers
-ROW = 128  # maps with fewer channels are processed several places at a time, because short rows are slow
+MIN_ROW = (
+    128  # channels per row: maps with fewer are read with several places side by side, because short rows are slow
+)
 SHAPES = {
     Rectangle: ("-DRECTANGLE", "a"), Triangle: ("-DTRIANGLE", "a"),
     Sigmoid: ("-DSIGMOID", "steepness"), ATan: ("-DATAN", "steepness"),
 }  # fmt: skip
-KINDS = {"none": 0, "spikes": 1, "normed": 2}  # of shortcuts
+KINDS = {"none": 0, "spikes": 1, "normed": 2}  # enum shortcut of norm_lif.c
 
 
 class _Layer(ctypes.Structure):
     _fields_ = [
-        *((name, c_int64) for name in ("places", "channels", "kind", "still", "threads")),
+        *((name, c_int64) for name in ("places", "channels", "kind", "constant", "threads")),
         *((name, c_float) for name in ("v_th", "tau", "centre", "a")),
         *((name, c_void_p) for name in ("y", "shortcut", "scale", "shift", "shortcut_scale", "shortcut_shift")),
     ]
 
 
 def built(neuron: Neuron, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The functions for these neurons, or None: unsupported neuron, surrogate, dtype or number of steps, or no compiler."""
+    """The functions for such neurons, or None: for another surrogate or dtype, too many steps, or without a compiler."""
     if dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return None
     chosen = {"-DBF16": dtype == torch.bfloat16, "-DSOFT": neuron.reset == "subtract", "-DDETACH": neuron.detach_reset}
@@ -47,14 +49,14 @@ def built(neuron: Neuron, steps: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     return _library(*flags)
 
 
-def knows(neuron: Neuron, steps: int, y: Tensor) -> bool:
-    """Whether the functions support these neurons on these maps."""
+def can_run(neuron: Neuron, steps: int, y: Tensor) -> bool:
+    """Whether the functions support the neuron on such a y."""
     return y.device.type == "cpu" and built(neuron, steps, y.dtype) is not None
 
 
 def _functions(neuron: LIF, steps: int, y: Tensor) -> ctypes.CDLL:
     functions = built(neuron, steps, y.dtype)
-    assert functions is not None  # callers ask `knows` first
+    assert functions is not None  # callers ask `can_run` first
     return functions
 
 
@@ -64,34 +66,31 @@ def _library(*flags: str) -> ctypes.CDLL | None:
 
 
 def side_by_side(channels: int, places: int) -> int:
-    """How many places the functions process as one place with that many times the channels."""
+    """How many places are treated as one place with as many times the channels."""
     together = 1
-    while 2 * together * channels <= ROW and places % (2 * together) == 0:
+    while 2 * together * channels <= MIN_ROW and places % (2 * together) == 0:
         together *= 2
     return together
 
 
 class NormLIFKernel:
-    """One layer's tensors, ready for the functions.
+    """The tensors of one layer, prepared for the functions.
 
-    y (T or 1, B, C, H, W), with channels last: one step stands for T; shortcut (T, B, C, H, W) or None; affine: float32
-    scale and shift (C,) of y, and of the shortcut where that is normalized.
+    y (T or 1, B, C, H, W), with channels last; one step: constant over time; shortcut (T, B, C, H, W) or None; affine: float32
+    scale and shift (C,) of y, and of the shortcut if it is normalized.
     """
 
     def __init__(
         self, neuron: LIF, steps: int, y: Tensor, shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]
     ):
         self.functions, self.steps, self.y, self.shortcut = _functions(neuron, steps, y), steps, y, shortcut
-        self.still = len(y) != steps
-        self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
+        self.kind = shortcut_kind(shortcut, affine)
         channels, places = y.shape[2], y[0].numel() // y.shape[2]
         self.together = side_by_side(channels, places)
-        self.kept = [
-            part.repeat(self.together) for pair in affine for part in pair
-        ]  # memory that the structure points to
+        self.kept = [part.repeat(self.together) for pair in affine for part in pair]  # the structure points to them
         shape = neuron.surrogate
         self.layer = _Layer(
-            places // self.together, self.together * channels, KINDS[self.kind], self.still, torch.get_num_threads(),
+            places // self.together, self.together * channels, KINDS[self.kind], len(y) != steps, torch.get_num_threads(),
             neuron.v_th, neuron.tau, neuron.v_th if shape.centre == "threshold" else 0.0,
             getattr(shape, SHAPES[type(shape)][1]), _at(y), _at(shortcut), *map(_at, self.kept),
         )  # fmt: skip
@@ -103,8 +102,10 @@ class NormLIFKernel:
         return out
 
     def sums(self, gradient: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
-        """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d itself for a shortcut of
-        spikes. gradient: dL/do (T, B, C, H, W), with channels last; means: float32 (2, C)."""
+        """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d, for a shortcut of spikes.
+
+        gradient: dL/do (T, B, C, H, W), with channels last; means: float32 (2, C).
+        """
         sums = torch.zeros(self.layer.threads, 3, self.together, self.y.shape[2], dtype=torch.float64)
         means = means.repeat(1, self.together)
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "spikes" else None
@@ -115,7 +116,10 @@ class NormLIFKernel:
     def gradients(
         self, gradient: Tensor, means: Tensor, slopes: Tensor, offsets: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """dL/dy, like y, and dL/dshortcut where that is normalized: scale d - slope (y - mean) - offset; all float32 (2, C)."""
+        """dL/dy, and dL/dshortcut if it is normalized: scale d - slope (y - mean) - offset.
+
+        means, slopes, offsets: float32 (2, C), of y and of the shortcut.
+        """
         to_y = empty_like(self.y, len(self.y))
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "normed" else None
         pointers = gradient, *(x.repeat(1, self.together) for x in (means, slopes, offsets)), to_y, to_shortcut

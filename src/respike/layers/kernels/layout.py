@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x (T, B, C, H, W), copied if its memory is not (T, B, H, W, C)."""
+    """x (T, B, C, H, W) with its memory in the order (T, B, H, W, C), copied if necessary."""
     return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 

@@ -17,9 +17,7 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input
-from respike.simulate.rate.kernels import gpu
-from respike.simulate.rate.kernels.event_bounds import runnable
-from respike.simulate.rate.kernels.events import Events
+from respike.simulate.rate.kernels import events, triton_backend
 from respike.simulate.rate.program import Program, ProgramLayer, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
@@ -59,11 +57,11 @@ def simulate(
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
     program = compile_program(snn, images.shape[1:], chosen)
-    if gpu.runnable(program, chosen):
-        fused = gpu.Fused(program, chosen)
-        size, run = min(chunk or fused.chunk, fused.chunk), fused.run
-    elif runnable(program, chosen):
-        size, run = chunk or EVENT_CHUNK, partial(_simulate_events, Events(program, chosen))
+    if triton_backend.is_selected(program, chosen):
+        prepared = triton_backend.TritonProgram(program, chosen)
+        size, run = min(chunk or prepared.chunk, prepared.chunk), prepared.run
+    elif events.is_selected(program, chosen):
+        size, run = chunk or EVENT_CHUNK, events.EventProgram(program, chosen).run
     else:
         size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
     parts = []
@@ -85,23 +83,6 @@ def _chunk_size(program: Program, steps: int) -> int:
     widest = max(layer.shape.numel() for layer in program.layers)
     per_image = steps * max(widest, program.input_shape.numel()) * program.dtype.itemsize
     return max(1, BUDGET // per_image)
-
-
-def _simulate_events(events: Events, images: Tensor, index: Tensor) -> SpikeRecord:
-    """Images (B, C, H, W) through the compiled simulation."""
-    predicted, counts, spikes, synops = events.run(images, index)
-    names = [layer.name for layer in events.program.layers]
-    spiking = dict(zip(["input", *names], spikes, strict=True))
-    if events.settings.encode.analog:
-        del spiking["input"]
-    return SpikeRecord(
-        index=index,
-        predicted=predicted,
-        counts=counts,
-        spikes=spiking,
-        synops=dict(zip(names, synops, strict=True)),
-        **new_tally(events.program, events.settings).constants(),
-    )
 
 
 def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:

@@ -1,4 +1,4 @@
-"""The compiled search for first crossings (crossings.c). P pairs, R rows of inputs, F inputs of a neuron, N neurons."""
+"""The search for first crossings in compiled C (crossings.c). P pairs, R rows of inputs, F inputs of a neuron, N neurons."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

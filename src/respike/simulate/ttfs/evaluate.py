@@ -1,4 +1,7 @@
-"""Evaluation of a TTFSNet: one product per layer where a bound proves it exact, a search elsewhere. B images, N neurons."""
+"""Evaluation of a TTFSNet: one product per layer, and a search for neurons where a bound does not prove that it suffices.
+
+B images, N neurons.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +22,7 @@ from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
 
-BUDGET = 1 << 26  # bytes of the widest layer in one chunk, its input unfolded
+BUDGET = 1 << 26  # bytes of the widest layer in one chunk, with its input unfolded
 
 
 def simulate_ttfs(
@@ -32,10 +35,10 @@ def simulate_ttfs(
     progress: bool = False,
     **settings: Any,
 ) -> TTFSRecord:
-    """The spikes of a time-to-first-spike network on images, and the classes it reads from its last potentials.
+    """Evaluate a time-to-first-spike network on images: spike counts, and the potentials of the output layer.
 
-    images: (B, C, H, W) within the network's input range, or uint8 pixels. index: image numbers (B,) which decide the noise
-    (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spike times are kept. progress: a bar on
+    images: (B, C, H, W) within the network's input range, or uint8 pixels. index: image numbers (B,), which determine the noise
+    (default 0, 1, ...). chunk: images at a time. trace: image numbers whose spike times are kept whole. progress: a bar on
     a terminal. settings: keywords of `TTFSSettings`. Raises InputError for settings or images that do not fit.
     """
     chosen = TTFSSettings(**settings)
@@ -60,7 +63,7 @@ def simulate_ttfs(
 
 
 class Run:
-    """A network, compiled for one trial, that evaluates chunks of images of one shape."""
+    """A network compiled for one trial. `chunk` evaluates images of one shape."""
 
     def __init__(self, snn: TTFSNet, input_shape: torch.Size, settings: TTFSSettings):
         self.snn, self.settings = snn, settings
@@ -115,7 +118,7 @@ class Run:
         )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
-        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and their counts."""
+        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and the layer's counts."""
         evaluator, authors = self.settings.evaluator, self.settings.first_crossing == "authors"
         leads = closed_form(program.drive(inputs), program.slope.to(inputs), program.surplus.to(inputs))
         leads.clamp_(min=0)
@@ -133,7 +136,7 @@ class Run:
         return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).sum()))
 
     def potentials(self, inputs: Tensor) -> Tensor:
-        """Potentials (B, C) of the output layer at its t_min; a later input does not count."""
+        """Potentials (B, C) of the output layer at its t_min; later inputs have no effect."""
         output = self.snn.output
         if self.settings.first_crossing == "exact":
             inputs = inputs.clamp(min=0)

@@ -1,4 +1,4 @@
-"""The readable oracle: every neuron of every image integrated from one input spike to the next, in plain Python."""
+"""The readable reference: every neuron of every image is integrated from input spike to input spike, in plain Python."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from respike.simulate.ttfs.program import LayerProgram
 def spike_time(arrivals: Iterable[tuple[float, float]], theta: float, t_max: float) -> tuple[float, bool]:
     """When a neuron fires, and whether before its last input. arrivals: (time, jump of the slope dV/dt), in any order.
 
-    The drive alpha is an arrival like the inputs. V starts at 0; a neuron that has not reached theta by t_max fires then.
+    The onset of the drive alpha is one of the arrivals. V starts at 0; a neuron that has not reached theta by t_max fires then.
     """
     arrivals = sorted(arrivals)
     now, v, slope = arrivals[0][0], 0.0, 0.0
@@ -29,7 +29,10 @@ def spike_time(arrivals: Iterable[tuple[float, float]], theta: float, t_max: flo
 
 
 def integrate(program: LayerProgram, inputs: Tensor, leads: Tensor) -> int:
-    """Put the lead of every neuron's spike into `leads` (B, ...N), given those of its inputs. Returns how many are early."""
+    """Write the lead of every neuron's spike into `leads` (B, ...N). Returns how many fire before their last input.
+
+    inputs: leads of the input spikes (B, ...F).
+    """
     patches = Patches(program.synapses, inputs)
     keys, neurons, places = patches.neurons(torch.ones_like(leads, dtype=torch.bool))
     weight, alpha = program.weight.flatten(1), program.alpha.flatten()

@@ -1,4 +1,4 @@
-"""The inputs of single neurons: what a convolution's or a linear layer's neuron reads, gathered for chosen neurons only.
+"""The inputs of single neurons of a convolution or a linear layer, gathered for chosen neurons only.
 
 B images, F inputs of a neuron, R rows: neurons that share a row read the same inputs.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Patches:
     """The inputs of the neurons of a layer reading leads (B, ...), zero-padded as its convolution pads.
 
-    Padded places are inputs of value 0: they spike at t_min.
+    Padding is an input of value 0, which spikes at t_min.
     """
 
     def __init__(self, synapses: nn.Linear | nn.Conv2d, leads: Tensor):
@@ -32,8 +32,11 @@ class Patches:
         self.leads = leads.contiguous().view(-1)
 
     def neurons(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the neurons chosen by a mask (B, ...N), P of them, those of one row together: row keys, rows of the weights, and
-        positions in the flattened mask, (P,) each. A row key is where the row's inputs begin."""
+        """The P neurons chosen by a mask (B, ...N), sorted by row.
+
+        Returns row keys, rows of the weights, and positions in the flattened mask, (P,) each. A row key is the offset of the
+        row's first input.
+        """
         if self.linear:
             b, n = chosen.nonzero(as_tuple=True)
             return b * self.fan_in, n, b * chosen.shape[1] + n

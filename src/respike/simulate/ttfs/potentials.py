@@ -1,4 +1,4 @@
-"""Membrane potentials of single neurons of a TTFSNet for one image, from its spike times in a record."""
+"""Membrane potentials of single neurons of a TTFSNet for one image, from the spike times in a record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from respike.simulate.ttfs.settings import TTFSSettings
 
 @dataclass(frozen=True)
 class Potential:
-    """One neuron's potential: straight lines between `times` (K,), where it is `values` (K,).
+    """One neuron's potential: `values` (K,) at `times` (K,), linear in between.
 
-    neuron: its place among the layer's, all axes in one; arrivals, weights (F,): when its inputs spike and by how much each
-    changes the slope, zero padding included, which spikes at t_min; theta, spike: threshold and recorded spike time, None
-    in the output layer.
+    neuron: its index in the flattened layer; arrivals, weights (F,): when its inputs spike and by how much each changes the
+    slope, including zero padding, which spikes at t_min; theta, spike: threshold and recorded spike time, None in the output
+    layer.
     """
 
     neuron: int
@@ -38,8 +38,8 @@ def potentials(
 ) -> list[Potential]:
     """The potentials of some neurons of a layer up to its t_max, or of the output layer up to its reading.
 
-    spike_times: of one image, as in `TTFSRecord.spike_times`; neurons: places in the flattened layer; settings: those of the
-    record, whose noise on weights and alpha counts here too. Raises InputError for a layer or a neuron that is not there.
+    spike_times: of one image, as in `TTFSRecord.spike_times`; neurons: indices in the flattened layer; settings: those of the
+    record, because noise on weights and alpha changes potentials. Raises InputError for an unknown layer or neuron.
     """
     if name not in snn.layers:
         raise InputError(f"layer '{name}' is not in the network; choose one of {', '.join(snn.layers)}")

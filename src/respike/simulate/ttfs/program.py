@@ -1,4 +1,4 @@
-"""One hidden layer in one trial: weights in the chosen precision, with noise. B images, N neurons, F inputs."""
+"""One hidden layer prepared for a trial: weights in the chosen precision, with noise. B images, N neurons, F inputs."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from respike.neurons.ttfs import surplus
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import fastest_precision
 
-SUM = 2.0**-23  # twice the rounding of a float32 operation, for each addition in a product
-CROWDED = 0.005  # share of open pairs above which an image gets the closer bound
-MARKS = (0.01, 0.04, 0.12)  # shares of the source's interval; small, because most activations are far below the largest
+SUM = 2.0**-23  # twice the rounding error of a float32 addition
+CROWDED = 0.005  # share of unproved pairs above which an image is checked by the second bound
+MARKS = (0.01, 0.04, 0.12)  # shares of the source's interval: most activations are far below the largest
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,18 @@ class LayerProgram:
         return connect(self.synapses, leads, self.weight)
 
     def uncertain(self, leads: Tensor) -> Tensor:
-        """Where no bound shows that V stays below theta until the last input has come: bool (B, ...N).
+        """Pairs for which no bound proves that V stays below theta until the last input has arrived: bool (B, ...N).
 
-        First V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T, the image's last input, is t_min or later;
-        then, of images with many open pairs, `_between_marks`. Products are computed in the fastest precision, and theta is
-        lowered by a bound on their rounding errors.
+        The first bound is V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T is the image's last input, at
+        t_min or later. Images with many unproved pairs are checked by `_between_marks` too. Products are computed in the
+        fastest precision, and theta is lowered by a bound on their rounding errors.
         """
         fast = _fastest(leads)
         positive, alpha = self.weight.clamp(min=0).to(fast), self.alpha.clamp(min=0)
         room = self.theta - alpha * self.source_length
         late = (-leads.flatten(1).amin(1)).clamp(min=0)  # T - t_min, (B,)
-        if anything_late := bool(late.any()):
+        anything_late = bool(late.any())
+        if anything_late:
             leads = leads.clamp(min=0)
             total = alpha + self.weight.clamp(min=0).double().flatten(1).sum(1).view(alpha.shape)
             room = room - late.double().view(-1, *[1] * total.ndim) * total
@@ -61,10 +62,10 @@ class LayerProgram:
     def _between_marks(
         self, leads: Tensor, excitation: Tensor, positive: Tensor, alpha: Tensor, room: Tensor
     ) -> Tensor:
-        """Where V may reach theta, with a bound for each interval between MARKS: bool (B, ...N). No input may be late.
+        """Pairs whose V may reach theta, by one bound between each two of the MARKS: bool (B, ...N). No input may be late.
 
-        At a lead s = t_min - t the excitation is P(s) = sum J+ (lead_j - s)+, the inhibition N(s) alike; both fall with s. So
-        between two marks a < b, V <= alpha (t_min - a - t_min_prev) + P(a) - N(b), and after the last mark without N.
+        At a lead s = t_min - t the excitation is P(s) = sum J+ (lead_j - s)+, and the inhibition N(s) likewise; both decrease
+        with s. So V <= alpha (t_min - a - t_min_prev) + P(a) - N(b) between two marks a < b, and without N after the last.
         """
         fast, margin = positive.dtype, self._margin(positive.dtype)
         negative = (-self.weight).clamp(min=0).to(fast)
@@ -81,19 +82,19 @@ class LayerProgram:
         return found
 
     def _margin(self, fast: torch.dtype) -> float:
-        """A bound on a product's relative error: twice the rounding of both factors, of the result and of each addition."""
+        """Factor that bounds the rounding error of a product: twice that of both factors, the result and each addition."""
         return (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
 
 
 def connect(synapses: nn.Linear | nn.Conv2d, leads: Tensor, weight: Tensor) -> Tensor:
-    """sum_j weight_ij lead_j for leads (B, ...F) and weights of the shape of the synapses' weights: (B, ...N)."""
+    """sum_j weight_ij lead_j for leads (B, ...F), with weights of the shape of the synapses': (B, ...N)."""
     if isinstance(synapses, nn.Linear):
         return F.linear(leads, weight)
     return F.conv2d(leads, weight, None, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
 
 
 def _fastest(leads: Tensor) -> torch.dtype:
-    """The precision of the fastest product of these leads; sums are float32 in every precision."""
+    """The fastest precision for a product of these leads; sums are float32 in each."""
     if leads.is_cuda:
         return leads.dtype
     return torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32
@@ -127,7 +128,7 @@ def network_shapes(snn: TTFSNet, input_shape: torch.Size) -> dict[str, tuple[tor
 
 
 def compile_layer(name: str, layer: TTFSLayer, settings: TTFSSettings) -> LayerProgram:
-    """The layer in the settings' precision and trial."""
+    """The layer in the precision and trial of the settings."""
     weight = noisy_weight(name, layer.synapses.weight, settings)
     total = layer.total(weight)
     alpha = layer.alpha.double().expand(total.shape)
@@ -150,7 +151,7 @@ def compile_layer(name: str, layer: TTFSLayer, settings: TTFSSettings) -> LayerP
 
 
 def noisy_weight(name: str, weight: Tensor, settings: TTFSSettings) -> Tensor:
-    """The weights (N, ...F) times 1 + weight_noise * z, z fixed for the trial; the weights themselves without noise."""
+    """The weights (N, ...F) times 1 + weight_noise * z, with z fixed for the trial."""
     if not settings.weight_noise:
         return weight
     z = settings.noise("weight", name, torch.arange(len(weight)), weight[0].numel()).view(weight.shape)

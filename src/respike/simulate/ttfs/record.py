@@ -1,4 +1,4 @@
-"""TTFSRecord: the result of a time-to-first-spike simulation, and the input of all its metrics. B images, C classes.
+"""TTFSRecord: the result of a time-to-first-spike simulation, with all that metrics need. B images, C classes.
 
 Its size grows with images (one class and C potentials each) and with layers, not with neurons.
 """
@@ -14,8 +14,11 @@ from respike.errors import InputError
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """Of one hidden layer, over all images: (image, neuron) pairs in all; those that a bound proves to fire after their last
-    input; those found to fire before it; those that fire before t_max; and synaptic operations caused in the next layer."""
+    """Counts of (image, neuron) pairs of one hidden layer.
+
+    pairs: all; certified: proved by a bound to fire after their last input; early: found to fire before it; active: fire
+    before t_max.
+    """
 
     pairs: int = 0
     certified: int = 0
@@ -37,8 +40,8 @@ class TTFSRecord:
 
     index: image numbers (B,); logits: potentials of the output layer float64 (B, C); counts: per hidden layer; inputs: counts
     of the input layer (pairs and active); synops: per layer, the weights that spikes before t_max reach, summed over images;
-    latency: t_min of the output layer; ann_macs: multiply-accumulates of the ReLU network per image; spike_times: per image
-    number asked for, the spike times of the input and of every hidden layer.
+    latency: t_min of the output layer; ann_macs: multiply-accumulates of the ReLU network per image; spike_times: for traced
+    image numbers, the spike times of the input and of every hidden layer.
     """
 
     index: Tensor
@@ -57,12 +60,12 @@ class TTFSRecord:
 
     @property
     def predicted(self) -> Tensor:
-        """Class of the largest potential, the first of equals, int64 (B,)."""
+        """Class with the largest potential, ties to the lowest class, int64 (B,)."""
         return self.logits.argmax(1)
 
     @classmethod
     def merge(cls, parts: Sequence["TTFSRecord"]) -> "TTFSRecord":
-        """The record of the whole from records of disjoint parts, in the order given."""
+        """The record of all images from records of disjoint parts, in the order given."""
         if not parts:
             raise InputError("there is no image to simulate; give at least one")
         first = parts[0]

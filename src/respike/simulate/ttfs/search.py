@@ -1,4 +1,4 @@
-"""The sorted search for the first crossing, for chosen (image, neuron) pairs, in tiles of bounded memory.
+"""The search for the first crossing, for chosen (image, neuron) pairs, in tiles of bounded memory.
 
 P pairs of a tile, R rows of inputs that they read (a row is shared by the channels of a convolution), F inputs of a neuron.
 """
@@ -19,8 +19,11 @@ TILE = 1 << 20  # weights gathered at a time
 
 @dataclass(frozen=True)
 class Tile:
-    """rows: leads of the inputs (R, F); row: which of them each pair reads (P,); weights (P, F), alpha (P,), theta (P,): of
-    the pairs' neurons; source_length: t_min - t_min_prev. Times below count from t_min, so that input j arrives at -lead_j."""
+    """P pairs and what they read. Times count from t_min, so that input j arrives at -lead_j.
+
+    rows: leads of the inputs (R, F); row: the row of each pair (P,); weights (P, F), alpha (P,), theta (P,): of the pairs'
+    neurons; source_length: t_min - t_min_prev.
+    """
 
     rows: Tensor
     row: Tensor
@@ -30,20 +33,20 @@ class Tile:
     source_length: float
 
     def uncertain(self) -> Tensor:
-        """Where the bound of `LayerProgram.uncertain`, exact and with each row's own last input, proves nothing: (P,)."""
+        """Pairs that the bound of `LayerProgram.uncertain`, exact and for each row's own last input, does not prove: (P,)."""
         late = (-self.rows.amin(1)).clamp(min=0)  # (R,)
         alpha, until = self.alpha.clamp(min=0), (self.rows + late[:, None])[self.row]
         bound = alpha * (self.source_length + late[self.row]) + (self.weights.clamp(min=0) * until).sum(1)
         return ~(bound < self.theta) | (self.weights.sum(1) + self.alpha <= 0)
 
     def only(self, chosen: Tensor) -> "Tile":
-        """The tile with the pairs (P,) chosen, and the rows that they read."""
+        """The tile of the chosen pairs (P,), with the rows that they read."""
         kept, row = torch.unique_consecutive(self.row[chosen], return_inverse=True)
         pairs = self.weights[chosen], self.alpha[chosen], self.theta[chosen]
         return Tile(self.rows[kept], row, *pairs, self.source_length)
 
     def crossing(self) -> tuple[Tensor, Tensor]:
-        """(pairs, times) of those that cross while inputs still arrive; the onset of the drive is one arrival more."""
+        """(pairs, times) of the pairs that cross while inputs still arrive; the onset of the drive is one more arrival."""
         onset = torch.full_like(self.rows[:, :1], -self.source_length)
         arrivals, order = torch.cat([-self.rows, onset], dim=1).sort(dim=1)
         jumps = torch.cat([self.weights, self.alpha[:, None]], dim=1).gather(1, order[self.row])
@@ -58,8 +61,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Found:
-    """Where in the flattened leads the search found another spike than the closed form's, its times, counted from t_min, how
-    many pairs the exact bound proved to need no search, and how many of those found cross before their last input."""
+    """The result of a search.
+
+    places: where in the flattened leads a spike differs from that of the closed form; times: of these spikes, from t_min;
+    proved: pairs that the exact bound proved to need no search; early: pairs that cross before their last input.
+    """
 
     places: Tensor
     times: Tensor
@@ -70,11 +76,11 @@ class Found:
 def search(
     program: LayerProgram, inputs: Tensor, leads: Tensor, chosen: Tensor, authors: bool, prove: bool
 ) -> tuple[int, int]:
-    """Put the lead of the first crossing into `leads` (B, ...N) wherever the closed form is not it.
+    """Write the lead of the first crossing into `leads` (B, ...N) where it differs from that of the closed form.
 
-    inputs: leads of the input spikes (B, ...F); chosen: the pairs to search, bool like leads. Leads that stay are the closed
-    form's. authors: by the published search, quirks included; prove: leave out what the exact bound proves to need no search.
-    Returns of how many pairs it proves that, and how many cross before their last input.
+    inputs: leads of the input spikes (B, ...F); chosen: the pairs to search, bool like leads; leads: of the closed form.
+    authors: use the published search with its quirks; prove: skip pairs that the exact bound proves to need no search.
+    Returns the number of pairs proved so, and of those that cross before their last input.
     """
     patches, flat = Patches(program.synapses, inputs), leads.view(-1)
     fast = not authors and compiled(leads.device)
@@ -100,7 +106,7 @@ def _cuts(count: int, size: int) -> list[slice]:
 
 
 def _row_cuts(keys: Tensor, rows: int) -> list[slice]:
-    """Slices of the pairs (P,) that hold so many rows each, and no part of a row."""
+    """Slices of the pairs (P,), each with so many whole rows."""
     starts = torch.unique_consecutive(keys, return_counts=True)[1].cumsum(0)[rows - 1 :: rows].tolist()
     bounds = [0, *starts, *([len(keys)] if not starts or starts[-1] != len(keys) else [])]
     return [slice(*ends) for ends in pairwise(bounds)]
@@ -116,7 +122,7 @@ def _tile(
     authors: bool,
     prove: bool,
 ) -> Found:
-    """The search among some pairs, in PyTorch."""
+    """The search for some pairs, in PyTorch."""
     weights, alpha = program.weight.flatten(1)[neurons], program.alpha.flatten().to(rows)[neurons]
     pairs = Tile(rows, row, weights, alpha, theta.to(rows), program.source_length)
     if prove:
@@ -133,7 +139,7 @@ def _tile(
 def _compiled(
     program: LayerProgram, rows: Tensor, row: Tensor, neurons: Tensor, theta: Tensor, places: Tensor
 ) -> Found:
-    """The search among some pairs on a CPU with a compiler: the true one."""
+    """The exact search for some pairs, in compiled C."""
     weights, alpha = program.weight.flatten(1), program.alpha.flatten()
     times = crossing_times(rows, row, weights, neurons, alpha, theta, program.source_length)
     found = ~times.isnan()

@@ -1,4 +1,4 @@
-"""Settings of a time-to-first-spike simulation: evaluation and noise. Checked when the object is made."""
+"""Settings of the evaluation of a time-to-first-spike network, and of noise. Checked when the object is made."""
 
 from dataclasses import dataclass
 
@@ -15,18 +15,19 @@ PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 @dataclass(frozen=True)
 class TTFSSettings:
-    """Settings of `simulate_ttfs`; each is a keyword of it. Deviations are standard deviations of normal noise.
+    """Settings of `simulate_ttfs`; each is a keyword of it. The noise is normal, given by its standard deviation.
 
-    evaluator: "certified", the closed form wherever a bound proves it right and a search for the first crossing elsewhere;
-    "closed", the closed form unproved; "sorted", the search everywhere; "events", spike by spike in plain Python.
+    evaluator: "certified", the closed form where a bound proves that it is right and a search for the first crossing elsewhere;
+    "closed", the closed form everywhere, without proof; "sorted", the search everywhere; "events", spike by spike in plain
+    Python.
     first_crossing: "exact", or "authors", as the published search finds it (`published_crossing`, and an output that
     counts inputs after its reading negatively).
     precision: "float64" or "float32".
-    time_noise: on each spike time, behind the clamp at t_max, and on input times, which stay above 0.
+    time_noise: on each spike time, after the clamp at t_max, and on input times, which stay above 0.
     alpha_noise: on the drive alpha of each hidden neuron, or channel, fixed for a trial.
     weight_noise: on each weight as a share of it, fixed for a trial.
-    levels: spike times lie on a grid of so many levels in each layer's interval (after the noise); None: any time.
-    seed, trial: noise is a function of seed, trial, image, layer and neuron alone, and does not depend on batches.
+    levels: number of possible spike times in each layer's interval (after the noise); None: any time.
+    seed, trial: with image, layer and neuron they determine the noise, for any split of the images.
     """
 
     evaluator: str = "certified"

@@ -12,15 +12,13 @@ from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
-from respike.simulate.rate.kernels import event_bounds, events
+from respike.simulate.rate.kernels import events
 from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.system import compiler
 
-needs_compiler = pytest.mark.skipif(
-    compiler.library(event_bounds.SOURCE) is None, reason="no C compiler on this machine"
-)
+needs_compiler = pytest.mark.skipif(compiler.library(events.SOURCE) is None, reason="no C compiler on this machine")
 
 
 def settings_of(**chosen):
@@ -29,7 +27,7 @@ def settings_of(**chosen):
 
 def runs(snn, shape, **chosen):
     settings = settings_of(**chosen)
-    return event_bounds.runnable(compile_program(snn, torch.Size(shape), settings), settings)
+    return events.is_selected(compile_program(snn, torch.Size(shape), settings), settings)
 
 
 @needs_compiler
@@ -41,6 +39,23 @@ def test_it_runs_the_published_networks_and_leaves_the_rest_to_plain_torch():
         assert not runs(no_norm(MLP([784, 20, 10])), (1, 28, 28), **settings)
     grouped = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
     assert not runs(no_norm(grouped), (2, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"weight_bits": None}, "fixed point only"), ({}, "does not support the connections of layer 'conv1'")],
+)
+def test_a_backend_that_is_asked_for_and_cannot_run_is_one_line_and_the_result_is_the_same(
+    assert_same_record, caplog, settings, reason
+):
+    snn = no_norm(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)))
+    images = torch.rand(4, 2, 5, 5)
+    events._log_fallback.cache_clear()
+    records = [simulate(snn, images, backend="events", **settings) for _ in range(2)]
+    assert [reason in record.message and "same result" in record.message for record in caplog.records] == [True]
+    caplog.clear()
+    assert_same_record(simulate(snn, images, **settings), records[0])
+    assert not caplog.records
 
 
 NEURONS = st.fixed_dictionaries(
@@ -87,7 +102,7 @@ def test_sums_that_could_leave_32_bits_are_held_in_64(assert_same_record):
     for duration, wide in ((0.025, False), (0.026, True)):
         settings = settings_of(duration=duration, neuron=IntegrateFire(3999.5, "subtract", -5.0))
         program = compile_program(snn, torch.Size((1, 40, 100)), settings)
-        assert event_bounds.runnable(program, settings) and events.Events(program, settings).wide == wide
+        assert events.is_selected(program, settings) and events.EventProgram(program, settings).wide == wide
         chosen = {"duration": duration, "neuron": settings.neuron}
         assert_same_record(simulate(snn, images, **chosen), simulate(snn, images, backend="torch", **chosen))
 

@@ -20,12 +20,12 @@ from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate, simulate_stepwise
-from respike.simulate.rate.kernels import gpu
-from respike.simulate.rate.kernels.gpu_layers import digits, wide
+from respike.simulate.rate.kernels import triton_backend
+from respike.simulate.rate.kernels.triton_backend import digits, needs_64_bits
 from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
 
-kernels = kernels_of(gpu)
+kernels = kernels_of(triton_backend)
 needs_triton = needs(kernels)
 few = hypothesis_settings(max_examples=5, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
 
@@ -33,7 +33,7 @@ few = hypothesis_settings(max_examples=5, phases=[Phase.explicit, Phase.generate
 def plans(snn, shape, **chosen):
     settings = Settings(**({"weight_bits": 16, "duration": 0.012} | chosen))
     program = compile_program(snn, torch.Size(shape), settings)
-    return {name: found.kind for name, found in gpu.Fused(program, settings).plans.items()}
+    return {name: found.kind for name, found in triton_backend.TritonProgram(program, settings).plans.items()}
 
 
 def assert_kernels_agree(assert_same_record, snn, images, chunk=None, **chosen):
@@ -124,9 +124,9 @@ def test_potentials_take_64_bits_where_they_could_leave_32():
     snn.layers["linear1"].synapses[0].weighted.weight.fill_(1)
     settings = Settings(weight_bits=16, duration=0.031)
     (layer,) = compile_program(snn, torch.Size((1, 40, 100)), settings).layers
-    assert not wide(layer, settings.steps)
-    assert wide(layer, settings.steps + 2)
-    assert wide(replace(layer, neuron=replace(layer.neuron, start_potential=-(1 << 30))), settings.steps)
+    assert not needs_64_bits(layer, settings.steps)
+    assert needs_64_bits(layer, settings.steps + 2)
+    assert needs_64_bits(replace(layer, neuron=replace(layer.neuron, start_potential=-(1 << 30))), settings.steps)
 
 
 def test_an_analog_input_is_left_to_plain_torch():
@@ -135,9 +135,11 @@ def test_an_analog_input_is_left_to_plain_torch():
 
 def test_the_work_is_cut_to_the_memory(monkeypatch):
     settings = Settings(weight_bits=16)
-    fused = gpu.Fused(compile_program(no_norm(MLP([784, 1200, 1200, 10])), torch.Size((1, 28, 28)), settings), settings)
-    assert fused.chunk * 40 * (784 + 1200 + 1200 + 10) <= gpu.BUDGET < (fused.chunk + 1) * 40 * 3194
-    monkeypatch.setattr(gpu, "BUDGET", 1)
+    fused = triton_backend.TritonProgram(
+        compile_program(no_norm(MLP([784, 1200, 1200, 10])), torch.Size((1, 28, 28)), settings), settings
+    )
+    assert fused.chunk * 40 * (784 + 1200 + 1200 + 10) <= triton_backend.BUDGET < (fused.chunk + 1) * 40 * 3194
+    monkeypatch.setattr(triton_backend, "BUDGET", 1)
     assert fused.chunk == 1
 
 
@@ -148,18 +150,18 @@ def test_where_the_kernels_cannot_run_the_result_is_the_same_and_one_line_says_s
     snn, images = no_norm(MLP([784, 20, 10])), torch.rand(5, 1, 28, 28)
     chosen = {"weight_bits": None if broken == "floats" else 16}
     if broken == "no triton":
-        monkeypatch.setitem(sys.modules, "respike.simulate.rate.kernels.triton_scan", None)
-        monkeypatch.delattr("respike.simulate.rate.kernels.triton_scan", raising=False)
-        gpu.triton_kernels.cache_clear()
+        monkeypatch.setitem(sys.modules, "respike.simulate.rate.kernels.triton_kernels", None)
+        monkeypatch.delattr("respike.simulate.rate.kernels.triton_kernels", raising=False)
+        triton_backend.triton_kernels.cache_clear()
     elif broken == "no gpu":
         if kernels is None:
             pytest.skip("Triton is not installed")
         monkeypatch.setattr(kernels, "INTERPRETED", False)
-    gpu._say.cache_clear()
+    triton_backend._log_fallback.cache_clear()
     try:
         for _ in range(2):
             ours = simulate(snn, images, backend="triton", **chosen)
         assert_same_record(ours, simulate(snn, images, backend="torch", **chosen))
     finally:
-        gpu.triton_kernels.cache_clear()
+        triton_backend.triton_kernels.cache_clear()
     assert sum("same result" in record.message for record in caplog.records) == 1

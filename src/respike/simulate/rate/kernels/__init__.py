@@ -1,1 +1,1 @@
-"""Fast paths of the fixed-point simulation. The spikes are those of stepwise.py, bit for bit."""
+"""Fast backends of the fixed-point simulation. Each gives the spikes of stepwise.py, bit for bit."""

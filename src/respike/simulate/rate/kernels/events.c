@@ -1,8 +1,8 @@
 /* Event-driven simulation of spiking layers on the fixed-point grid, all steps of a layer at once.
  *
  * A spike adds a row of weights to integer drives; silent neurons cost nothing. Sums of integers do not depend on their
- * order, so the spikes are those of reference.py, bit for bit. Images are independent and shared out to threads.
- * Neurons are numbered with channels last, padded to LANES; lists of spikes hold these numbers in rising order.
+ * order, so the spikes are those of stepwise.py, bit for bit. Images are independent and split among threads.
+ * Neurons are numbered with channels last, padded to LANES; lists of spikes hold these numbers in ascending order.
  */
 #include "layers.h"
 
@@ -28,11 +28,12 @@ static void encode(const int32_t *limits, int pixels, uint32_t first, uint32_t s
     }
 }
 
-/* Spikes of a list, and the synaptic operations that they cost a reader. */
+/* Counts the spikes of a list at each step. */
 static void tally(const list_t *list, int steps, int64_t *spikes) {
     for (int t = 0; t < steps; t++) spikes[t] += list->count[t];
 }
 
+/* Counts the synaptic operations that the spikes of a list cause in a layer that reads them. */
 static void operations(const layer_t *reader, const synapse_t *s, const list_t *list, int steps, int64_t *synops) {
     for (int t = reader->drop_first; t < steps; t++) {
         const uint16_t *spikes = spikes_at(list, t);
@@ -52,8 +53,11 @@ static void predict(const list_t *list, int steps, int classes, const int32_t *c
     }
 }
 
-/* Scratch memory, handed out in pieces that begin on a cache line; with no memory behind it, it only counts. */
-typedef struct { char *base; int64_t used; } scratch_t;
+/* Scratch memory in pieces aligned to cache lines. Without memory (base NULL) it only counts the bytes. */
+typedef struct {
+    char *base;
+    int64_t used;
+} scratch_t;
 
 static void *take(scratch_t *scratch, int64_t bytes) {
     void *piece = scratch->base + scratch->used;
@@ -95,7 +99,7 @@ static work_t lay_out(scratch_t *scratch, const layer_t *layers, int count, int 
     return w;
 }
 
-/* Bytes of scratch that one thread needs for `group` images, and 64 to begin on a cache line. */
+/* Bytes of scratch memory that one thread needs for `group` images, plus 64 for the alignment. */
 int64_t events_scratch(const layer_t *layers, int count, int pixels, int steps, int group) {
     scratch_t scratch = {0};
     lay_out(&scratch, layers, count, pixels, steps, group);

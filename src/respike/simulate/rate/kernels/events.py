@@ -1,29 +1,103 @@
-"""Runs a fixed-point program in the compiled, event-driven simulation (events.c).
+"""The events backend: a fixed-point program in compiled, event-driven C (events.c), on all threads.
 
-B images, T steps, P pixels, N neurons of a layer, padded.
+B images, T steps, P pixels, N neurons of a layer, padded. events.c is built twice: with 16-bit weights and 32-bit sums, and,
+"wide", with 32-bit weights and 64-bit sums.
 """
 
 import ctypes
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import Synapse
 from respike.neurons.encode import image_keys
+from respike.simulate.rate.fixed_point import weights_of
 from respike.simulate.rate.input import encoded_input, input_limits
-from respike.simulate.rate.kernels.event_bounds import SOURCE, WIDE, spiking, wide
-from respike.simulate.rate.kernels.event_layers import SYNAPSE_ARRAYS, SYNAPSE_NUMBERS, WINDOWS, Source, padded, wire
-from respike.simulate.rate.program import Program, ProgramLayer
+from respike.simulate.rate.kernels.event_synapses import (
+    SYNAPSE_ARRAYS,
+    SYNAPSE_NUMBERS,
+    WINDOWS,
+    Source,
+    padded,
+    supported,
+    wire,
+)
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally
 from respike.simulate.rate.settings import Settings
+from respike.simulate.record import SpikeRecord
 from respike.system.compiler import library
 
+SOURCE = Path(__file__).with_name("events.c")
+WIDE = {False: (), True: ("-DWIDE",)}  # flags of the compiler
+MAX_NEURONS = 1 << 16  # of a layer: lists of spikes hold 16-bit numbers
 GROUP = 32  # images that share a block of weights while it is in the cache
-TASK = 4 * GROUP  # images that a thread takes at a time
-GRAIN = 1 << 15  # numbers that torch processes in one thread; more threads would compete with those that run the tasks
+TASK = 4 * GROUP  # images per task of a thread
+GRAIN = 1 << 15  # numbers up to which torch computes in the calling thread; its own threads would compete with these
+log = logging.getLogger(__name__)
+
+
+def is_selected(program: Program, settings: Settings) -> bool:
+    """Whether the simulation runs here. Logs why not, if this backend was asked for."""
+    if settings.backend not in ("auto", "events"):
+        return False
+    reason = unsupported(program, settings)
+    if reason is not None and settings.backend == "events":
+        _log_fallback(reason)
+    return reason is None
+
+
+def unsupported(program: Program, settings: Settings) -> str | None:
+    """Why events.c cannot run the program, None if it can."""
+    if not program.fixed_point:
+        return "simulate.backend=events runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
+    tensors = (tensor for layer in program.layers for tensor in layer.synapses.parameters())
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return "simulate.backend=events needs the network on a CPU"
+    if program.input_shape.numel() > MAX_NEURONS:
+        return f"simulate.backend=events takes images of up to {MAX_NEURONS:,} pixels"
+    shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
+    for layer in program.layers:
+        if padded(layer)[0] > MAX_NEURONS:
+            return f"simulate.backend=events takes layers of up to {MAX_NEURONS:,} neurons, and '{layer.name}' has more"
+        for synapse in spiking_synapses(layer, settings):
+            if not supported(synapse, layer, shapes[synapse.source]) or _largest_weight(synapse) >= 1 << 31:
+                return f"simulate.backend=events does not support the connections of layer '{layer.name}'"
+    if library(SOURCE, *WIDE[needs_wide_sums(program, settings)]) is None:
+        return "simulate.backend=events needs a C compiler (set CC)"
+    return None
+
+
+@cache
+def _log_fallback(reason: str) -> None:
+    log.warning("%s: the simulation runs in plain PyTorch, with the same result, slower", reason)
+
+
+def spiking_synapses(layer: ProgramLayer, settings: Settings) -> list[Synapse]:
+    """The synapses that carry spikes; those of an analog input give a constant drive instead."""
+    return [s for s in layer.synapses.synapses if not (settings.encode.analog and s.source == "input")]
+
+
+def needs_wide_sums(program: Program, settings: Settings) -> bool:
+    """Whether weights need more than 16 bits, or sums more than 32."""
+    for layer in program.layers:
+        if layer.largest_potential(settings.steps) >= 1 << 31:
+            return True
+        for synapse in spiking_synapses(layer, settings):
+            if not isinstance(synapse.weighted, Scale) and _largest_weight(synapse) >= 1 << 15:
+                return True
+    return False
+
+
+def _largest_weight(synapse: Synapse) -> float:
+    return float(weights_of(synapse).abs().max())
 
 
 class _Synapse(ctypes.Structure):
@@ -47,19 +121,19 @@ def _layer_struct(sums: type) -> type[ctypes.Structure]:
 STRUCTS = {False: _layer_struct(c_int32), True: _layer_struct(c_int64)}
 
 
-class Events:
-    """A program made ready for events.c; `run` simulates chunks of images on all threads."""
+class EventProgram:
+    """A program prepared for events.c; `run` simulates chunks of images on all threads."""
 
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings = program, settings
-        self.wide = wide(program, settings)
+        self.wide = needs_wide_sums(program, settings)
         events_library = library(SOURCE, *WIDE[self.wide])
-        assert events_library is not None  # callers ask `runnable` first
+        assert events_library is not None  # callers ask `is_selected` first
         self.library = events_library
         self.library.events_scratch.restype = c_int64
         self.sums: type = np.int64 if self.wide else np.int32
         self.weights: type = np.int32 if self.wide else np.int16
-        self.kept: list = []  # memory that the structures point to
+        self.kept: list = []  # arrays that the structures point to
         self.scratch = threading.local()
         sources = {
             "input": Source(0, program.input_shape, np.arange(program.input_shape.numel()), program.input_shape.numel())
@@ -80,7 +154,7 @@ class Events:
 
     def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
         neuron, (neurons, channels), own = layer.fixed_point_neuron, padded(layer), self.sources[layer.name]
-        read = spiking(layer, self.settings)
+        read = spiking_synapses(layer, self.settings)
         synapses = (_Synapse * len(read))(*(self._synapse(synapse, layer) for synapse in read))
         bias = _aligned(np.zeros(neurons), self.sums)
         silent = {
@@ -113,10 +187,8 @@ class Events:
             *(arrays[name].ctypes.data if name in arrays else None for name in SYNAPSE_ARRAYS),
         )
 
-    def run(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, C, H, W), index (B,) -> predicted int16 (T, B), counts int32 (B, classes), spikes int64
-        (layers + 1, T) with the input first, synops int64 (layers, T).
-        """
+    def run(self, images: Tensor, index: Tensor) -> SpikeRecord:
+        """The record of images (B, C, H, W) with these numbers (B,)."""
         keys = torch.stack(image_keys(index, self.settings.seed), dim=1).numpy()
         predicted = np.zeros((self.settings.steps, len(images)), np.int16)
         counts = np.zeros((len(images), len(self.sources[self.program.layers[-1].name].number_of)), np.int32)
@@ -128,11 +200,24 @@ class Events:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes releases the interpreter's lock
             sums = list(pool.map(task, range(0, len(images), TASK)))
         spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))
-        return torch.from_numpy(predicted), torch.from_numpy(counts), spikes, synops
+        names = [layer.name for layer in self.program.layers]
+        by_layer = dict(zip(["input", *names], spikes, strict=True))
+        if self.settings.encode.analog:
+            del by_layer["input"]
+        return SpikeRecord(
+            index=index.cpu(),
+            predicted=torch.from_numpy(predicted),
+            counts=torch.from_numpy(counts),
+            spikes=by_layer,
+            synops=dict(zip(names, synops, strict=True)),
+            **new_tally(self.program, self.settings).constants(),
+        )
 
     def _run_task(
         self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Fills predicted (T, B) and counts (B, classes) of these images; returns spikes (layers + 1, T), the input first, and
+        synops (layers, T), int64."""
         steps, pixels, layers = self.settings.steps, images[0].numel(), len(self.layers)
         structs, limits, drives = self.layers, np.zeros((len(images), pixels), np.int32), None
         if self.settings.encode.analog:
@@ -159,7 +244,7 @@ class Events:
         return self.scratch.memory
 
     def _with_currents(self, images: Tensor) -> tuple[ctypes.Array, list[np.ndarray]]:
-        """The layers for a constant input: its drive replaces the bias, image by image."""
+        """The layers for a constant input: its drive, which differs for each image, replaces the bias."""
         current = encoded_input(self.program, self.settings, images, torch.arange(len(images)), torch.tensor([0]))[0]
         structs, drives = type(self.layers).from_buffer_copy(self.layers), []
         for struct, layer in zip(structs, self.program.layers, strict=True):

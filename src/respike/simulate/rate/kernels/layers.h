@@ -1,4 +1,4 @@
-/* The ways to sum what spikes bring to a layer, each joined to the scan of its neurons over all steps. */
+/* Four ways to sum the drive that spikes cause in a layer, each fused with the neurons' scan over all steps. */
 #include "neuron.h"
 
 #define BLOCK 4
@@ -22,7 +22,7 @@ typedef struct {
     neuron_t neuron;
     int32_t neurons, channels, drop_first, synapses; /* neurons: padded; channels: padded width of one position */
     const synapse_t *synapse;
-    const sum_t *start; /* (neurons): first potentials, those of padding out of reach */
+    const sum_t *start; /* (neurons): potentials before the first step; those of padding can never reach the threshold */
     const sum_t *bias;  /* (neurons), or (images, neurons): constant drive; bias_stride is then neurons, else 0 */
     int64_t bias_stride;
 } layer_t;
@@ -33,7 +33,7 @@ static inline const uint16_t *spikes_at(const list_t *l, int t) { return l->spik
 
 static inline __attribute__((always_inline)) void rows_block(const layer_t *l, int block, int vectors, int b, int images, int steps, const list_t *lists, list_t *out) {
     const sum_t *bias = l->bias + b * l->bias_stride;
-    const neuron_t neuron = l->neuron; /* a copy: no store can change it, so that it stays in registers */
+    const neuron_t neuron = l->neuron; /* a copy, which stays in registers: no store can alias it */
     list_t to = out[b];
     sums_t v[BLOCK], waiting[BLOCK], drive[BLOCK];
     for (int k = 0; k < vectors; k++) v[k] = load(l->start + block + k * LANES), waiting[k] = (sums_t){0};
@@ -56,7 +56,7 @@ static inline __attribute__((always_inline)) void rows_block(const layer_t *l, i
     }
 }
 
-/* Dense synapses: a block of neurons keeps its weights in the cache for a group of images. */
+/* Dense synapses: the weights of a block of neurons stay in the cache for a group of images. */
 static __attribute__((noinline)) void rows(const layer_t *l, int n, int images, int steps, const list_t *lists, list_t *out) {
     for (int block = 0; block < l->neurons;) {
         int vectors = (l->neurons - block) / LANES >= BLOCK ? BLOCK : 1;
@@ -67,7 +67,8 @@ static __attribute__((noinline)) void rows(const layer_t *l, int n, int images, 
     }
 }
 
-/* All steps of the neurons at one place of a convolution: `rows` rows of a window are patterns whose sums are at hand. */
+/* All steps of the neurons at one place of a convolution. Each of the `rows` rows of its window is a bit pattern, whose sum of
+ * weights is read from a table. */
 static inline __attribute__((always_inline)) void window(const neuron_t *n, int rows, int steps, const uint8_t *code, int size, int across,
                                                          const int32_t *table, int stride, int codes, int dropped, sums_t bias, sums_t v, int number, const list_t *out) {
     const neuron_t neuron = *n;
@@ -95,7 +96,7 @@ static void maps_window(const neuron_t *n, const synapse_t *s, int steps, const 
     }
 }
 
-/* A convolution of few input maps. Patterns: (steps, map and line, place), where a map's lines follow those of the one before. */
+/* A convolution of few input maps. Patterns: (steps, map and line, place). */
 static __attribute__((noinline)) void windows(const layer_t *l, int n, int images, int steps, const list_t *lists, list_t *out, uint64_t *bits, uint8_t *patterns) {
     const synapse_t s = *l->synapse;
     const list_t *in = lists + s.source * images;
@@ -104,7 +105,7 @@ static __attribute__((noinline)) void windows(const layer_t *l, int n, int image
     for (int b = 0; b < n; b++) {
         uint8_t *to = patterns;
         for (int t = 0; t < steps; t++) {
-            memset(bits, 0, (lines + 1) * sizeof *bits); /* the last line is for sources that a pool left over */
+            memset(bits, 0, (lines + 1) * sizeof *bits); /* the last line is for sources outside the pool's windows */
             const uint16_t *spikes = spikes_at(in + b, t);
             for (int j = 0; j < in[b].count[t]; j++) bits[s.map[spikes[j]] >> 6] |= 1ULL << (s.map[spikes[j]] & 63);
             for (int y = 0; y < lines; y++)
@@ -122,7 +123,7 @@ static __attribute__((noinline)) void windows(const layer_t *l, int n, int image
                 const int number = at * stride + c;
                 const uint8_t *code = patterns + at; /* line y, place x: at = y * across + x */
                 const sums_t bias = load(l->bias + b * l->bias_stride + number), start = load(l->start + number);
-                if (!driven && !lanes((bias > 0) | (start >= l->neuron.fires_at))) continue; /* silent for ever */
+                if (!driven && !lanes((bias > 0) | (start >= l->neuron.fires_at))) continue; /* they never fire */
                 if (s.maps == 1 && s.kernel_height == 5 && stride == LANES) window(&l->neuron, 5, steps, code, size, across, table, LANES, codes, l->drop_first, bias, start, number, out + b);
                 else if (s.maps == 1 && s.kernel_height == 3) window(&l->neuron, 3, steps, code, size, across, table + c, stride, codes, l->drop_first, bias, start, number, out + b);
                 else if (s.maps == 1) window(&l->neuron, s.kernel_height, steps, code, size, across, table + c, stride, codes, l->drop_first, bias, start, number, out + b);
@@ -172,7 +173,7 @@ static __attribute__((noinline)) void scatter(const layer_t *l, const synapse_t 
     else taps(s, l->channels / LANES, spikes, count, drive);
 }
 
-/* Any other layer: each spike is scattered over the neurons that it reaches, then all of them step. */
+/* Any other layer: the weights of each spike are added to the drives of the neurons it reaches, then all neurons step. */
 static __attribute__((noinline)) void scattered(const layer_t *l, int n, int images, int steps, const list_t *lists, list_t *out, sum_t *v, sum_t *waiting, sum_t *drive) {
     for (int b = 0; b < n; b++) {
         memcpy(v, l->start, l->neurons * sizeof *v);

@@ -1,5 +1,5 @@
-/* Vectors of LANES neurons: charge, fire, reset, note who fired. Built twice: 16-bit weights summed in 32 bits, and, with
- * -DWIDE, 24-bit weights summed in 64. */
+/* One step of LANES neurons at a time. Built twice: with 16-bit weights summed in 32 bits, and, with -DWIDE, 24-bit weights summed
+ * in 64 bits. */
 #include <stdint.h>
 #include <string.h>
 #ifdef __AVX512F__
@@ -16,12 +16,12 @@ typedef int16_t weight_t;
 typedef int32_t sum_t;
 #endif
 typedef weight_t weights_t __attribute__((vector_size(sizeof(weight_t) * LANES), aligned(32), may_alias));
-typedef int32_t row_sums_t __attribute__((vector_size(4 * LANES), aligned(64), may_alias)); /* sums of up to six weights */
+typedef int32_t row_sums_t __attribute__((vector_size(4 * LANES), aligned(64), may_alias)); /* tabulated sums of up to six weights */
 typedef sum_t sums_t __attribute__((vector_size(sizeof(sum_t) * LANES), aligned(64), may_alias));
 
 static inline sums_t load(const sum_t *p) { return *(const sums_t *)p; }
 static inline void store(sum_t *p, sums_t x) { *(sums_t *)p = x; }
-#if defined(__AVX512F__) && !defined(WIDE) /* one instruction, where gcc makes five of the conversion below */
+#if defined(__AVX512F__) && !defined(WIDE) /* one instruction; gcc compiles the conversion below to five */
 static inline sums_t load_weights(const weight_t *p) { return (sums_t)_mm512_cvtepi16_epi32(*(const __m256i *)p); }
 #else
 static inline sums_t load_weights(const weight_t *p) { return __builtin_convertvector(*(const weights_t *)p, sums_t); }
@@ -29,11 +29,11 @@ static inline sums_t load_weights(const weight_t *p) { return __builtin_convertv
 static inline sums_t load_sums(const int32_t *p) { return __builtin_convertvector(*(const row_sums_t *)p, sums_t); }
 
 typedef struct {
-    int32_t soft, blocked; /* subtract the threshold at a spike; steps after it in which the neuron is deaf */
+    int32_t soft, blocked; /* soft: subtract the threshold at a spike; blocked: steps after a spike without input */
     sum_t threshold, fires_at;
 } neuron_t;
 
-/* Which lanes are all ones, a bit each. */
+/* One bit per lane: 1 where the lane is all ones. */
 static inline uint32_t lanes(sums_t fired) {
 #if defined(__AVX512F__) && !defined(WIDE)
     return _mm512_test_epi32_mask((__m512i)fired, (__m512i)fired);
@@ -44,14 +44,14 @@ static inline uint32_t lanes(sums_t fired) {
 #endif
 }
 
-/* One step of LANES neurons, from number `base` on. Writes the numbers of those that fired to `out`, which has room for
- * LANES, and returns how many they are. */
+/* One step of the LANES neurons from number `base` on. Writes the numbers of those that fire to `out`, which has room for LANES
+ * numbers, and returns their count. */
 static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t drive, sums_t *v, sums_t *waiting, int base, uint16_t *out) {
     sums_t x = *v, fired;
     if (n->blocked) {
-        sums_t deaf = *waiting > 0;
-        x += drive & ~deaf;
-        fired = (x >= n->fires_at) & ~deaf;
+        sums_t is_blocked = *waiting > 0;
+        x += drive & ~is_blocked;
+        fired = (x >= n->fires_at) & ~is_blocked;
         *waiting = ((*waiting - 1) & ~fired) | (n->blocked & fired);
     } else {
         x += drive;

@@ -1,4 +1,4 @@
-"""The Triton kernels (triton_norm_lif.py) on tensors, with the functions of compiled.py. T steps, B images, C channels."""
+"""The Triton kernels (triton_kernels.py) on tensors, with the interface of compiled.py. T steps, B images, C channels."""
 
 import logging
 from functools import cache
@@ -7,8 +7,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from respike.layers.kernels.fits import supports
 from respike.layers.kernels.layout import empty_like
+from respike.layers.kernels.support import shortcut_kind, supports
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
@@ -18,24 +18,24 @@ MOST_STEPS = 8  # potentials of all steps stay in registers
 SHAPES = {
     Rectangle: ("rectangle", "a"), Triangle: ("triangle", "a"), Sigmoid: ("sigmoid", "steepness"), ATan: ("atan", "steepness"),
 }  # fmt: skip
-TILE = 2048  # numbers of a step that a program holds
+TILE = 2048  # numbers per step and program
 log = logging.getLogger(__name__)
-NO_FUSION = {"enable_fp_fusion": False}  # forward and backward must see the same potentials
+NO_FUSION = {"enable_fp_fusion": False}  # forward and backward must compute the same potentials
 
 
 @cache
 def triton_kernels() -> ModuleType | None:
-    """The kernels' module, or None (logged once) where Triton cannot be imported."""
+    """The module of the kernels, or None if Triton cannot be imported, which is logged once."""
     try:
-        from respike.layers.kernels import triton_norm_lif
+        from respike.layers.kernels import triton_kernels as kernels
     except ImportError:
         log.warning("Triton is not installed (pip install triton): plain PyTorch instead, same result, slower")
         return None
-    return triton_norm_lif
+    return kernels
 
 
-def knows(neuron: Neuron, steps: int, y: Tensor) -> bool:
-    """Whether the kernels support these neurons on these maps: on a CUDA device, or in Triton's interpreter."""
+def can_run(neuron: Neuron, steps: int, y: Tensor) -> bool:
+    """Whether the kernels support the neuron on such a y: on a CUDA device, or in Triton's interpreter."""
     if y.dtype not in DTYPES or not supports(neuron, steps, SHAPES, MOST_STEPS):
         return False
     kernels = triton_kernels()
@@ -44,12 +44,12 @@ def knows(neuron: Neuron, steps: int, y: Tensor) -> bool:
 
 def _kernels() -> ModuleType:
     kernels = triton_kernels()
-    assert kernels is not None  # callers ask `knows` first
+    assert kernels is not None  # callers ask `can_run` first
     return kernels
 
 
 def _tiles(channels: int, places: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """The grid of programs, and what each holds."""
+    """The grid of programs, and the size of the tile that each computes."""
     columns = min(128, 1 << (channels - 1).bit_length())
     rows = TILE // columns
     return (-(-places // rows), -(-channels // columns)), {"ROWS": rows, "COLUMNS": columns}
@@ -66,20 +66,20 @@ def moments(neuron: LIF, steps: int, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class NormLIFKernel:
-    """One layer's tensors, ready for the kernels; as in compiled.py."""
+    """The tensors of one layer, prepared for the kernels; as in compiled.py."""
 
     def __init__(
         self, neuron: LIF, steps: int, y: Tensor, shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]
     ):
         self.kernels, self.steps, self.y = _kernels(), steps, y
-        self.kind = "none" if shortcut is None else ("spikes", "normed")[len(affine) - 1]
+        self.kind = shortcut_kind(shortcut, affine)
         self.tensors = y, y if shortcut is None else shortcut, *affine[0], *affine[-1]
         self.channels, self.places = y.shape[2], y[0].numel() // y.shape[2]
         self.grid, tile = _tiles(self.channels, self.places)
         surrogate, (shape, name) = neuron.surrogate, SHAPES[type(neuron.surrogate)]
         self.numbers = self.places, self.channels, neuron.v_th, neuron.tau
         self.window = neuron.v_th if surrogate.centre == "threshold" else 0.0, float(getattr(surrogate, name))
-        how = {"STEPS": steps, "KIND": self.kind, "STILL": len(y) != steps, "SOFT": neuron.reset == "subtract"}
+        how = {"STEPS": steps, "KIND": self.kind, "CONSTANT": len(y) != steps, "SOFT": neuron.reset == "subtract"}
         self.how, self.learns = how | tile | NO_FUSION, {"SHAPE": shape, "DETACH": neuron.detach_reset}
 
     def spikes(self) -> Tensor:
@@ -89,7 +89,7 @@ class NormLIFKernel:
         return out
 
     def sums(self, gradient: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
-        """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C), and d for a shortcut of spikes."""
+        """With d = dL/du: the sums of d, d (y - mean), d (shortcut - mean), float64 (3, C); and d, for a shortcut of spikes."""
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "spikes" else None
         sums = torch.zeros(self.grid[0], 3, self.channels, device=self.y.device)
         given = *self.tensors, gradient, *means, self.y if to_shortcut is None else to_shortcut, sums
@@ -99,7 +99,10 @@ class NormLIFKernel:
     def gradients(
         self, gradient: Tensor, means: Tensor, slopes: Tensor, offsets: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """dL/dy, like y, and dL/dshortcut where that is normalized: scale d - slope (y - mean) - offset; all float32 (2, C)."""
+        """dL/dy, and dL/dshortcut if it is normalized: scale d - slope (y - mean) - offset.
+
+        means, slopes, offsets: float32 (2, C), of y and of the shortcut.
+        """
         to_y = empty_like(self.y, len(self.y))
         to_shortcut = empty_like(self.y, self.steps) if self.kind == "normed" else None
         pairs = (*means, slopes[0], slopes[-1], offsets[0], offsets[-1])

@@ -1,9 +1,11 @@
-"""Which neurons the fused kernels support."""
+"""What the fused kernels support."""
 
 import logging
 from collections.abc import Container
 from functools import cache
-from typing import TypeGuard
+from typing import Literal, TypeGuard
+
+from torch import Tensor
 
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
@@ -22,6 +24,16 @@ def supports(neuron: Neuron, steps: int, surrogates: Container[type], most: int)
     else:
         return True
     return False
+
+
+def shortcut_kind(shortcut: Tensor | None, affine: list[tuple[Tensor, Tensor]]) -> Literal["none", "spikes", "normed"]:
+    """ "none" without a shortcut, "spikes" for one that is added unchanged, "normed" for one with a scale and shift of its own.
+
+    affine: scale and shift of y, and of the shortcut if it is normalized.
+    """
+    if shortcut is None:
+        return "none"
+    return "spikes" if len(affine) == 1 else "normed"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A fixed-point program in the format of layers.h: neurons numbered with channels last, padded to LANES; weights in integers.
+"""Synapses as layers.h reads them: neurons numbered with channels last, padded to LANES; integer weights.
 
 S sources, N neurons of a layer, both padded. Every synapse is one of four kinds, see layers.h.
 """
@@ -15,7 +15,7 @@ from respike.simulate.rate.program import ProgramLayer
 
 LANES, BLOCK = 16, 4 * 16  # neurons in a vector, and in a block of rows
 ROWS, WINDOWS, CONV, EACH = range(4)
-WINDOWS_BYTES = 1 << 15  # the largest table of window sums that stays in the first cache
+WINDOWS_BYTES = 1 << 15  # the largest table of window sums that fits the L1 cache
 SYNAPSE_NUMBERS = (
     "kind", "source", "sources", "unit", "height", "width", "maps", "kernel_height", "kernel_width", "padded",
     "out_height", "out_width",
@@ -33,7 +33,7 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Source:
-    """The source layer of a synapse: index of its spike list, shape (C, H, W), number of each neuron, padded size S."""
+    """The layer whose spikes a synapse reads: index of its list, shape (C, H, W), number of each neuron, padded size S."""
 
     order: int
     shape: torch.Size
@@ -41,16 +41,16 @@ class Source:
     size: int
 
     def scattered(self, values: np.ndarray) -> np.ndarray:
-        """Values of neurons in (C, H, W) order, moved to the positions of their numbers; int32 (S,)."""
+        """Values of neurons in (C, H, W) order, at the neurons' numbers; int32 (S,)."""
         placed = np.zeros(self.size, np.int32)
         placed[self.number_of] = values
         return placed
 
 
-def known(synapse: Synapse, layer: ProgramLayer, source: torch.Size) -> bool:
-    """Whether events.c can run a synapse from a layer of shape `source`: a Linear, Conv2d or Scale, a pool in front.
+def supported(synapse: Synapse, layer: ProgramLayer, source: torch.Size) -> bool:
+    """Whether events.c can run a synapse from a layer of shape `source`: a Linear, Conv2d or Scale, perhaps behind a pool.
 
-    A pool in front of weights must not overlap itself; a Linear reads all of its source.
+    Windows of a pool in front of weights must not overlap; a Linear must read its whole source.
     """
     parts = _parts(synapse)
     if parts is None:
@@ -93,25 +93,25 @@ def padded(layer: ProgramLayer) -> tuple[int, int]:
 
 
 def wire(synapse: Synapse, layer: ProgramLayer, fan_out: np.ndarray, source: Source, alone: bool) -> Wiring:
-    """One synapse of a layer; alone: it is the layer's only one, so its sums may be tabulated."""
+    """One synapse of a layer; alone: it is the layer's only one, so that its sums may be tabulated."""
     parts = _parts(synapse)
-    assert parts is not None  # callers ask `known` first
+    assert parts is not None  # callers ask `supported` first
     pool, operation = parts
-    wiring = Wiring({"source": source.order, "sources": source.size}, {"fan_out": source.scattered(fan_out)})
-    made = (
-        _dense(operation, pool, layer, source)
-        if isinstance(operation, nn.Linear)
-        else _conv(operation, pool, layer, source, alone)
-        if isinstance(operation, nn.Conv2d)
-        else _each(operation, pool, layer, source)
+    if isinstance(operation, nn.Linear):
+        made = _dense(operation, pool, layer, source)
+    elif isinstance(operation, nn.Conv2d):
+        made = _conv(operation, pool, layer, source, alone)
+    else:
+        made = _each(operation, pool, layer, source)
+    made |= {"source": source.order, "sources": source.size, "fan_out": source.scattered(fan_out)}
+    return Wiring(
+        numbers={name: value for name, value in made.items() if not isinstance(value, np.ndarray)},
+        arrays={name: value for name, value in made.items() if isinstance(value, np.ndarray)},
     )
-    for name, value in made.items():
-        (wiring.arrays if isinstance(value, np.ndarray) else wiring.numbers)[name] = value
-    return wiring
 
 
 def _pooled(source: Source, pool: nn.AvgPool2d | None) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Where each source neuron lands behind a pool that does not overlap itself: flat index or -1; pooled (C, H, W)."""
+    """The output of a pool without overlap that each source neuron reaches, as a flat index or -1, and its shape (C, H, W)."""
     if pool is None:
         return np.arange(len(source.number_of)), tuple(source.shape)
     maps, height, wide = source.shape
@@ -140,7 +140,7 @@ def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, sourc
     maps, height, wide = shape
     _, width = padded(layer)
     kernel_y, kernel_x = conv.kernel_size
-    assert not isinstance(conv.padding, str)  # `known` refuses it
+    assert not isinstance(conv.padding, str)  # `supported` refuses it
     weights = np.zeros((maps, kernel_y * kernel_x, width), np.int32)
     weights[..., : conv.out_channels] = conv.weight.flatten(2).permute(1, 2, 0).numpy()
     plain = conv.stride == (1, 1) and conv.dilation == (1, 1) and kernel_x <= 6 and wide + 2 * conv.padding[1] <= 64
@@ -160,14 +160,14 @@ def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, sourc
 def _windows(conv: nn.Conv2d, weights: np.ndarray, layer: ProgramLayer, source: Source, landed, shape) -> dict:
     maps, height, wide = shape
     kernel_y, kernel_x = conv.kernel_size
-    assert not isinstance(conv.padding, str)  # `known` refuses it
+    assert not isinstance(conv.padding, str)  # `supported` refuses it
     lines = height + 2 * conv.padding[0]
     sums = np.zeros((maps, kernel_y, 1 << kernel_x, weights.shape[-1]), np.int32)
     for pattern in range(1 << kernel_x):
         sums[:, :, pattern] = weights[:, :, [k for k in range(kernel_x) if pattern >> k & 1]].sum(2)
     which, y, x = np.unravel_index(np.maximum(landed, 0), shape)
     bit = (which * lines + y + conv.padding[0]) * 64 + x + conv.padding[1]
-    spare = maps * lines * 64  # a line that no window reads, for sources that a pool left over
+    spare = maps * lines * 64  # a line that no window reads, for sources outside the pool's windows
     return {
         "kind": WINDOWS, "weights": sums, "map": source.scattered(np.where(landed >= 0, bit, spare)),
         "height": height, "width": wide, "maps": maps, "kernel_height": kernel_y, "kernel_width": kernel_x,
@@ -176,20 +176,20 @@ def _windows(conv: nn.Conv2d, weights: np.ndarray, layer: ProgramLayer, source: 
 
 
 def _each(scale: Scale, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: Source) -> dict:
-    """Connections of one weight: a pool's, or one to one."""
+    """Connections that share one weight: those of a pool, or one to one."""
     _, width = padded(layer)
     sides = (*source.shape[1:], 1, 1)[:2]
     kernel, stride, padding = _pairs(pool) if pool is not None else [(1, 1), (1, 1), (0, 0)]
     first, target, _ = _targets(sides, (*layer.shape[1:], 1, 1)[:2], kernel, stride, padding, (1, 1))
     maps = source.shape[0]
-    order = np.concatenate([[0], np.tile(np.diff(first), maps).cumsum()])  # place p of map m: in its own map
+    order = np.concatenate([[0], np.tile(np.diff(first), maps).cumsum()])  # place p of map m reaches map m only
     targets = (target[None, :] * width + np.arange(maps)[:, None]).ravel()
     place = source.scattered(np.arange(len(source.number_of)))
     return {"kind": EACH, "first": order, "target": targets, "unit": int(scale.factor), "place": place}
 
 
 def _targets(sides, outputs, kernel, stride, padding, dilation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The outputs that read each place, and the tap of each: first (places + 1,), target and tap (first[-1],)."""
+    """The outputs that each place reaches, and the tap of each: first (places + 1,), target and tap (first[-1],)."""
     first, target, tap = [0], [], []
     for y, x in np.ndindex(*sides):
         for ky, kx in np.ndindex(*kernel):

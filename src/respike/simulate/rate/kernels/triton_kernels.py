@@ -1,10 +1,10 @@
 """Triton kernels of the fixed-point simulation: input spikes, and layers whose potentials stay in registers.
 
-A program of a kernel owns some neurons of some images for all T steps: it sums the drive of a step, charges, fires,
+A program of a kernel computes some neurons of some images for all T steps: it sums the drive of a step, charges, fires,
 resets, and writes one byte per neuron and step. Spikes are int8 (T, B, ...), images and neurons in torch's order. All
-sums are of integers, in ACC (int32, or int64 where a bound says so), so that no tile size changes a spike.
-Only gpu.py imports this file, because Triton is optional. The functions of triton.language that are themselves kernels (such
-as tl.zeros) are not used: PyTorch compiles them when it imports Triton, before a test can select the interpreter.
+sums are of integers, in ACC (int32, or int64 if a bound requires it), so that no tile size changes a spike.
+Only triton_backend.py imports this file, because Triton may not be installed. Functions of triton.language that are kernels
+themselves (tl.zeros) are not used: PyTorch imports Triton before a test can switch on its interpreter.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
 
-# Triton compiles another kernel for a number that is 1 or a multiple of 16, unless the number is listed here.
+# Arguments that Triton must not specialize on: it would compile one more kernel whenever they are 1 or divisible by 16.
 VALUES = ["steps", "images", "threshold", "fires_at", "start", "blocked", "dropped", "unit", "items", "stride"]
 
 
@@ -26,7 +26,7 @@ def hash32(x):
 
 @triton.jit
 def integrate(v, waiting, drive, threshold, fires_at, blocked, SUBTRACT: tl.constexpr, REFRACTORY: tl.constexpr):
-    """One step of neurons/integrate_fire.py: potentials, steps to wait and drives in; the first two and spikes out."""
+    """One step of neurons/integrate_fire.py, with the reset at its end: (potentials, blocked steps, spikes) after the step."""
     if REFRACTORY:
         drive = tl.where(waiting > 0, 0, drive)
     v += drive
@@ -65,7 +65,7 @@ def product(
     """A Linear (CONV false: one place, a tap per source) or Conv2d layer: ROWS pairs of image and place, MAPS outputs.
 
     weights: int8 (DIGITS, padded maps, padded taps), base 256, lowest digit first; bias: ACC (padded maps). window:
-    int32 (3, padded taps), of each tap of a convolution its y, its x, and its source seen from the window's corner.
+    int32 (3, padded taps), y, x and source of each tap of a convolution, relative to the window's corner.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     out = tl.program_id(1) * MAPS + tl.arange(0, MAPS)

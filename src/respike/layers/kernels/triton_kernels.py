@@ -1,21 +1,21 @@
-"""The functions of norm_lif.c in Triton. A program owns ROWS places and COLUMNS channels for all T steps.
+"""The functions of norm_lif.c in Triton. A program computes ROWS places and COLUMNS channels for all T steps.
 
-y[t][place][channel], channels last, in bfloat16 or float32; sums leave as one float32 row per program and are added up in
-float64. Only gpu.py imports this file, because Triton is optional. The functions of triton.language that are themselves kernels
-(tl.sum, tl.zeros) are not used: PyTorch compiles them when it imports Triton, before a test can select the interpreter.
+y[t][place][channel], channels last, in bfloat16, float16 or float32; sums are written as one float32 row per program and
+added in float64. Only triton_backend.py imports this file, because Triton may not be installed. Functions of triton.language
+that are kernels themselves (tl.sum, tl.zeros) are not used: PyTorch imports Triton before a test can switch on its interpreter.
 """
 
 import triton
 import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
-# Triton compiles another kernel for a number that is 1 or a multiple of 16, unless the number is listed here.
+# The argument changes with the batch. Triton would compile one more kernel whenever it is 1 or divisible by 16.
 VALUES = ["places"]
 
 
 @triton.jit
 def add(x, y):
-    """Addition, for tl.reduce."""
+    """The sum of two numbers, for tl.reduce."""
     return x + y
 
 
@@ -37,7 +37,7 @@ def surrogate(x, a, SHAPE: tl.constexpr):
 
 @triton.jit
 def tile(places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The tile of this program: channels, their mask, the mask of the numbers, their offsets, and the stride of a step."""
+    """The program's channels, masks of channels and of elements, the elements' offsets, and the stride between steps."""
     place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     known = channel < channels
@@ -48,14 +48,14 @@ def tile(places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def vector(values, channel, known):
-    """The parameters of a norm, one per channel, as a row."""
+    """One number per channel, as a row."""
     return tl.load(values + channel, known, other=0)[None, :]
 
 
 @triton.jit
 def integrate(
     y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
-    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    STEPS: tl.constexpr, KIND: tl.constexpr, CONSTANT: tl.constexpr, SOFT: tl.constexpr,
 ):  # fmt: skip
     """Potentials of all steps: a tuple of (ROWS, COLUMNS)."""
     factor, summand = vector(scale, channel, known), vector(shift, channel, known)
@@ -63,7 +63,7 @@ def integrate(
     potentials = ()
     before = tl.where(here, 0.0, 0.0)
     for t in tl.static_range(STEPS):
-        z = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32) * factor + summand
+        z = tl.load(y + at + (0 if CONSTANT else t * stride), here, other=0).to(tl.float32) * factor + summand
         if KIND == "spikes":
             z += tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
         if KIND == "normed":
@@ -109,14 +109,14 @@ def moments(y, sums, places, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 @triton.jit(do_not_specialize=VALUES)
 def forward(
     y, shortcut, scale, shift, shortcut_scale, shortcut_shift, spikes, places, channels, v_th, tau,
-    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    STEPS: tl.constexpr, KIND: tl.constexpr, CONSTANT: tl.constexpr, SOFT: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """spikes[t][place][channel], 0 or 1."""
     channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
         y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
-        STEPS, KIND, STILL, SOFT,
+        STEPS, KIND, CONSTANT, SOFT,
     )  # fmt: skip
     for t in tl.static_range(STEPS):
         fired = tl.where(potentials[t] > v_th, 1.0, 0.0)
@@ -127,14 +127,14 @@ def forward(
 def backward_sums(
     y, shortcut, scale, shift, shortcut_scale, shortcut_shift, gradient, mean, shortcut_mean, to_shortcut, sums,
     places, channels, v_th, tau, centre, a,
-    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    STEPS: tl.constexpr, KIND: tl.constexpr, CONSTANT: tl.constexpr, SOFT: tl.constexpr,
     SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """sums[program][0, 1, 2][channel] of d = dL/du, d (y - mean), d (shortcut - mean); d itself to a shortcut of spikes."""
     channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
         y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
-        STEPS, KIND, STILL, SOFT,
+        STEPS, KIND, CONSTANT, SOFT,
     )  # fmt: skip
     found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
     total = tl.where(here, 0.0, 0.0)
@@ -142,7 +142,7 @@ def backward_sums(
     for t in tl.static_range(STEPS):
         d = found[STEPS - 1 - t]
         total += d
-        value = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32)
+        value = tl.load(y + at + (0 if CONSTANT else t * stride), here, other=0).to(tl.float32)
         with_y += d * (value - vector(mean, channel, known))
         if KIND == "normed":
             other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
@@ -160,24 +160,24 @@ def backward_sums(
 def backward(
     y, shortcut, scale, shift, shortcut_scale, shortcut_shift, gradient, mean, shortcut_mean, slope, shortcut_slope,
     offset, shortcut_offset, to_y, to_shortcut, places, channels, v_th, tau, centre, a,
-    STEPS: tl.constexpr, KIND: tl.constexpr, STILL: tl.constexpr, SOFT: tl.constexpr,
+    STEPS: tl.constexpr, KIND: tl.constexpr, CONSTANT: tl.constexpr, SOFT: tl.constexpr,
     SHAPE: tl.constexpr, DETACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """to_y = scale d - slope (y - mean) - offset, summed over time where y is still; to_shortcut likewise where normed."""
+    """to_y = scale d - slope (y - mean) - offset, summed over time if y is constant; to_shortcut likewise where normed."""
     channel, known, here, at, stride = tile(places, channels, ROWS, COLUMNS)
     potentials = integrate(
         y, shortcut, scale, shift, shortcut_scale, shortcut_shift, channel, known, here, at, stride, v_th, tau,
-        STEPS, KIND, STILL, SOFT,
+        STEPS, KIND, CONSTANT, SOFT,
     )  # fmt: skip
     found = reverse(gradient, at, here, stride, potentials, v_th, tau, centre, a, STEPS, SHAPE, SOFT, DETACH)
     total = tl.where(here, 0.0, 0.0)
     for t in tl.static_range(STEPS):
         d = found[STEPS - 1 - t]
-        value = tl.load(y + at + (0 if STILL else t * stride), here, other=0).to(tl.float32)
+        value = tl.load(y + at + (0 if CONSTANT else t * stride), here, other=0).to(tl.float32)
         to = vector(scale, channel, known) * d - vector(slope, channel, known) * (value - vector(mean, channel, known))
         to -= vector(offset, channel, known)
         total += to
-        if not STILL:
+        if not CONSTANT:
             tl.store(to_y + at + t * stride, to.to(to_y.dtype.element_ty), here)
         if KIND == "normed":
             other = tl.load(shortcut + at + t * stride, here, other=0).to(tl.float32)
@@ -185,5 +185,5 @@ def backward(
             to -= vector(shortcut_slope, channel, known) * (other - vector(shortcut_mean, channel, known))
             to -= vector(shortcut_offset, channel, known)
             tl.store(to_shortcut + at + t * stride, to.to(to_shortcut.dtype.element_ty), here)
-    if STILL:
+    if CONSTANT:
         tl.store(to_y + at, total.to(to_y.dtype.element_ty), here)

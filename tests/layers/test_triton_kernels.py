@@ -8,10 +8,10 @@ import torch
 from drawn import NEURONS, SHORTCUTS, assert_same_gradients, draw, results
 from interpreted import DEVICE, kernels_of, needs
 
-from respike.layers.kernels import gpu
+from respike.layers.kernels import triton_backend
 from respike.neurons.lif import LIF
 
-kernels = kernels_of(gpu)
+kernels = kernels_of(triton_backend)
 needs_triton = needs(kernels)
 
 
@@ -25,7 +25,7 @@ def on_device(layer, inputs, gradient):
 def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(shortcut, neuron):
     steps, channels = (3, 5) if shortcut == "normed" else (2, 8)
     given = on_device(*draw(neuron, shortcut, steps, channels))
-    assert gpu.knows(neuron, steps, given[1][0])
+    assert triton_backend.can_run(neuron, steps, given[1][0])
     spikes, found = results(*given, "triton")
     expected, right = results(*given, "torch")
     assert torch.equal(spikes, expected)
@@ -36,7 +36,7 @@ def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(shortcut
 def test_many_programs_share_places_and_channels():
     """More channels than a program has columns, more places than it has rows, and a rest of both."""
     given = on_device(*draw(LIF(), "spikes", 2, 130, shape=(1, 5, 7)))
-    (grid, _) = gpu._tiles(130, 35)
+    (grid, _) = triton_backend._tiles(130, 35)
     assert grid == (3, 2)
     spikes, found = results(*given, "triton")
     expected, right = results(*given, "torch")
