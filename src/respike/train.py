@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
 from respike.errors import InputError, explain
-from respike.runs.compose import CONF, check_choices
+from respike.runs.compose import check_choices
+from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.old_names import check_words
 from respike.runs.sweep import run_job
@@ -93,7 +94,7 @@ def _seconds(metrics: Mapping[str, float], start: float, tested: float) -> dict[
 
 
 def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
-    check_choices(cfg, HydraConfig.get().runtime.choices)
+    check_choices(cfg, HydraConfig.get().runtime.choices, overrides)
     return train(cfg, overrides)
 
 

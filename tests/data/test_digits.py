@@ -11,7 +11,7 @@ from respike.data import digits as module
 from respike.data.digits import digits
 from respike.data.glyphs import FAMILIES, distance_fields, font_files
 from respike.errors import InputError
-from respike.runs.compose import CONF
+from respike.runs.conf import CONF
 
 SETTINGS = {
     name: value

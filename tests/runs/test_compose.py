@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from respike import reproduce
 from respike.errors import InputError
-from respike.runs import compose
-from respike.runs.compose import CONF, check_choices, compose_run, conf_folder, names
+from respike.runs import compose, conf
+from respike.runs.compose import check_choices, compose_run
+from respike.runs.conf import CONF, conf_folder, names
 from respike.runs.old_names import CALLABLES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
 from respike.runs.sweep import check_grid
 from respike.train import main
@@ -36,7 +37,10 @@ from respike.train import main
         ("experiment=diehl_fc callbacks=direct", "callbacks=direct", "type callbacks=rate"),
         ("experiment=diehl_fc lit=direct", "lit=direct", "type lit=relu"),
         ("experiment=diehl_fc model=stbp_resnet19", "model=stbp_resnet19", "type method=direct"),
-        ("convert=exact_map", "convert=exact_map", "or method=ttfs"),
+        ("convert=exact_map", "convert=exact_map", "or type method=ttfs"),
+        ("model=diehl_cnn", "model=diehl_cnn", "type recipe=diehl_cnn_authors or recipe=diehl_cnn_ours"),
+        ("experiment=exact_fc model=published_keras", "model=published_keras", "type recipe=pretrained"),
+        ("experiment=diehl_fc model=custom model._target_=torch.nn.ReLU", "model=custom", "type recipe=custom"),
         ("~encode", "encode=null", "type encode=rate"),
         ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
         ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
@@ -97,7 +101,7 @@ def test_the_command_line_refuses_a_mixture_before_anything_is_built(tmp_path, m
 )
 def test_an_old_name_is_answered_with_the_new_one(monkeypatch, capsys, old):
     key = old.partition("=")[0]
-    new = OPTIONS.get(old) or OPTIONS.get(key) or KEYS[key]
+    new = (OPTIONS.get(old) or OPTIONS.get(key) or KEYS[key]).replace("recipe=*", "recipe=exact_fc")
     monkeypatch.setattr(sys, "argv", ["respike.train", "experiment=diehl_fc", old])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -165,8 +169,8 @@ def test_help_lists_every_option_of_every_group(tmp_path, monkeypatch, capsys):
 
 
 def test_conf_lies_in_the_package_or_at_the_top_of_the_repository(tmp_path, monkeypatch):
-    assert conf_folder() == Path(compose.__file__).resolve().parents[3] / "conf"
+    assert conf_folder() == Path(conf.__file__).resolve().parents[3] / "conf"
     module = tmp_path / "respike" / "runs" / "compose.py"
     (tmp_path / "respike" / "conf").mkdir(parents=True)
-    monkeypatch.setattr(compose, "__file__", str(module))
+    monkeypatch.setattr(conf, "__file__", str(module))
     assert conf_folder() == tmp_path / "respike" / "conf"

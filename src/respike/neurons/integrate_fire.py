@@ -38,7 +38,6 @@ class IntegrateFireEquation(Neuron):
 
     reset: str
     fire_above: bool
-    differentiable = False
 
     @property
     @abstractmethod

@@ -46,6 +46,7 @@ class LIF(Neuron):
     (in the published code it does). Raises InputError for values out of range.
     """
 
+    differentiable = True
     v_th: float = 0.4
     tau: float = 0.25
     surrogate: Surrogate = field(default_factory=Rectangle)

@@ -35,7 +35,7 @@ class Neuron(ABC):
     have a (surrogate) derivative, so that a network of these neurons can be trained.
     """
 
-    differentiable: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
     if TYPE_CHECKING:  # read-only: a field of a frozen dataclass, or a property
 
         @property

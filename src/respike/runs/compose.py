@@ -14,29 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import respike.system.precision  # noqa: F401  registers ${fastest_precision:...}
 from respike.errors import InputError
 from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
+from respike.runs.conf import CONF, names, options
 from respike.runs.old_names import check_words
 
 Choices = Mapping[str, str | None]  # config group -> chosen option
-
-
-def conf_folder() -> Path:
-    """The folder of the configs: inside the package when it is installed, else at the top of the repository."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
-CONF = conf_folder()
-
-
-def options(group: str) -> list[Path]:
-    """The files of a config group's options, sorted by name; files named _*.yaml are parts of other files."""
-    return sorted(path for path in (CONF / group).glob("*.yaml") if not path.name.startswith("_"))
-
-
-def names(group: str) -> list[str]:
-    """The options of a config group, sorted."""
-    return [path.stem for path in options(group)]
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -51,19 +32,21 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
-    check_choices(cfg, choices)
+    check_choices(cfg, choices, overrides)
     return cfg
 
 
-def check_choices(cfg: DictConfig, choices: Choices) -> None:
+def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> None:
     """Raise InputError for a network, an experiment or a part that does not go with the method, before anything is built.
 
     The message says what was given, what is allowed and what to type.
+    typed: the overrides.
     """
     _check_method(choices)
     _check_network(cfg, choices)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
+    _check_recipe(cfg, choices, typed)
     _check_surrogate(cfg, choices)
 
 
@@ -109,11 +92,24 @@ def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
         )
 
 
+def _check_recipe(cfg: DictConfig, choices: Choices, typed: Sequence[str]) -> None:
+    """A network that is typed without a recipe is not trained with the recipe of another network."""
+    groups = {override.partition("=")[0] for override in typed}
+    recipe, model = choices.get("recipe"), choices.get("model")
+    if "model" not in groups or "recipe" in groups or not cfg.recipe.networks or model in cfg.recipe.networks:
+        return
+    suited = [path.stem for path in options("recipe") if model in OmegaConf.load(path).networks] or ["custom"]
+    raise InputError(
+        f"model={model}: recipe={recipe} is the training of {', '.join(cfg.recipe.networks)}; "
+        f"type {' or '.join(f'recipe={name}' for name in suited)} as well"
+    )
+
+
 def _check_parts(cfg: DictConfig, choices: Choices) -> None:
     """The method names the options of each group that go with it."""
     method = cfg.method.name
-    for group, options in cfg.method.options.items():
-        chosen, allowed = choices.get(group), names(group) if options == "all" else options
+    for group, listed in cfg.method.options.items():
+        chosen, allowed = choices.get(group), names(group) if listed == "all" else listed
         if chosen in allowed or (chosen is None and not allowed):
             continue
         if chosen is None and "/" in group:  # the option of the group above may have no such part
@@ -123,7 +119,7 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
         others = [] if method == "direct" else [name for name in _methods_with(group, chosen) if name != "direct"]
         if others:
             instead = f"{_without_experiment(choices)} method={others[0]} instead of the experiment"
-            advice += f", or {instead if cfg.protocol.method else f'method={others[0]}'}"
+            advice += f", or type {instead if cfg.protocol.method else f'method={others[0]}'}"
         raise InputError(f"{group}={'null' if chosen is None else chosen}: method={method} takes {takes}; {advice}")
 
 

@@ -7,12 +7,14 @@ settings of run folders that were written under the old names.
 from collections.abc import Iterable
 
 from respike.errors import InputError
+from respike.runs.conf import names
 
 # Old override -> what to type instead. A key without a value matches every value.
 OPTIONS = {
     "simulate=default": "simulate=rate, or method=rate, which selects it",
     "callbacks=default": "callbacks=rate, or method=rate, which selects it",
     "callbacks=exact": "method=ttfs",
+    "callbacks=base": "method=rate",
     "lit=spiking": "method=direct",
     "convert=direct": "method=direct",
     "encode=direct": "method=direct",
@@ -20,8 +22,8 @@ OPTIONS = {
     "simulate.first_crossing=true": "simulate.first_crossing=exact",
     "recipe=own": "recipe=custom",
     "model=own": "model=custom",
-    "recipe=authors": "recipe=<network>_authors, as in recipe=diehl_fc_authors",
-    "recipe=ours": "recipe=<network>_ours, as in recipe=diehl_cnn_ours",
+    "recipe=authors": "recipe=*_authors",
+    "recipe=ours": "recipe=*_ours",
     "schedule@recipe.scheduler": "recipe/scheduler",
     "model/surrogate": "neuron/surrogate",
 }
@@ -91,14 +93,25 @@ def check_words(overrides: Iterable[str]) -> None:
     """Raises InputError for the first override that uses an old name."""
     for override in overrides:
         typed, _, value = override.partition("=")
-        if typed.startswith("+"):  # a new key, such as a parameter of a user's network
+        if typed.startswith("+model."):  # a parameter of a user's network
             continue
-        key = typed.lstrip("~")
-        for value_part in value.split(","):
-            if answer := OPTIONS.get(f"{key}={value_part}"):
-                raise InputError(f"{override}: this option has a new name; type {answer}")
+        key = typed.lstrip("+~")
+        for option in value.split(","):
+            if answer := OPTIONS.get(f"{key}={option}"):
+                raise InputError(f"{override}: {_advice(answer)}")
         renamed = OPTIONS.get(key) or new_key(key)
         if renamed != key:
-            raise InputError(f"{override}: {key} is now {renamed}; type {renamed}={value}")
+            advice = f"{renamed}={value}" if value else typed.replace(key, renamed)
+            raise InputError(f"{override}: {key} is now {renamed}; type {advice}")
         if value.startswith("respike.") and new_target(value) != value:
             raise InputError(f"{override}: the code has moved; type {key}={new_target(value)}")
+
+
+def _advice(answer: str) -> str:
+    """What to type instead of an old option."""
+    if answer.startswith("method="):
+        return f"this option is now part of {answer}; type {answer}, or nothing with an experiment of that method"
+    if answer.startswith("recipe=*"):
+        recipes = [name for name in names("recipe") if name.endswith(answer.removeprefix("recipe=*"))]
+        return f"each recipe now has its own name; type one of {', '.join(f'recipe={name}' for name in recipes)}"
+    return f"this option has a new name; type {answer}"

@@ -80,7 +80,7 @@ def check_neurons(net: torch.nn.Module) -> None:
     for layer in net.modules():
         if isinstance(layer, NeuronLayer) and not layer.neuron.differentiable:
             raise InputError(
-                f"neuron={type(layer.neuron).__name__}: its spikes have no derivative, so the network cannot be trained; "
+                f"neuron={type(layer.neuron).__name__}: its spikes have no surrogate gradient, so the network cannot be trained; "
                 "type neuron=lif"
             )
 

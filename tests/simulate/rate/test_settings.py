@@ -27,6 +27,20 @@ def test_a_bad_value_is_refused_by_its_yaml_name(key, value):
     assert "\n" not in str(error.value) and str(value) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"threshold": 0.5}, r"neuron\.threshold=0\.5; in Python neuron=IntegrateFire\(threshold=0\.5\)"),
+        ({"strict": True}, r"neuron\.fire_above=True"),
+        ({"durations": 1}, r"simulate\.durations=1: unknown setting; choose from encode, neuron, dt, duration"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_and_a_moved_one_is_answered(draw_snn, given, line):
+    snn, images = draw_snn("fc")
+    with pytest.raises(InputError, match=line):
+        simulate(snn, images, **given)
+
+
 DURATIONS = [(0.001, 0.04, 40), (0.001, 0.001, 1), (0.0005, 0.04, 80), (0.1, 0.3, 3), (0.0001, 0.5, 5000)]
 
 

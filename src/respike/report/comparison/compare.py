@@ -14,6 +14,7 @@ from respike.report.columns import COMPARED, Column, metric
 from respike.report.comparison.trade_off import ACCURACY, front
 from respike.report.comparison.varied import DATA, Setting, settings_of, typed_keys, varied_settings
 from respike.report.runs import is_missing, is_number, metric_names, numbers
+from respike.runs.old_names import new_key
 
 MOST_NAMED = 8  # settings in the name of a point
 
@@ -196,7 +197,7 @@ def sorted_points(comparison: Comparison, by: str = "") -> list[int]:
     by: a metric, the best end first, or a setting, ascending; a leading "-" reverses the order. Points without the number
     come last. Without `by`: final accuracy. Raises InputError for a name that is neither.
     """
-    name, turned = by.removeprefix("-") or "snn/test_acc", by.startswith("-")
+    name, turned = new_key(by.removeprefix("-")) or "snn/test_acc", by.startswith("-")
     points = comparison.points
     setting = next((s for s in comparison.settings if name in (s.key, s.typed, s.label, s.bare)), None)
     if setting:

@@ -44,7 +44,7 @@ def simulate(
     progress: a bar on a terminal. settings: keywords of `Settings` (encode, neuron, dt, duration, weight_bits, ...).
     Raises InputError for settings or networks that cannot be simulated.
     """
-    chosen = Settings(**settings)
+    chosen = Settings.from_keywords(settings)
     chosen.warn_if_unusual()
     index = torch.arange(len(images)) if index is None else index
     if not len(images):

@@ -1,7 +1,9 @@
 """Settings of a simulation: neuron, time, input coding, arithmetic. Checked when the object is made."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from respike.neurons.encode import Encoder, Rate, SpikeEncoder
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.neuron import Neuron
 
+NEURON_KEYWORDS = {"strict": "fire_above"} | {name: name for name in ("threshold", "reset", "start", "t_ref")}  # moved
 BACKENDS = ("auto", "torch", "events", "triton")
 
 
@@ -43,6 +46,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.neuron, Neuron):
             raise InputError(f"neuron={self.neuron}: a neuron is needed, as in neuron=integrate_fire or neuron=lif")
+        if not hasattr(self.neuron, "threshold"):
+            raise InputError(f"{type(self.neuron).__name__} has no threshold; give the class a field threshold")
         if not self.dt > 0:
             raise InputError(
                 f"simulate.dt={self.dt}: a time step in seconds above 0 is needed, as in simulate.dt=0.001"
@@ -55,6 +60,20 @@ class Settings:
             raise InputError(f"simulate.weight_bits={self.weight_bits}: 2 to 24, or null for floating point")
         if self.backend not in BACKENDS:
             raise InputError(f"simulate.backend={self.backend}: unknown, choose one of {', '.join(BACKENDS)}")
+
+    @classmethod
+    def from_keywords(cls, given: Mapping[str, Any]) -> "Settings":
+        """The settings with the given keywords of `simulate`. Raises InputError for an unknown one."""
+        known = [field.name for field in fields(cls)]
+        for name, value in given.items():
+            if name in NEURON_KEYWORDS:
+                new = NEURON_KEYWORDS[name]
+                raise InputError(
+                    f"simulate.{name}={value} is now neuron.{new}={value}; in Python neuron=IntegrateFire({new}={value!r})"
+                )
+            if name not in known:
+                raise InputError(f"simulate.{name}={value}: unknown setting; choose from {', '.join(known)}")
+        return cls(**given)
 
     @property
     def steps(self) -> int:

@@ -19,7 +19,7 @@ def simulate_stepwise(
     snn: RateSNN, images: Tensor, *, index: Tensor | None = None, keep: bool = False, **settings: Any
 ) -> SpikeRecord:
     """The same simulation as `simulate`, step by step, all images at once. keep: record a `Trace` of every image."""
-    chosen = Settings(**settings)
+    chosen = Settings.from_keywords(settings)
     index = torch.arange(len(images)) if index is None else index
     program = compile_program(snn, images.shape[1:], chosen)
     output = program.layers[-1]
