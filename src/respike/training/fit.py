@@ -80,8 +80,8 @@ def check_neurons(net: torch.nn.Module) -> None:
     for layer in net.modules():
         if isinstance(layer, NeuronLayer) and not layer.neuron.differentiable:
             raise InputError(
-                f"neuron={type(layer.neuron).__name__}: its spikes have no surrogate gradient, so the network cannot be trained; "
-                "type neuron=lif"
+                f"neuron={type(layer.neuron).__name__}: its spikes have no surrogate gradient, so the network cannot be "
+                "trained; type neuron=lif"
             )
 
 
