@@ -3,6 +3,7 @@
 from respike.system import torchvision_guard  # noqa: F401  first: test modules import pytorch_lightning, which imports torchvision
 
 # isort: split
+import logging
 import math
 import os
 from itertools import pairwise
@@ -17,6 +18,16 @@ torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread costs m
 
 settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _no_log_handlers_are_left():
+    """Hydra's command line adds handlers of the captured stdout to the root logger; a later test must not write to them."""
+    before = list(logging.root.handlers)
+    yield
+    for handler in list(logging.root.handlers):
+        if handler not in before and type(handler) in (logging.StreamHandler, logging.FileHandler):
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
         (["experiment=exact_fc", "convert.zeta=-1"], "convert.zeta=-1"),
         (["experiment=exact_fc", "convert.input_range=[0,0.5]"], "leave the input range [0, 0.5]"),
         (["experiment=exact_fc", "lit.activity_penalty=-1"], "lit.activity_penalty=-1"),
-        (["experiment=exact_fc", "model=published_keras", "train=false"], "model.path=null"),
+        (["experiment=exact_fc", "model=published_keras", "train=false", "recipe=pretrained"], "model.path=null"),
         (["data=digits", "model=digits_cnn", "recipe=digits_authors", "method=ttfs"], "has no exact form"),
     ],
 )
