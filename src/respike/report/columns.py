@@ -133,6 +133,7 @@ def constants(run: pd.Series) -> str:
 
 
 def text_of(key: str) -> Callable[[pd.Series], str]:
+    """A function that gives the text in a run's column `key`."""
     return lambda run: NOTHING if is_missing(run[key]) or run[key] == "" else str(run[key])
 
 

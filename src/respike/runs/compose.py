@@ -1,4 +1,4 @@
-"""The config of a run: the folder conf, how a run's config is composed, and the check of its choices."""
+"""The config of a run: how it is composed, the check of its choices, and the lists of options in --help."""
 
 import inspect
 import pkgutil
@@ -39,8 +39,7 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
 def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> None:
     """Raise InputError for a network, an experiment or a part that does not go with the method, before anything is built.
 
-    The message says what was given, what is allowed and what to type.
-    typed: the overrides.
+    The message says what was given, what is allowed and what to type. typed: the overrides of the command line.
     """
     _check_method(choices)
     _check_network(cfg, choices)
@@ -95,12 +94,13 @@ def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
 def _check_recipe(cfg: DictConfig, choices: Choices, typed: Sequence[str]) -> None:
     """A network that is typed without a recipe is not trained with the recipe of another network."""
     groups = {override.partition("=")[0] for override in typed}
-    recipe, model = choices.get("recipe"), choices.get("model")
-    if "model" not in groups or "recipe" in groups or not cfg.recipe.networks or model in cfg.recipe.networks:
+    recipe, model, networks = choices.get("recipe"), choices.get("model"), cfg.recipe.get("networks")
+    if "model" not in groups or "recipe" in groups or not networks or model in networks:
         return
-    suited = [path.stem for path in options("recipe") if model in OmegaConf.load(path).networks] or ["custom"]
+    suited = [path.stem for path in options("recipe") if model in (OmegaConf.load(path).get("networks") or ())]
+    suited = suited or ["custom"]
     raise InputError(
-        f"model={model}: recipe={recipe} is the training of {', '.join(cfg.recipe.networks)}; "
+        f"model={model}: recipe={recipe} is the training of {', '.join(networks)}; "
         f"type {' or '.join(f'recipe={name}' for name in suited)} as well"
     )
 
