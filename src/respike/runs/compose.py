@@ -94,15 +94,22 @@ def _check_experiment(cfg: DictConfig, choices: Choices) -> None:
 def _check_recipe(cfg: DictConfig, choices: Choices, typed: Sequence[str]) -> None:
     """A network that is typed without a recipe is not trained with the recipe of another network."""
     groups = {override.partition("=")[0] for override in typed}
-    recipe, model, networks = choices.get("recipe"), choices.get("model"), cfg.recipe.get("networks")
-    if "model" not in groups or "recipe" in groups or not networks or model in networks:
+    if "model" not in groups or "recipe" in groups:
         return
-    suited = [path.stem for path in options("recipe") if model in (OmegaConf.load(path).get("networks") or ())]
-    suited = suited or ["custom"]
+    recipe, model, networks = choices.get("recipe"), choices.get("model"), cfg.recipe.get("networks")
+    if not networks or model in networks:
+        return
+    suited = [path.stem for path in options("recipe") if _is_for(path, model)] or ["custom"]
     raise InputError(
         f"model={model}: recipe={recipe} is the training of {', '.join(networks)}; "
         f"type {' or '.join(f'recipe={name}' for name in suited)} as well"
     )
+
+
+def _is_for(recipe: Path, model: str | None) -> bool:
+    """Whether a recipe's file names the network among those it was made for."""
+    networks = OmegaConf.select(OmegaConf.load(recipe), "networks")
+    return model in (networks or ())
 
 
 def _check_parts(cfg: DictConfig, choices: Choices) -> None:
