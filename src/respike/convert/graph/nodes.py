@@ -21,19 +21,81 @@ class Add(nn.Module):
 
 
 class Scale(nn.Module):
-    """Multiplication by a constant."""
+    """Multiplication by a constant: one number, or one per channel, (C,)."""
 
-    def __init__(self, factor: float):
+    def __init__(self, factor: float | Sequence[float] | Tensor):
         super().__init__()
-        self.register_buffer("factor", torch.as_tensor(float(factor), dtype=torch.float64))
+        self.register_buffer("factor", torch.as_tensor(factor, dtype=torch.float64).detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape times the factor, in the dtype of x."""
-        return x * self.factor.to(x.dtype)
+        """x (B, C, ...) times the factor, in the dtype of x."""
+        return x * per_channel(self.factor, x)
 
     def extra_repr(self) -> str:
         """The factor, for print(net)."""
-        return f"{float(self.factor):.6g}"
+        return f"{float(self.factor):.6g}" if self.factor.ndim == 0 else f"{len(self.factor)} channels"
+
+
+class Affine(nn.Module):
+    """x -> factor x + shift, each one number or one per channel, (C,)."""
+
+    def __init__(self, factor: float | Tensor = 1.0, shift: float | Tensor = 0.0):
+        super().__init__()
+        self.register_buffer("factor", torch.as_tensor(factor, dtype=torch.float64).detach().clone())
+        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float64).detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, ...), in the dtype of x."""
+        return x * per_channel(self.factor, x) + per_channel(self.shift, x)
+
+
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Values () or (C,) in a shape that multiplies x (B, C, ...), in the dtype of x."""
+    return values.to(x.dtype).view(-1, *[1] * (x.ndim - 2)) if values.ndim else values.to(x.dtype)
+
+
+class CappedReLU(nn.Module):
+    """min(max(x, 0), cap): ReLU6 and clamp(0, cap)."""
+
+    def __init__(self, cap: float):
+        super().__init__()
+        self.cap = float(cap)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape."""
+        return x.clamp(0, self.cap)
+
+
+class Concat(nn.Module):
+    """The channels of several branches, one after the other."""
+
+    def forward(self, *branches: Tensor) -> Tensor:
+        """Branches (B, C_i, ...) -> (B, sum of C_i, ...)."""
+        return torch.cat(branches, 1)
+
+
+class Pad(nn.Module):
+    """Zeros (or a crop, where negative) around the last axes; padding as in torch.nn.functional.pad, channels allowed."""
+
+    def __init__(self, padding: Sequence[int]):
+        super().__init__()
+        self.padding = tuple(padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W)."""
+        return nn.functional.pad(x, self.padding)
+
+
+class Slice(nn.Module):
+    """x[:, c, y, x] for slices (start, stop, step) of each axis behind the batch."""
+
+    def __init__(self, slices: Sequence[Sequence[int | None]]):
+        super().__init__()
+        self.slices = tuple(tuple(part) for part in slices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values (B, C, ...)."""
+        return x[(slice(None), *(slice(*part) for part in self.slices))]
 
 
 def conv_settings(conv: nn.Conv2d) -> dict[str, Any]:
@@ -87,7 +149,7 @@ class SignedMaxPool2d(nn.Module):
 class Node:
     """One operation.
 
-    kind: a key of `trace.KINDS`, "add" or "scale"; inputs: the names of the nodes it reads; module: computes its value.
+    kind: a key of `trace.KINDS`, or "add", "cat", "scale", "affine", "pad", "slice"; inputs: the names of the nodes it reads; module: computes its value.
     """
 
     name: str

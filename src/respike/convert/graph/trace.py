@@ -3,40 +3,80 @@
 import copy
 import operator
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import Add, Graph, Node, Scale
+from respike.convert.graph.nodes import Add, Affine, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
 from respike.errors import InputError
 from respike.networks.mlp import MaskDropout
 
-CONVERTIBLE = "Linear, Conv2d, ReLU, AvgPool2d, BatchNorm, Flatten, Dropout, additions and constant factors"
+CONVERTIBLE = (
+    "Linear, Conv2d, ReLU, ReLU6, max- and average pools, BatchNorm, Flatten, Dropout, additions, concatenations of channels, "
+    "slices, zero padding, and constant factors and shifts per channel"
+)
 
 # Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "relu": (nn.ReLU,),
+    "relu": (nn.ReLU, nn.Hardtanh, CappedReLU),
     "linear": (nn.Linear,),
     "conv": (nn.Conv2d,),
     "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     "maxpool": (nn.MaxPool2d,),
     "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
     "flatten": (nn.Flatten,),
+    "pad": (nn.ZeroPad2d,),
     "dropout_scale": (MaskDropout,),
-    "identity": (nn.Identity, nn.Dropout, nn.Dropout2d),
+    "identity": (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout),
     "softmax": (nn.Softmax, nn.LogSoftmax),
 }
 LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in module_types)
+BY_NAME = {"Normalize": "affine", "StochasticDepth": "identity"}  # classes of torchvision, which need not be imported
+
+# What a person can use instead of an operation without a rate-coded form, by words in its name.
+INSTEAD = {
+    "sigmoid": "gates such as squeeze-excitation multiply two activations, which spikes cannot; leave them out and train again",
+    "relu": "train with ReLU or ReLU6",
+    "gelu": "train with ReLU",
+    "elu": "train with ReLU",
+    "silu": "train with ReLU",
+    "swish": "train with ReLU",
+    "mish": "train with ReLU",
+    "tanh": "train with ReLU",
+    "layernorm": "train with BatchNorm2d",
+    "layer_norm": "train with BatchNorm2d",
+    "groupnorm": "train with BatchNorm2d",
+    "instancenorm": "train with BatchNorm2d",
+    "attention": "use a convolutional network",
+}
 
 
 class _Tracer(fx.Tracer):
     """Does not trace into the modules of KINDS, which may be subclasses defined outside torch."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, LEAVES) or super().is_leaf_module(module, qualified_name)
+        return (
+            isinstance(module, LEAVES)
+            or type(module).__name__ in BY_NAME
+            or super().is_leaf_module(module, qualified_name)
+        )
+
+
+class _Sizes(fx.Interpreter):
+    """Runs a traced network and keeps the shape of every tensor and the value of everything else."""
+
+    def __init__(self, traced: fx.GraphModule):
+        super().__init__(traced)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        self.values[n] = value.shape if isinstance(value, Tensor) else value
+        return value
 
 
 def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) -> nn.Module:
@@ -57,37 +97,101 @@ def _view(*shape: Any) -> nn.Module:
     return nn.Flatten()
 
 
+def _pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> nn.Module:
+    if mode != "constant" or value not in (None, 0):
+        raise InputError(f"padding by {mode} with {value} cannot be converted; only zeros can")
+    return Pad(pad)
+
+
+def _clamp(min: float | None = None, max: float | None = None, **_: Any) -> nn.Module:
+    if min != 0:
+        raise InputError(f"clamp({min}, {max}) cannot be converted; clamp(0, c) can, as a capped ReLU")
+    return nn.ReLU() if max is None else CappedReLU(max)
+
+
+def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> nn.Module:
+    return _clamp(min_val, max_val)
+
+
 # Function, or name of a tensor method -> kind of node, and what makes its module from the remaining arguments of the call.
-FUNCTIONS: dict[Any, tuple[str, Any]] = {
+FUNCTIONS: dict[Any, tuple[str, Callable[..., nn.Module]]] = {
     F.relu: ("relu", lambda inplace=False: nn.ReLU()),
     torch.relu: ("relu", nn.ReLU),
+    torch.relu_: ("relu", nn.ReLU),
     "relu": ("relu", nn.ReLU),
+    "relu_": ("relu", nn.ReLU),
+    F.relu6: ("relu", lambda inplace=False: CappedReLU(6)),
+    F.hardtanh: ("relu", _hardtanh),
+    torch.clamp: ("relu", _clamp),
+    "clamp": ("relu", _clamp),
+    torch.clip: ("relu", _clamp),
+    "clip": ("relu", _clamp),
     F.avg_pool2d: ("avgpool", nn.AvgPool2d),
     F.adaptive_avg_pool2d: ("avgpool", nn.AdaptiveAvgPool2d),
     F.max_pool2d: ("maxpool", _max_pool),
     torch.max_pool2d: ("maxpool", _max_pool),
-    torch.flatten: ("flatten", _flatten),
-    "flatten": ("flatten", _flatten),
-    "view": ("flatten", _view),
-    "reshape": ("flatten", _view),
+    F.pad: ("pad", _pad),
     F.dropout: ("identity", lambda *args, **kwargs: nn.Identity()),
+    F.dropout2d: ("identity", lambda *args, **kwargs: nn.Identity()),
     F.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
     F.log_softmax: ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),
-    "contiguous": ("identity", nn.Identity),
+    torch.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
+    "softmax": ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
+    "log_softmax": ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),
+    "contiguous": ("identity", lambda *args, **kwargs: nn.Identity()),
 }
-ADDS = (operator.add, operator.iadd, torch.add, "add")
-PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul")
+RESHAPES: dict[Any, Callable[..., nn.Module]] = {
+    torch.flatten: _flatten,
+    "flatten": _flatten,
+    "view": _view,
+    "reshape": _view,
+    torch.reshape: _view,
+    torch.squeeze: lambda *args: _unknown_size("squeeze"),
+    "squeeze": lambda *args: _unknown_size("squeeze"),
+}
+MEANS = (torch.mean, "mean")
+CONCATS = (torch.cat, torch.concat, torch.concatenate)
+# Arithmetic of a value and a constant c, as factor and shift.
+ARITHMETIC: dict[str, Callable[[Tensor], tuple[Tensor | float, Tensor | float]]] = {
+    "add": lambda c: (1.0, c),
+    "sub": lambda c: (1.0, -c),
+    "reverse_sub": lambda c: (-1.0, c),
+    "mul": lambda c: (c, 0.0),
+    "div": lambda c: (1 / c, 0.0),
+}
+OPERATIONS: dict[Any, str] = {
+    name: kind
+    for kind, names in {
+        "add": (operator.add, operator.iadd, torch.add, "add", "add_"),
+        "sub": (operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract"),
+        "mul": (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply"),
+        "div": (operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide, "div", "div_", "divide"),
+    }.items()
+    for name in names
+}
+
+
+def _unknown_size(name: str) -> nn.Module:
+    raise InputError(f"{name} in the network's forward depends on the size of its images; convert with images")
 
 
 class _Reader:
-    """Collects the nodes of a traced network: visits from the output back to the input, adds inputs first, and names nodes."""
+    """Collects the nodes of a traced network: visits from the output back to the input, adds inputs first, and names nodes.
 
-    def __init__(self, traced: fx.Graph, root: nn.Module):
+    sizes: the shape of every tensor, with two images, and the value of everything else; empty without images.
+    """
+
+    def __init__(self, traced: fx.Graph, root: nn.Module, sizes: Mapping[fx.Node, Any]):
+        self.root, self.sizes = root, sizes
         self.modules = dict(root.named_modules())
         self.nodes: dict[str, Node] = {}
         self.names: dict[fx.Node, str] = {}
         self.count: Counter[str] = Counter()
         self.images = next(node for node in traced.nodes if node.op == "placeholder")
+        self.moving = {self.images}  # what depends on the images
+        for node in traced.nodes:
+            if self.moving.intersection(node.all_input_nodes):
+                self.moving.add(node)
 
     def visit(self, node: fx.Node) -> str:
         """Add a traced node and all nodes it depends on; returns its name."""
@@ -95,30 +199,177 @@ class _Reader:
             return self.names[node]
         if node is self.images:
             return "input"
-        sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
         if node.op == "call_module":
-            path = str(node.target)
-            module = self.modules[path]
-            kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
-            if kind:
-                return self.add(node, kind, sources[:1], module, path)
-            raise InputError(f"layer '{path}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
-        if node.target in ADDS and len(sources) == 2 and not node.kwargs:
-            return self.add(node, "add", sources, Add())
-        factors = [arg for arg in node.args if isinstance(arg, int | float)]
-        if node.target in PRODUCTS and len(sources) == 1 and len(factors) == 1:
-            return self.add(node, "scale", sources, Scale(factors[0]))
+            return self.visit_module(node)
+        target, operation = node.target, OPERATIONS.get(node.target)
+        if target in CONCATS or operation == "add":
+            branches = node.args[0] if target in CONCATS else node.args
+            assert isinstance(branches, list | tuple)
+            if all(self.is_value(branch) for branch in branches):
+                return self.visit_branches(node, list(branches), target in CONCATS)
+        if operation and len(node.args) == 2 and not set(node.kwargs) - {"rounding_mode"}:
+            return self.visit_arithmetic(node, operation)
+        sources = [arg for arg in node.args if self.is_value(arg)]
+        if len(sources) == 1 and sources[0] is node.args[0]:
+            found = self.visit_function(node, sources[0])
+            if found:
+                return found
+        raise self.refusal(node, f"operation '{node}' in the network's forward")
+
+    def is_value(self, argument: Any) -> bool:
+        """Whether an argument is an activation: a tensor that depends on the images."""
+        if not isinstance(argument, fx.Node) or argument not in self.moving:
+            return False
+        size = self.sizes.get(argument)
+        is_size = argument.target in ("size", "dim", len, getattr) or argument.target is operator.getitem
+        return isinstance(size, torch.Size) if size is not None else not is_size
+
+    def visit_module(self, node: fx.Node) -> str:
+        path = str(node.target)
+        module = self.modules[path]
+        kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
+        kind = kind or BY_NAME.get(type(module).__name__)
+        if kind is None:
+            raise self.refusal(module, f"layer '{path}', a {type(module).__name__},")
+        if kind == "affine":
+            std = torch.as_tensor(module.std, dtype=torch.float64)
+            module = Affine(1 / std, -torch.as_tensor(module.mean, dtype=torch.float64) / std)
+        elif isinstance(module, nn.Hardtanh):
+            module = _clamp(module.min_val, module.max_val)
+        elif isinstance(module, nn.ZeroPad2d):
+            module = Pad(module.padding)
+        return self.add(node, kind, [node.args[0]], module, path)
+
+    def visit_branches(self, node: fx.Node, branches: list[Any], concat: bool) -> str:
+        """The sum, or the concatenation, of several values."""
+        if not concat:
+            if node.kwargs:
+                raise self.refusal(node, f"an addition with {', '.join(map(str, node.kwargs))}, '{node}',")
+            return self.add(node, "add", branches, Add())
+        axis = node.kwargs.get("dim", node.kwargs.get("axis", node.args[1] if len(node.args) > 1 else 0))
+        rank = len(self.sizes[node]) if node in self.sizes else 4
+        if axis not in (1, 1 - rank):
+            raise self.refusal(node, f"a concatenation along axis {axis}, '{node}',")
+        if len(branches) == 1:
+            return self.add(node, "identity", branches, nn.Identity())
+        return self.add(node, "cat", branches, Concat())
+
+    def visit_arithmetic(self, node: fx.Node, operation: str) -> str:
+        """A value and a constant: x + c, x - c, c - x, c * x, x / c."""
+        first, second = node.args
+        reverse = not self.is_value(first)
+        value, other = (second, first) if reverse else (first, second)
+        if not self.is_value(value) or self.is_value(other):
+            raise self.refusal(node, f"a {operation} of two activations, '{node}',")
+        assert isinstance(value, fx.Node)
+        if reverse and operation == "div":
+            raise self.refusal(node, f"a division by an activation, '{node}',")
+        constant = self.channels(node, self.constant(other))
+        if operation == "mul" and constant.ndim == 0:
+            return self.add(node, "scale", [value], Scale(constant))
+        made = ARITHMETIC["reverse_sub" if reverse and operation == "sub" else operation](constant)
+        return self.add(node, "affine", [value], Affine(*made))
+
+    def visit_function(self, node: fx.Node, source: fx.Node) -> str | None:
+        """A function of one value; None if it is not convertible."""
+        rest = [self.constant(argument) for argument in node.args[1:]]
+        options = {name: self.constant(argument) for name, argument in node.kwargs.items()}
         if node.target in FUNCTIONS:
             kind, make = FUNCTIONS[node.target]
-            return self.add(node, kind, sources[:1], make(*node.args[1:], **node.kwargs))
-        raise InputError(
-            f"operation '{node}' in the network's forward is not convertible; convertible are {CONVERTIBLE}"
-        )
+            return self.add(node, kind, [source], make(*rest, **options))
+        if node.target in RESHAPES or (node.target is operator.getitem and self.has_indices(rest[0])):
+            return self.visit_reshape(node, source, rest, options)
+        if node.target in MEANS:
+            return self.visit_mean(node, source, *rest, **options)
+        if node.target is operator.getitem:
+            return self.visit_slice(node, source, rest[0])
+        return None
 
-    def add(self, fx_node: fx.Node, kind: str, inputs: list[fx.Node], module: nn.Module, path: str = "") -> str:
+    @staticmethod
+    def has_indices(key: Any) -> bool:
+        """Whether a key takes single places, as in x[:, :, 0, 0], instead of slices only."""
+        return any(isinstance(part, int) for part in (key if isinstance(key, tuple) else (key,)))
+
+    def visit_reshape(self, node: fx.Node, source: fx.Node, rest: list[Any], options: dict[str, Any]) -> str:
+        """A reshape that flattens, or changes nothing."""
+        if node in self.sizes:
+            before, after = self.sizes[source], self.sizes[node]
+            if after == before:
+                return self.add(node, "identity", [source], nn.Identity())
+            if len(after) == 2 and after[0] == before[0] and after[1:].numel() == before[1:].numel():
+                return self.add(node, "flatten", [source], nn.Flatten())
+            raise self.refusal(node, f"'{node}', which makes {tuple(after[1:])} of {tuple(before[1:])},")
+        if node.target not in RESHAPES:
+            _unknown_size(str(node))
+        return self.add(node, "flatten", [source], RESHAPES[node.target](*rest, **options))
+
+    def visit_mean(self, node: fx.Node, source: fx.Node, dim: Any = None, keepdim: bool = False) -> str:
+        """The mean over all places of a map is a global average pool."""
+        axes = {axis % 4 for axis in (dim if isinstance(dim, list | tuple) else [dim])} if dim is not None else set()
+        if axes != {2, 3} or len(self.sizes.get(source, (0,) * 4)) != 4:
+            raise self.refusal(node, f"a mean over the axes {dim}, '{node}',")
+        if keepdim:
+            return self.add(node, "avgpool", [source], nn.AdaptiveAvgPool2d(1))
+        pool = self.unique_name("avgpool", "")
+        self.nodes[pool] = Node(pool, "avgpool", (self.visit(source),), nn.AdaptiveAvgPool2d(1))
+        self.names[node] = self.unique_name("flatten", "")
+        self.nodes[self.names[node]] = Node(self.names[node], "flatten", (pool,), nn.Flatten())
+        return self.names[node]
+
+    def visit_slice(self, node: fx.Node, source: fx.Node, key: Any) -> str:
+        """x[:, c, y, x] with slices."""
+        parts = list(key) if isinstance(key, tuple) else [key]
+        if not all(isinstance(part, slice) for part in parts) or parts[0] != slice(None):
+            raise self.refusal(node, f"indexing by {key}, '{node}',")
+        return self.add(node, "slice", [source], Slice([(part.start, part.stop, part.step) for part in parts[1:]]))
+
+    def constant(self, argument: Any) -> Any:
+        """The value of an argument that is no activation. Raises InputError if it depends on the size of unknown images."""
+        if isinstance(argument, list | tuple):
+            return type(argument)(self.constant(part) for part in argument)
+        if isinstance(argument, slice):
+            return slice(*(self.constant(part) for part in (argument.start, argument.stop, argument.step)))
+        if not isinstance(argument, fx.Node):
+            return argument
+        if argument in self.sizes and not isinstance(self.sizes[argument], torch.Size):
+            return self.sizes[argument]
+        if argument in self.moving:
+            if self.sizes:
+                raise self.refusal(argument, f"'{argument}', an activation used as a setting,")
+            return argument  # a size, which flattening does not need
+        if argument.op == "get_attr":
+            return operator.attrgetter(str(argument.target))(self.root)
+        values = [self.constant(part) for part in argument.args]
+        options = {name: self.constant(part) for name, part in argument.kwargs.items()}
+        if argument.op == "call_method":
+            return getattr(values[0], str(argument.target))(*values[1:], **options)
+        assert callable(argument.target)
+        return argument.target(*values, **options)
+
+    def channels(self, node: fx.Node, constant: Any) -> Tensor:
+        """A constant as one number, (), or as numbers per channel, (C,). Raises InputError for one that differs by place."""
+        values = torch.as_tensor(constant, dtype=torch.float64).detach().cpu()
+        if values.numel() == 1:
+            return values.reshape(())
+        rank = len(self.sizes[node]) if node in self.sizes else 2 if values.ndim < 3 else 4
+        shape = (1,) * (rank - values.ndim) + tuple(values.shape)
+        if len(shape) != rank or values.numel() != shape[1]:
+            raise self.refusal(node, f"a constant of shape {tuple(values.shape)}, which differs by place, in '{node}',")
+        return values.flatten()
+
+    @staticmethod
+    def refusal(what: fx.Node | nn.Module, given: str) -> InputError:
+        """The error for something that is not convertible, with what to use instead."""
+        name = str(what.target if isinstance(what, fx.Node) else type(what).__name__).lower()
+        advice = next((f"; {text}" for word, text in INSTEAD.items() if word in name), "")
+        return InputError(f"{given} is not convertible{advice}; convertible are {CONVERTIBLE}")
+
+    def add(self, fx_node: fx.Node, kind: str, inputs: Sequence[Any], module: nn.Module, path: str = "") -> str:
         """Add a node behind its inputs; returns its name. path: the module's path in the network, if it is a module."""
         in_place = kind == "relu" and (
-            getattr(module, "inplace", False) or True in (*fx_node.args, *fx_node.kwargs.values())
+            (bool(path) and getattr(self.modules[path], "inplace", False))
+            or fx_node.target in ("relu_", torch.relu_)
+            or True in (*fx_node.args, *fx_node.kwargs.values())
         )
         if in_place and len(inputs[0].users) > 1:
             raise InputError(
@@ -145,11 +396,12 @@ class _Reader:
         return free
 
 
-def read_graph(net: nn.Module) -> Graph:
+def read_graph(net: nn.Module, input_shape: Sequence[int] | None = None) -> Graph:
     """The graph of a network in eval mode, with a copy of its modules.
 
-    Batch norms directly behind a convolution or linear layer are folded into it. Raises InputError for an operation that no
-    conversion handles, or a forward that torch.fx cannot trace.
+    input_shape: (C, H, W) of an image; a forward that computes with the sizes of its images needs it. Batch norms directly
+    behind a convolution or linear layer are folded into it. Raises InputError for an operation that no conversion handles,
+    images that do not fit, or a forward that torch.fx cannot trace.
     """
     net = copy.deepcopy(net).eval()
     try:
@@ -159,10 +411,23 @@ def read_graph(net: nn.Module) -> Graph:
         raise InputError(
             f"{type(net).__name__}.forward cannot be traced by torch.fx ({reason}); avoid branches on values"
         ) from error
-    reader = _Reader(traced, net)
+    reader = _Reader(traced, net, {} if input_shape is None else _sizes(net, traced, input_shape))
     returned = next(node for node in traced.nodes if node.op == "output").args[0]
     if not isinstance(returned, fx.Node):
         raise InputError(
             f"{type(net).__name__} returns {type(returned).__name__}; a network that returns one tensor is needed"
         )
     return fold_batch_norms(Graph(reader.nodes, reader.visit(returned)))
+
+
+def _sizes(net: nn.Module, traced: fx.Graph, input_shape: Sequence[int]) -> dict[fx.Node, Any]:
+    """The shape of every tensor for two images, and the value of everything else."""
+    run = _Sizes(fx.GraphModule(net, traced))
+    parameter = next(net.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            run.run(torch.zeros(2, *input_shape, dtype=parameter.dtype, device=parameter.device))
+    except Exception as error:  # the network's forward runs here
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"images of shape {tuple(input_shape)} do not fit the network ({reason})") from error
+    return run.values
