@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale, SignedMaxPool2d
+from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slice
 from respike.errors import InputError
 from respike.system.files import write_atomically
 
@@ -31,6 +31,9 @@ ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {  # constructor arguments o
     nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
     nn.Flatten: ("start_dim", "end_dim"),
     Scale: ("factor",),
+    Embed: ("before", "channels", "after"),
+    Pad: ("padding",),
+    Slice: ("slices",),
     SignedMaxPool2d: ("pool", "sign"),
 }  # fmt: skip
 MODULE_TYPES = {module_type.__name__: module_type for module_type in ARGUMENTS}

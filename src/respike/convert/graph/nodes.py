@@ -74,6 +74,22 @@ class Concat(nn.Module):
         return torch.cat(branches, 1)
 
 
+class Embed(nn.Module):
+    """Maps among the channels of a concatenation: `before` channels of zeros, the maps themselves, `after` channels of zeros."""
+
+    def __init__(self, before: int, channels: int, after: int):
+        super().__init__()
+        self.before, self.channels, self.after = before, channels, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values (B, channels, ...) -> (B, before + channels + after, ...)."""
+        return nn.functional.pad(x, (*(0,) * (2 * (x.ndim - 2)), self.before, self.after))
+
+    def extra_repr(self) -> str:
+        """The channels, for print(net)."""
+        return f"{self.before} + {self.channels} + {self.after}"
+
+
 class Pad(nn.Module):
     """Zeros (or a crop, where negative) around the last axes; padding as in torch.nn.functional.pad, channels allowed."""
 
@@ -162,6 +178,24 @@ class Node:
         """The module of a node of kind "linear" or "conv"."""
         assert isinstance(self.module, nn.Linear | nn.Conv2d), f"node {self.name} has the kind {self.kind}"
         return self.module
+
+
+def affine_of(node: Node) -> Affine | None:
+    """The operation x -> factor x + shift of a batch norm, a constant or a factor; None for any other node."""
+    module = node.module
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        factor = (module.running_var + module.eps).rsqrt().double()
+        shift = torch.zeros_like(factor)
+        if module.affine:
+            factor, shift = factor * module.weight.detach(), module.bias.detach().double()
+        return Affine(factor, shift - factor * module.running_mean)
+    if node.kind == "affine":
+        return module if isinstance(module, Affine) else None
+    if node.kind == "scale":
+        return Affine(module.factor)
+    if node.kind == "dropout_scale":
+        return Affine(1 - module.p)
+    return None
 
 
 class Graph:

@@ -149,6 +149,7 @@ RESHAPES: dict[Any, Callable[..., nn.Module]] = {
     torch.squeeze: lambda *args: _unknown_size("squeeze"),
     "squeeze": lambda *args: _unknown_size("squeeze"),
 }
+CASTS = ("to", "type_as", "float", "double")  # of the first argument, to the type and device of the others
 MEANS = (torch.mean, "mean")
 CONCATS = (torch.cat, torch.concat, torch.concatenate)
 # Arithmetic of a value and a constant c, as factor and shift.
@@ -190,7 +191,8 @@ class _Reader:
         self.images = next(node for node in traced.nodes if node.op == "placeholder")
         self.moving = {self.images}  # what depends on the images
         for node in traced.nodes:
-            if self.moving.intersection(node.all_input_nodes):
+            read = node.all_input_nodes[:1] if node.target in CASTS else node.all_input_nodes
+            if self.moving.intersection(read):
                 self.moving.add(node)
 
     def visit(self, node: fx.Node) -> str:
@@ -272,6 +274,8 @@ class _Reader:
 
     def visit_function(self, node: fx.Node, source: fx.Node) -> str | None:
         """A function of one value; None if it is not convertible."""
+        if node.target in CASTS:
+            return self.add(node, "identity", [source], nn.Identity())
         rest = [self.constant(argument) for argument in node.args[1:]]
         options = {name: self.constant(argument) for name, argument in node.kwargs.items()}
         if node.target in FUNCTIONS:
@@ -339,6 +343,8 @@ class _Reader:
             return argument  # a size, which flattening does not need
         if argument.op == "get_attr":
             return operator.attrgetter(str(argument.target))(self.root)
+        if argument.target in CASTS:
+            return self.constant(argument.args[0])
         values = [self.constant(part) for part in argument.args]
         options = {name: self.constant(part) for name, part in argument.kwargs.items()}
         if argument.op == "call_method":

@@ -1,22 +1,26 @@
 """RateSNN: a feed-forward network of spiking layers, connected as the ReLU network was.
 
-A spiking layer takes the place of a ReLU, an average pool or the output. Its drive is a sum over synapses. Each synapse starts
-at one earlier spiking layer, or at the input, and passes through flattening, pooling and at most one weighted operation.
+A spiking layer takes the place of a ReLU, a pool or the output. Its drive is its bias and a sum over synapses. Each synapse
+starts at one earlier layer, or at the input, and is a linear path with at most one weighted operation. Where the network hands on
+values that no ReLU has made positive, a layer of kind "current" carries them without neurons.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale
+from respike.convert.graph.nodes import Scale, per_channel
+from respike.convert.rate.paths import scale_inputs, scale_outputs, through
 from respike.convert.saving import SavedNetwork, build_module, describe_module
 
 WEIGHTED = (nn.Linear, nn.Conv2d, Scale)
+Scales = Mapping[str, float | Tensor]  # per layer: one number, or one per channel (C,)
 
 
 class Synapse(nn.Sequential):
-    """The linear path from one spiking layer (`source`) to another: spikes in, drive out. Stateless."""
+    """The linear path from one layer (`source`) to another: spikes in, drive out. Stateless."""
 
     def __init__(self, source: str, *modules: nn.Module):
         super().__init__(*modules)
@@ -27,37 +31,67 @@ class Synapse(nn.Sequential):
         """The one operation with weights (or a constant factor), or None for a pure pool or identity."""
         return next((module for module in self if isinstance(module, WEIGHTED)), None)
 
-    @property
-    def bias(self) -> Tensor | None:
-        """The bias of the weighted operation, or None."""
-        return getattr(self.weighted, "bias", None)
-
-    def rescale(self, factor: float, bias_factor: float) -> None:
-        """Multiply the weights by `factor` and the bias by `bias_factor`, in place."""
+    def rescale(self, source: float | Tensor, target: float | Tensor) -> None:
+        """Multiply by the scale of the source, and divide by that of the layer, in place; () or (C,) each."""
+        before, behind = torch.as_tensor(source, dtype=torch.float64), torch.as_tensor(target, dtype=torch.float64)
         weighted = self.weighted
         if isinstance(weighted, nn.Linear | nn.Conv2d):
-            weighted.weight.data *= factor
-            if weighted.bias is not None:
-                weighted.bias.data *= bias_factor
-        elif isinstance(weighted, Scale):
-            weighted.factor *= factor
-        elif factor != 1:
+            for module in self:
+                if module is weighted:
+                    break
+                before = through(module, before) if before.ndim else before
+            scale_inputs(weighted, before)
+            for module in reversed(list(self)[list(self).index(weighted) + 1 :]):
+                behind = behind if behind.ndim == 0 else _part(module, behind)
+            scale_outputs(weighted, 1 / behind)
+            return
+        for module in self:
+            before = through(module, before) if before.ndim else before
+        factor = before / behind
+        if isinstance(weighted, Scale):
+            weighted.factor = weighted.factor * factor
+        elif bool((factor != 1).any()):
             self.append(Scale(factor))
 
 
+def _part(module: nn.Module, values: Tensor) -> Tensor:
+    before = getattr(module, "before", 0)
+    return values[before : before + getattr(module, "channels", len(values))]
+
+
 class SpikingLayer(nn.Module):
-    """Neurons and the synapses that end on them; `kind` is "relu", "pool" or "output"."""
+    """Neurons and the synapses that end on them.
+
+    kind: "relu"; "pool", an average pool of neurons; "max", a max-pool of spikes; "current", values without neurons; "output".
+    bias: drive at every step, per channel (C,) or per neuron (C, H, W), or None. pool: the max-pool of a "max" layer, of its
+    spikes; in a "relu" layer of its drive. rule: how a "max" layer passes spikes on, "count" or "gate".
+    """
 
     synapses: Sequence[Synapse]  # a ModuleList, whose type does not name its elements
+    bias: Tensor | None
 
-    def __init__(self, kind: str, synapses: list[Synapse]):
+    def __init__(
+        self,
+        kind: str,
+        synapses: list[Synapse],
+        bias: Tensor | None = None,
+        pool: nn.Module | None = None,
+        rule: str = "",
+    ):
         super().__init__()
-        self.kind = kind
+        self.kind, self.pool, self.rule = kind, pool, rule
         self.synapses = nn.ModuleList(synapses)  # type: ignore[assignment]
+        self.register_buffer("bias", bias)
 
-    def drive(self, spikes: dict[str, Tensor]) -> Tensor:
-        """The summed drive (rows, ...N), given the spikes (rows, ...) of each source by its name."""
-        return sum(synapse(spikes[synapse.source]) for synapse in self.synapses)
+    def drive(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name."""
+        return self.driven(sum(synapse(values[synapse.source]) for synapse in self.synapses))
+
+    def driven(self, total: Tensor) -> Tensor:
+        """The drive from the sum of the synapses: with the bias, and pooled where the layer pools its drive."""
+        if self.bias is not None:
+            total = total + (per_channel(self.bias, total) if self.bias.ndim == 1 else self.bias.to(total.dtype))
+        return total if self.pool is None or self.kind == "max" else self.pool(total)
 
     @property
     def sources(self) -> list[str]:
@@ -68,17 +102,19 @@ class SpikingLayer(nn.Module):
 class RateSNN(SavedNetwork):
     """Spiking layers by name, each after its sources; plain weights and buffers. The last one is the output.
 
-    scales: per layer, the ReLU activation that one spike per step represents, which is the product of all factors by which
-    normalizations divided the weights on the way. factors: per layer, the number by which the last normalization divided its
-    weights.
+    scales: per layer, the ReLU activation that one spike per step represents, one number or one per channel (C,), which is the
+    product of all factors by which normalizations divided the weights on the way. factors: per layer, the number by which the
+    last normalization divided its weights (the mean over channels). readout: "counts", the class with most output spikes, or
+    "current", the class with the largest summed output current.
     """
 
     layers: Mapping[str, SpikingLayer]  # a ModuleDict
 
-    def __init__(self, layers: dict[str, SpikingLayer]):
+    def __init__(self, layers: dict[str, SpikingLayer], readout: str = "counts"):
         super().__init__()
         self.layers = nn.ModuleDict(layers)  # type: ignore[assignment]
-        self.scales: dict[str, float] = {name: 1.0 for name in layers}
+        self.readout = readout
+        self.scales: dict[str, float | Tensor] = {name: 1.0 for name in layers}
         self.factors: dict[str, float] = {}
 
     @property
@@ -92,15 +128,18 @@ class RateSNN(SavedNetwork):
         assert isinstance(found, SpikingLayer)
         return found
 
-    def rescale(self, scales: dict[str, float]) -> None:
+    def rescale(self, scales: Scales) -> None:
         """Divide each layer's activation by its scale: W *= scale of the source / scale, b /= scale. In place.
 
         The network's function stays the same up to the scale of the output. A pool must have the scale of its source.
         """
-        scales = {"input": 1.0} | scales
+        scales = {"input": 1.0} | dict(scales)
         for name, layer in self.layers.items():
             for synapse in layer.synapses:
-                synapse.rescale(scales[synapse.source] / scales[name], 1 / scales[name])
+                synapse.rescale(scales[synapse.source], scales[name])
+            if layer.bias is not None:
+                scale = torch.as_tensor(scales[name], dtype=layer.bias.dtype, device=layer.bias.device)
+                layer.bias = layer.bias / (scale if layer.bias.ndim == 1 else scale.view(-1, 1, 1))
         self.scales = {name: self.scales[name] * scales[name] for name in self.layers}
 
     def description(self) -> dict[str, Any]:
@@ -113,10 +152,14 @@ class RateSNN(SavedNetwork):
                     {"source": synapse.source, "modules": [describe_module(module, name) for module in synapse]}
                     for synapse in layer.synapses
                 ],
+                "bias": None if layer.bias is None else list(layer.bias.shape),
+                "pool": None if layer.pool is None else describe_module(layer.pool, name),
+                "rule": layer.rule,
             }
             for name, layer in self.layers.items()
         ]
-        return {"layers": layers, "scales": dict(self.scales), "factors": dict(self.factors)}
+        scales = {name: s.tolist() if isinstance(s, Tensor) else s for name, s in self.scales.items()}
+        return {"layers": layers, "scales": scales, "factors": dict(self.factors), "readout": self.readout}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
@@ -127,8 +170,13 @@ class RateSNN(SavedNetwork):
                 Synapse(synapse["source"], *(build_module(module) for module in synapse["modules"]))
                 for synapse in layer["synapses"]
             ]
-            layers[layer["name"]] = SpikingLayer(layer["kind"], synapses)
-        network = cls(layers)
-        network.scales = dict(description["scales"])
+            bias = None if layer.get("bias") is None else torch.empty(layer["bias"])
+            pool = None if layer.get("pool") is None else build_module(layer["pool"])
+            layers[layer["name"]] = SpikingLayer(layer["kind"], synapses, bias, pool, layer.get("rule", ""))
+        network = cls(layers, description.get("readout", "counts"))
+        network.scales = {
+            name: torch.tensor(scale, dtype=torch.float64, device="cpu") if isinstance(scale, list) else scale
+            for name, scale in description["scales"].items()
+        }
         network.factors = dict(description["factors"])
         return network

@@ -14,42 +14,62 @@ from respike.errors import InputError
 from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is exact to 1/65536 of the largest activation
+CHANNEL_BINS = 1 << 11
 
 
-def max_scale(graph: Graph, node_of_layer: dict[str, str], images: Images) -> dict[str, float]:
-    """The largest activation of each layer over the images. node_of_layer: the node whose value a layer represents."""
-    largest = dict.fromkeys(node_of_layer, 0.0)
+def max_scale(
+    graph: Graph, node_of_layer: dict[str, str], images: Images, by_channel: bool = False
+) -> dict[str, Tensor]:
+    """The largest activation of each layer over the images, at least 0, float64: () or, by channel, (C,).
+
+    node_of_layer: the node whose value a layer represents.
+    """
+    largest = {layer: torch.zeros((), dtype=torch.float64) for layer in node_of_layer}
     for values in _activations(graph, node_of_layer, images):
         for layer, value in values.items():
-            largest[layer] = max(largest[layer], float(value.max()))
+            seen = value.transpose(0, 1).flatten(1).amax(1) if by_channel else value.max()
+            largest[layer] = torch.maximum(largest[layer], seen.double().cpu())
     parts = all_gather(largest)
-    return {layer: max(part[layer] for part in parts) for layer in node_of_layer}
+    return {layer: torch.stack([part[layer] for part in parts]).amax(0) for layer in node_of_layer}
 
 
-def percentile_scale(q: float, zeros: bool) -> Callable[[Graph, dict[str, str], Images], dict[str, float]]:
+def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, Tensor]]:
     """A function like `max_scale` that returns the q-quantile of each layer's activations, q in (0, 1].
 
     zeros: whether silent neurons count (as in SpikingJelly and sinabs) or not (as in SNN toolbox). It reads the images
-    twice: for the maximum, then for a histogram of BINS equal bins up to it. The result is the upper edge of the bin in which
-    the cumulative count reaches q. Raises InputError for a q outside (0, 1].
+    twice: for the maximum, then for a histogram of equal bins up to it, BINS for a layer and CHANNEL_BINS for a channel. The
+    result is the upper edge of the bin in which the cumulative count reaches q. Raises InputError for a q outside (0, 1].
     """
     if not 0 < q <= 1:
         raise InputError(f"convert.q={q}: a quantile in (0, 1] is needed, as in convert.q=0.999")
 
-    def scale(graph: Graph, node_of_layer: dict[str, str], images: Images) -> dict[str, float]:
+    def scale(
+        graph: Graph, node_of_layer: dict[str, str], images: Images, by_channel: bool = False
+    ) -> dict[str, Tensor]:
         images = images if isinstance(images, Tensor | list) else list(images)
-        largest = max_scale(graph, node_of_layer, images)
-        counts = {layer: torch.zeros(BINS, dtype=torch.float64) for layer in node_of_layer}
+        largest = max_scale(graph, node_of_layer, images, by_channel)
+        counts: dict[str, Tensor] = {}
         for values in _activations(graph, node_of_layer, images):
             for layer, value in values.items():
-                chosen = value if zeros else value[value > 0]
-                if largest[layer] > 0:
-                    counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
+                rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
+                counted = _histogram(rows, largest[layer].reshape(-1), zeros, CHANNEL_BINS if by_channel else BINS)
+                counts[layer] = counts[layer] + counted if layer in counts else counted
         parts = all_gather(counts)
         total = {layer: torch.stack([part[layer] for part in parts]).sum(0) for layer in node_of_layer}
-        return {layer: _quantile(total[layer], q) * largest[layer] for layer in node_of_layer}
+        quantiles = {layer: torch.tensor([_quantile(row, q) for row in total[layer]]) for layer in node_of_layer}
+        return {layer: quantiles[layer].double().view(largest[layer].shape) * largest[layer] for layer in node_of_layer}
 
     return scale
+
+
+def _histogram(rows: Tensor, largest: Tensor, zeros: bool, bins: int) -> Tensor:
+    """Counts (R, bins) of the values of each row (R, n), negative ones as 0, in equal bins from 0 to the row's largest, (R,)."""
+    counts = torch.zeros(len(rows), bins, dtype=torch.float64)
+    for row, top, count in zip(rows, largest, counts, strict=True):
+        chosen = row if zeros else row[row > 0]
+        if top > 0:
+            count += torch.histc(chosen.clamp(min=0), bins, 0, float(top)).cpu()
+    return counts
 
 
 def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) -> Iterator[dict[str, Tensor]]:

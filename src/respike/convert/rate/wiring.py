@@ -1,136 +1,302 @@
-"""Connects a graph as a spiking network: which nodes become spiking layers, and which linear paths become synapses."""
+"""Connects a graph as a spiking network: which nodes become layers, and which linear paths become synapses."""
 
 import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Graph, Node, Scale
+from respike.convert.graph.fold import fold_batch_norms
+from respike.convert.graph.nodes import Embed, Graph, Node, Scale, affine_of
+from respike.convert.rate.paths import merge_path
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 
+MAX_POOLS = ("count", "gate", "before_neuron", "average")
+READOUTS = ("counts", "current")
+log = logging.getLogger(__name__)
+
 
 def build_rate_snn(
-    graph: Graph, fold_dropout: bool = True, spiking_pools: bool = True
+    graph: Graph,
+    fold_dropout: bool = True,
+    spiking_pools: bool = True,
+    max_pool: str = "count",
+    readout: str = "counts",
+    input_shape: Sequence[int] | None = None,
 ) -> tuple[RateSNN, dict[str, str]]:
     """A RateSNN with the weights of the graph, and for each of its layers the node whose value the layer represents.
 
     fold_dropout: multiply the following weights by the factor 1 - p of `MaskDropout`; false omits the factor, as the authors'
     simulation does. spiking_pools: an average pool is a layer of spiking neurons; false makes it part of the synapses that
-    follow. Raises InputError for a network that rate-coded spikes cannot represent.
+    follow. max_pool: "count", a unit whose output spikes are at every step as many as the largest count of its inputs (exact);
+    "gate", which passes the spikes of the input with the largest count; "before_neuron", the maximum of the currents in front
+    of the neurons; "average", average pools instead, another network. readout: "counts", output neurons whose spikes are counted;
+    "current", the summed current of the output. input_shape: (C, H, W), which constants in front of padding and concatenations need.
+    Raises InputError for a network that rate-coded spikes cannot represent.
     """
+    for name, value, known in (("max_pool", max_pool, MAX_POOLS), ("readout", readout, READOUTS)):
+        if value not in known:
+            raise InputError(f"convert.{name}={value}: unknown, choose convert.{name}={' or '.join(known)}")
     if not any(node.kind in ("linear", "conv") for node in graph.nodes.values()):
         raise InputError("the network has no Linear or Conv2d layer: there is nothing to convert")
-    graph = _without_final_softmax(graph)
-    nodes = [node for node in graph.nodes.values() if _is_spiking(graph, node, spiking_pools)]
-    spiking = {node.name for node in nodes}
+    graph = _swap_max_pools(_without_end(graph, readout), max_pool)
+    shapes = None if input_shape is None else graph.shapes(input_shape)
+    plan = _plan(graph, spiking_pools, max_pool)
     layer_of_node, layers, node_of_layer = {"input": "input"}, {}, {}
-    for node in nodes:
-        is_pool = node.kind == "avgpool" and node.name in spiking
-        if node.kind == "relu" or is_pool:
-            paths = [path for source in node.inputs for path in _paths(graph, source, spiking, fold_dropout)]
-        else:
-            paths = _paths(graph, node.name, spiking - {node.name}, fold_dropout)
-        name = _layer_name(graph, node)
-        pool = [copy.deepcopy(node.module)] if is_pool else []
-        synapses = [Synapse(layer_of_node[source], *_merge_factors(name, modules + pool)) for source, modules in paths]
-        kind = "relu" if node.kind == "relu" else "pool" if is_pool else "output"
-        layers[name] = SpikingLayer(kind, synapses)
-        layer_of_node[node.name] = name
-        node_of_layer[name] = _represented_node(graph, node, fold_dropout)
-    snn = RateSNN(layers).requires_grad_(False)
+    for name, kind in plan.layers.items():
+        node = graph.nodes[name]
+        pool, drive = None, node.inputs[0] if kind in ("relu", "max") else name
+        if name in plan.pooled_drives:
+            relu = graph.nodes[node.inputs[0]]
+            pool, drive = copy.deepcopy(node.module), relu.inputs[0]
+        elif kind == "max":
+            pool = copy.deepcopy(node.module)
+        starts = set(plan.layers) - {name}
+        paths = _paths(graph, drive, starts, fold_dropout, shapes)
+        layer_name = _layer_name(graph, node, kind, layers)
+        bias = None if kind == "max" else _silent_value(graph, drive, starts, shapes)
+        synapses = [Synapse(layer_of_node[source], *merge_path(modules, layer_name)) for source, modules in paths]
+        layers[layer_name] = SpikingLayer(kind, synapses, bias, pool, max_pool if kind == "max" else "")
+        layer_of_node[name] = layer_name
+        node_of_layer[layer_name] = _represented_node(graph, node, fold_dropout)
     if not fold_dropout:
-        _refuse_biases_behind_dropout(graph, snn)
-    return snn, node_of_layer
+        _refuse_biases_behind_dropout(graph, layers)
+    return RateSNN(layers, readout).requires_grad_(False), node_of_layer
 
 
-def _without_final_softmax(graph: Graph) -> Graph:
-    """The graph without softmax and flattening at its end: they do not change which class is largest."""
+def _without_end(graph: Graph, readout: str) -> Graph:
+    """The graph without softmax and flattening at its end, which do not change which class is largest.
+
+    A last ReLU goes as well if the output is read by its current.
+    """
     nodes, output = dict(graph.nodes), graph.output
-    while nodes[output].kind in ("softmax", "flatten"):
+    dropped = ("softmax", "flatten", "relu") if readout == "current" else ("softmax", "flatten")
+    while nodes[output].kind in dropped:
         output = nodes.pop(output).inputs[0]
     return Graph(nodes, output)
 
 
-def _is_spiking(graph: Graph, node: Node, spiking_pools: bool) -> bool:
-    """Whether a node becomes a spiking layer: ReLUs, the output, and a pool that reads spikes.
+def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
+    """Max-pools in front of a ReLU, or of a rising affine operation, move behind it, which changes nothing; or become average pools."""
+    nodes = dict(graph.nodes)
+    if max_pool == "average":
+        for name, node in nodes.items():
+            if node.kind == "maxpool":
+                module = node.module
+                pool = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+                nodes[name] = Node(name, "avgpool", node.inputs, pool)
+                log.warning("max-pool '%s' is replaced by an average pool: this is another network", name)
+        return Graph(nodes, graph.output)
+    graph = Graph(nodes, graph.output)
+    while pool := next((node for node in graph.nodes.values() if _can_move(graph, node)), None):
+        graph = _behind_its_reader(graph, pool)
+    return fold_batch_norms(graph)
 
-    A pool that reads the drive in front of a ReLU is a linear part of that drive.
-    """
-    if node.kind == "relu" or node.name == graph.output:
+
+def _can_move(graph: Graph, node: Node) -> bool:
+    """Whether a node is a max-pool of values that are no spikes, read by one rising operation."""
+    readers = graph.readers(node.name)
+    return (
+        node.kind == "maxpool"
+        and not _is_rectified(graph, node.inputs[0])
+        and len(readers) == 1
+        and _rises(readers[0])
+    )
+
+
+def _is_rectified(graph: Graph, name: str) -> bool:
+    if name == "input" or graph.nodes[name].kind == "relu":
         return True
-    if node.kind != "avgpool" or not spiking_pools:
-        return False
-    source = node.inputs[0]
-    while source != "input" and graph.nodes[source].kind in ("flatten", "dropout_scale", "scale"):
-        source = graph.nodes[source].inputs[0]
-    return source != "input" and _is_spiking(graph, graph.nodes[source], spiking_pools)
+    node = graph.nodes[name]
+    passing = ("maxpool", "avgpool", "cat", "flatten", "dropout_scale")
+    return node.kind in passing and all(_is_rectified(graph, source) for source in node.inputs)
 
 
-def _paths(graph: Graph, name: str, spiking: set[str], fold_dropout: bool) -> list[tuple[str, list[nn.Module]]]:
-    """All linear paths that end in node `name`: (spiking node or "input" at its start, modules along it)."""
-    if name == "input" or name in spiking:
+def _behind_its_reader(graph: Graph, pool: Node) -> Graph:
+    """The graph in which a max-pool and the one operation that reads it have changed places."""
+    (later,) = graph.readers(pool.name)
+    nodes: dict[str, Node] = {}
+    for node in graph.nodes.values():
+        if node is pool:
+            nodes[later.name] = Node(later.name, later.kind, pool.inputs, later.module)
+            nodes[pool.name] = Node(pool.name, pool.kind, (later.name,), pool.module)
+        elif node is not later:
+            inputs = tuple(pool.name if name == later.name else name for name in node.inputs)
+            nodes[node.name] = Node(node.name, node.kind, inputs, node.module)
+    return Graph(nodes, pool.name if graph.output == later.name else graph.output)
+
+
+def _rises(node: Node) -> bool:
+    """Whether a node is a ReLU, or an operation that rises with its input in every channel."""
+    affine = affine_of(node)
+    return node.kind == "relu" or (affine is not None and bool((affine.factor > 0).all()))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """layers: the nodes that become layers, with their kind; pooled_drives: max-pools in front of neurons."""
+
+    layers: dict[str, str]
+    pooled_drives: frozenset[str]
+
+
+def _plan(graph: Graph, spiking_pools: bool, max_pool: str) -> _Plan:
+    """Which nodes become layers: ReLUs, pools that read spikes, currents that are carried, and the output."""
+    layers: dict[str, str] = {}
+    pooled: set[str] = set()
+    for name, node in graph.nodes.items():
+        if node.kind == "relu":
+            readers = graph.readers(name)
+            if max_pool == "before_neuron" and len(readers) == 1 and readers[0].kind == "maxpool":
+                pooled.add(readers[0].name)  # the pool's node stands for the neurons
+            else:
+                layers[name] = "relu"
+        elif name in pooled:
+            layers[name] = "relu"
+        elif node.kind == "maxpool":
+            if not _are_spikes(graph, node.inputs[0], layers):
+                raise InputError(
+                    f"max-pool '{name}' pools values that no single ReLU has made; put a ReLU directly in front of it or behind it"
+                )
+            layers[name] = "max"
+        elif node.kind == "avgpool" and spiking_pools and _reads_spikes(graph, node.inputs[0], layers):
+            layers[name] = "pool"
+        elif node.kind == "softmax":
+            raise InputError(
+                f"softmax '{name}' is inside the network; rate conversion drops a softmax only at the output"
+            )
+    _carry_currents(graph, layers)
+    if layers.get(graph.output) in (None, "current"):
+        layers[graph.output] = "output"
+    return _Plan({name: layers[name] for name in graph.nodes if name in layers}, frozenset(pooled))
+
+
+def _reads_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
+    """Whether a node's value is the spikes of one layer, flattened or multiplied by a constant."""
+    if name in layers or name == "input":
+        return name in layers
+    node = graph.nodes[name]
+    return node.kind in ("flatten", "dropout_scale", "scale") and _reads_spikes(graph, node.inputs[0], layers)
+
+
+def _are_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
+    """Whether a node's value is the input, the spikes of a layer, or a concatenation of these."""
+    if name in layers or name == "input":
+        return True
+    node = graph.nodes[name]
+    return node.kind == "cat" and all(_are_spikes(graph, source, layers) for source in node.inputs)
+
+
+def _carry_currents(graph: Graph, layers: dict[str, str]) -> None:
+    """Add the values that are carried without neurons: those between two weighted operations, and those read by several layers."""
+    weights_before: dict[str, bool] = {"input": False}  # whether a weighted operation lies between a layer and this value
+    for name, node in graph.nodes.items():
+        if name in layers:
+            weights_before[name] = False
+            continue
+        for source in node.inputs:
+            if node.kind in ("conv", "linear") and weights_before[source]:
+                layers[source] = "current"
+                weights_before[source] = False
+        weights_before[name] = node.kind in ("conv", "linear") or any(weights_before[source] for source in node.inputs)
+    ends: dict[str, set[str]] = {}
+    for name, node in reversed(list(graph.nodes.items())):
+        reached: set[str] = {name} if name == graph.output and name not in layers else set()
+        for reader in graph.readers(name):
+            reached |= {reader.name} if reader.name in layers else ends[reader.name]
+        ends[name] = reached
+        if node.kind in ("conv", "linear") and name not in layers and len(reached) > 1:
+            layers[name] = "current"
+
+
+def _paths(
+    graph: Graph, name: str, starts: set[str], fold_dropout: bool, shapes: dict[str, torch.Size] | None
+) -> list[tuple[str, list[nn.Module]]]:
+    """All linear paths that end in node `name`: (layer's node or "input" at its start, modules along it without shifts)."""
+    if name == "input" or name in starts:
         return [(name, [])]
     node = graph.nodes[name]
-    _refuse(node)
+    if node.kind == "cat":
+        return [
+            (source, [*modules, embed])
+            for part, embed in zip(node.inputs, _embeds(node, shapes), strict=True)
+            for source, modules in _paths(graph, part, starts, fold_dropout, shapes)
+        ]
+    before = [path for source in node.inputs for path in _paths(graph, source, starts, fold_dropout, shapes)]
     if node.kind == "add" or (node.kind == "dropout_scale" and not fold_dropout):
-        step: list[nn.Module] = []
-    elif node.kind == "dropout_scale":
-        step = [Scale(1 - node.module.p)]
-    else:
-        step = [copy.deepcopy(node.module)]
-    before = [path for source in node.inputs for path in _paths(graph, source, spiking, fold_dropout)]
-    return [(source, modules + step) for source, modules in before]
+        return before
+    affine = affine_of(node)
+    step = node.module if affine is None else Scale(affine.factor)
+    return [(source, [*modules, step]) for source, modules in before]
 
 
-def _refuse(node: Node) -> None:
-    if node.kind == "maxpool":
-        raise InputError(
-            f"layer '{node.name}' is a max-pool, which rate-coded spikes cannot compute; use nn.AvgPool2d instead"
-        )
-    if node.kind == "batchnorm":
-        raise InputError(
-            f"batch norm '{node.name}' does not directly follow a Conv2d or Linear layer and cannot be folded; move it there"
-        )
-    if node.kind == "softmax":
-        raise InputError(
-            f"softmax '{node.name}' is inside the network; rate conversion drops a softmax only at the output"
-        )
+def _embeds(node: Node, shapes: dict[str, torch.Size] | None) -> list[Embed]:
+    """Where each branch of a concatenation lies among its channels."""
+    if shapes is None:
+        raise InputError(f"the concatenation '{node.name}' needs to know the images' shape; convert with images")
+    channels = [shapes[source][0] for source in node.inputs]
+    return [Embed(sum(channels[:i]), number, sum(channels[i + 1 :])) for i, number in enumerate(channels)]
 
 
-def _merge_factors(layer: str, modules: list[nn.Module]) -> list[nn.Module]:
-    """The modules of a path with its constant factors multiplied into the weighted module.
+def _silent_value(graph: Graph, name: str, starts: set[str], shapes: dict[str, torch.Size] | None) -> Tensor | None:
+    """The value of a node if no layer spikes: the sum of all biases and shifts, (C,) or (C, H, W); None if it is 0.
 
-    All factors multiply the weights; only factors behind the weighted module multiply its bias.
+    Near a zero-padded border a shift in front of a convolution acts through a part of the kernel, so that places differ.
     """
-    weighted = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
-    if len(weighted) > 1:
-        raise InputError(
-            f"two weighted layers without a ReLU between them lead to '{layer}'; put a ReLU between or merge them"
-        )
-    before = after = 1.0
-    for module in modules:
-        if isinstance(module, Scale):
-            after *= float(module.factor)
-        elif module in weighted:
-            before, after = after, 1.0
-    synapse = Synapse("", *(module for module in modules if not isinstance(module, Scale)))
-    if before * after != 1:
-        synapse.rescale(before * after, after)
-    return list(synapse)
+    if name == "input" or name in starts:
+        return None
+    node = graph.nodes[name]
+    before = [_silent_value(graph, source, starts, shapes) for source in node.inputs]
+    module, affine = node.module, affine_of(node)
+    if all(value is None for value in before):
+        if affine is not None:
+            shift = affine.shift.to(graph.dtype)
+            value = None if not bool(shift.any()) else shift
+        elif node.kind in ("conv", "linear"):
+            bias = module.bias
+            value = None if bias is None else bias.detach().clone()
+        else:
+            value = None
+        return value if value is None or value.ndim else value.expand(_channels(node, shapes)).clone()
+    if shapes is None:
+        if node.kind not in ("add", "batchnorm", "affine", "scale", "dropout_scale"):
+            raise InputError(f"layer '{node.name}' reads a constant, which needs the images' shape; convert with images")
+        parts = [value for value in before if value is not None]
+        with torch.no_grad():
+            whole = sum(part[None] for part in parts) if node.kind == "add" else module(parts[0][None])
+        return whole[0]
+    with torch.no_grad():
+        values = [
+            torch.zeros(1, *shapes[source], dtype=graph.dtype, device=graph.device) if value is None
+            else (value if value.ndim == len(shapes[source]) else value.view(-1, 1, 1)).expand(shapes[source])[None]
+            for source, value in zip(node.inputs, before, strict=True)
+        ]  # fmt: skip
+        whole = module(*values)[0]
+    first = whole.flatten(1)[:, 0] if whole.ndim > 1 else whole
+    return first.clone() if bool((whole == first.view(-1, *[1] * (whole.ndim - 1))).all()) else whole
 
 
-def _layer_name(graph: Graph, node: Node) -> str:
+def _channels(node: Node, shapes: dict[str, torch.Size] | None) -> int:
+    if shapes is None:
+        raise InputError(f"the constant '{node.name}' needs the images' shape; convert with images")
+    return shapes[node.name][0]
+
+
+def _layer_name(graph: Graph, node: Node, kind: str, taken: dict[str, SpikingLayer]) -> str:
     """A layer is named after its one weighted operation; a pool or a sum of branches is named after its node."""
-    if node.kind in ("linear", "conv", "avgpool"):
+    if kind in ("max", "pool", "current") or node.kind in ("linear", "conv", "avgpool"):
         return node.name
     seen = node
     while (
         len(seen.inputs) == 1
         and seen.inputs[0] in graph.nodes
-        and (seen is node or seen.kind in ("flatten", "dropout_scale"))
+        and (seen is node or seen.kind in ("flatten", "dropout_scale", "relu"))
     ):
         seen = graph.nodes[seen.inputs[0]]
-    return seen.name if seen.kind in ("linear", "conv") else node.name
+    return seen.name if seen.kind in ("linear", "conv") and seen.name not in taken else node.name
 
 
 def _represented_node(graph: Graph, node: Node, fold_dropout: bool) -> str:
@@ -141,9 +307,9 @@ def _represented_node(graph: Graph, node: Node, fold_dropout: bool) -> str:
     return node.name
 
 
-def _refuse_biases_behind_dropout(graph: Graph, snn: RateSNN) -> None:
+def _refuse_biases_behind_dropout(graph: Graph, layers: dict[str, SpikingLayer]) -> None:
     dropped = any(node.kind == "dropout_scale" for node in graph.nodes.values())
-    if dropped and any(synapse.bias is not None for layer in snn.layers.values() for synapse in layer.synapses):
+    if dropped and any(layer.bias is not None for layer in layers.values()):
         raise InputError(
             "convert.fold_dropout=false changes the function of a network with biases; use convert.fold_dropout=true"
         )
