@@ -16,6 +16,8 @@ from respike.errors import InputError
 
 Path = Sequence[nn.Module]
 Paths = Mapping[str, Sequence[tuple[str, Path]]]  # by layer, first to last: the (source, path) pairs that drive it
+Pools = Mapping[str, nn.Module]
+NO_POOLS: Pools = {}
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,12 @@ class Connections:
         )
 
 
-def network_connections(paths: Paths, input_shape: torch.Size) -> Connections:
-    """The connections of a network. Raises InputError where images of this shape or branches do not fit."""
-    shapes = layer_shapes(paths, input_shape)
+def network_connections(paths: Paths, input_shape: torch.Size, pools: Pools = NO_POOLS) -> Connections:
+    """The connections of a network. pools: by layer, a max-pool of the sum of its paths.
+
+    Raises InputError where images of this shape or branches do not fit.
+    """
+    shapes = layer_shapes(paths, input_shape, pools)
     layers = []
     for name, incoming in paths.items():
         plain = [(source, without_adaptive_pools(path, shapes[source])) for source, path in incoming]
@@ -66,14 +71,14 @@ def network_connections(paths: Paths, input_shape: torch.Size) -> Connections:
                 name,
                 shapes[name],
                 tuple(source for source, _ in plain),
-                tuple(fan_out(path, shapes[source]) for source, path in plain),
+                tuple(_fan_out(path, shapes[source], pools.get(name)) for source, path in plain),
                 tuple(multiply_accumulates(path, shapes[source]) for source, path in plain),
             )
         )
     return Connections(shapes["input"], tuple(layers))
 
 
-def layer_shapes(paths: Paths, input_shape: torch.Size) -> dict[str, torch.Size]:
+def layer_shapes(paths: Paths, input_shape: torch.Size, pools: Pools = NO_POOLS) -> dict[str, torch.Size]:
     """The shape of every layer for images of shape (C, H, W); the input's under "input".
 
     Raises InputError where images or branches do not fit.
@@ -81,7 +86,8 @@ def layer_shapes(paths: Paths, input_shape: torch.Size) -> dict[str, torch.Size]
     shapes = {"input": torch.Size(input_shape)}
     for name, incoming in paths.items():
         try:
-            ends = {path_shape(path, shapes[source]) for source, path in incoming}
+            pool = [pools[name]] if name in pools else []
+            ends = {path_shape([*path, *pool], shapes[source]) for source, path in incoming}
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -149,6 +155,22 @@ def multiply_accumulates(path: Path, shape: torch.Size) -> int:
             return int(fan_out([path[i]], shape).sum())
         shape = path_shape([module], shape)
     return 0
+
+
+def _fan_out(path: Path, shape: torch.Size, pool: nn.Module | None) -> Tensor:
+    """`fan_out` of a path; of one without weights to a max-pool, the number of windows that each source neuron is in."""
+    if not isinstance(pool, nn.MaxPool2d) or any(True for module in path for _ in module.parameters()):
+        return fan_out(path, shape)
+    ends = path_shape([*path, pool], shape)
+    axes = []
+    for axis, size in enumerate(shape[1:]):
+        kernel, stride, padding, dilation = (
+            value[axis] if isinstance(value, tuple) else value
+            for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        )
+        places = torch.arange(ends[axis + 1])[:, None] * stride - padding + torch.arange(kernel) * dilation
+        axes.append(torch.bincount(places[(places >= 0) & (places < size)], minlength=size))
+    return (axes[0][:, None] * axes[1]).expand(shape).clone()
 
 
 def fan_out(path: Path, shape: torch.Size) -> Tensor:

@@ -3,7 +3,7 @@
 Its size grows with images x steps (one predicted class each) and with layers x steps, not with neurons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ class SpikeRecord:
     """The result of simulating B images for T steps.
 
     index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
-    counts: final output spikes int32 (B, C); spikes and synops: per layer int64 (T,), summed over images, the input included
+    counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops: per layer int64 (T,), summed over images, the input included
     where it spikes (a synaptic operation is counted in the layer that receives it); neurons: per layer; ann_macs:
     multiply-accumulates of one pass without spikes, per image; analog_macs: multiply-accumulates per image and step on an
     analog input, 0 for input spikes; dt: seconds per step, and times_ms: simulated time of each step (T,), both None for a
@@ -81,7 +81,8 @@ class SpikeRecord:
 class Tally:
     """Counts the spikes and synaptic operations of one chunk of images, layer by layer. All counts are exact.
 
-    steps: T; analog_input: the input is a current, without spikes; drop_first_output: the output layer gets no input in the
+    steps: T; analog: the layers, or "input", whose values are currents without spikes; read_current: the class is read from the
+    summed output current, not from its spikes; drop_first_output: the output layer gets no input in the
     first step; dt, times_ms: as in `SpikeRecord`.
     """
 
@@ -90,19 +91,21 @@ class Tally:
         connections: Connections,
         steps: int,
         *,
-        analog_input: bool,
+        analog: Collection[str] = (),
+        read_current: bool = False,
         drop_first_output: bool = False,
         dt: float | None = None,
         times_ms: Tensor | None = None,
     ):
-        self.connections, self.analog_input, self.drop_first_output = connections, analog_input, drop_first_output
+        self.connections, self.analog, self.read_current = connections, analog, read_current
+        self.drop_first_output = drop_first_output
         self.dt, self.times_ms = dt, times_ms
         self.spikes: dict[str, Tensor] = {}
         self.synops = {layer.name: torch.zeros(steps, dtype=torch.int64) for layer in connections.layers}
 
     def add(self, name: str, spikes: Tensor) -> None:
         """Count the spikes (T, B, ...N) of a layer, or of the input, and the synaptic operations that they cause."""
-        if name == "input" and self.analog_input:
+        if name in self.analog:
             return
         per_neuron = spikes.sum(1).double().flatten(1)  # (T, N): at most B each, exact
         self.spikes[name] = per_neuron.sum(1).long().cpu()
@@ -112,8 +115,9 @@ class Tally:
                     self.synops[layer.name] += (per_neuron @ fan_out.to(per_neuron).flatten()).long().cpu()
 
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
-        """The record of the chunk from its image numbers (B,) and the spikes of its output layer (T, B, C)."""
-        counts = output.flatten(2).cumsum(0).int()  # (T, B, C)
+        """The record of the chunk from its image numbers (B,) and the spikes (or currents) of its output layer (T, B, C)."""
+        counts = output.flatten(2).double().cumsum(0)  # (T, B, C)
+        counts = counts if self.read_current else counts.int()
         if self.drop_first_output:
             self.synops[self.connections.layers[-1].name][0] = 0
         return SpikeRecord(
@@ -130,14 +134,17 @@ class Tally:
         return {
             "neurons": self.connections.neurons,
             "ann_macs": self.connections.macs(),
-            "analog_macs": self.connections.macs("input") if self.analog_input else 0,
+            "analog_macs": sum(self.connections.macs(source) for source in self.analog),
             "dt": self.dt,
             "times_ms": self.times_ms,
         }
 
 
 def predict(counts: Tensor) -> Tensor:
-    """Class with most spikes, ties to the lowest class: integer counts (..., C) -> int16 (...)."""
+    """Class with most spikes or the largest sum, ties to the lowest class: counts (..., C) -> int16 (...)."""
+    if counts.is_floating_point():
+        ties = counts == counts.amax(-1, keepdim=True)
+        return ties.to(torch.uint8).argmax(-1).to(torch.int16)  # the first of equal values
     classes = counts.shape[-1]
     ranked = counts.long() * classes + torch.arange(classes - 1, -1, -1, device=counts.device)
     return ranked.argmax(-1).to(torch.int16)

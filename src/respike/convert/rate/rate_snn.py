@@ -89,8 +89,11 @@ class SpikingLayer(nn.Module):
 
     def driven(self, total: Tensor) -> Tensor:
         """The drive from the sum of the synapses: with the bias, and pooled where the layer pools its drive."""
-        if self.bias is not None:
-            total = total + (per_channel(self.bias, total) if self.bias.ndim == 1 else self.bias.to(total.dtype))
+        if self.bias is not None and self.bias.ndim == 1:
+            bias = self.bias.repeat_interleave(total.shape[1] // len(self.bias))  # once per place of flattened maps
+            total = total + per_channel(bias, total)
+        elif self.bias is not None:
+            total = total + self.bias.to(total.dtype)
         return total if self.pool is None or self.kind == "max" else self.pool(total)
 
     @property

@@ -262,12 +262,7 @@ def _silent_value(graph: Graph, name: str, starts: set[str], shapes: dict[str, t
             value = None
         return value if value is None or value.ndim else value.expand(_channels(node, shapes)).clone()
     if shapes is None:
-        if node.kind not in ("add", "batchnorm", "affine", "scale", "dropout_scale"):
-            raise InputError(f"layer '{node.name}' reads a constant, which needs the images' shape; convert with images")
-        parts = [value for value in before if value is not None]
-        with torch.no_grad():
-            whole = sum(part[None] for part in parts) if node.kind == "add" else module(parts[0][None])
-        return whole[0]
+        return _per_channel_constant(node, [value for value in before if value is not None])
     with torch.no_grad():
         values = [
             torch.zeros(1, *shapes[source], dtype=graph.dtype, device=graph.device) if value is None
@@ -277,6 +272,21 @@ def _silent_value(graph: Graph, name: str, starts: set[str], shapes: dict[str, t
         whole = module(*values)[0]
     first = whole.flatten(1)[:, 0] if whole.ndim > 1 else whole
     return first.clone() if bool((whole == first.view(-1, *[1] * (whole.ndim - 1))).all()) else whole
+
+
+def _per_channel_constant(node: Node, values: list[Tensor]) -> Tensor:
+    """What a node makes of constants per channel (C,), where that does not depend on the images' shape."""
+    module, affine, value = node.module, affine_of(node), values[0]
+    if node.kind == "add":
+        return torch.stack(values).sum(0)
+    if affine is not None:
+        return value * affine.factor.to(value) + affine.shift.to(value)
+    if isinstance(module, nn.Linear):
+        whole = value.repeat_interleave(module.in_features // len(value))
+        return nn.functional.linear(whole, module.weight, module.bias).detach()
+    if node.kind in ("flatten", "avgpool", "maxpool") and getattr(module, "padding", 0) in (0, (0, 0)):
+        return value
+    raise InputError(f"layer '{node.name}' reads a constant, which needs the images' shape; convert with images")
 
 
 def _channels(node: Node, shapes: dict[str, torch.Size] | None) -> int:

@@ -45,7 +45,7 @@ def simulate_direct(
     ):
         for first in range(0, len(images), chunk):
             x = to_unit(images[first : first + chunk])
-            tally = Tally(connections, steps, analog_input=True)
+            tally = Tally(connections, steps, analog=("input",))
             with spike_hooks(net, tally.add):
                 output = net.spikes(x, steps)
             parts.append(tally.record(index[first : first + chunk], output))

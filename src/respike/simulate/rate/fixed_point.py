@@ -7,6 +7,7 @@ thread count or device can change a spike. program.py compiles whole networks.
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +19,24 @@ from respike.simulate.connections import sum_pool
 EXACT = 2**53  # integers up to here are exact in float64
 
 
-def largest_drive(layer: SpikingLayer, shapes: dict[str, torch.Size], largest_input: float) -> float:
-    """The drive if every weight and bias were positive and every source at its largest value (1 for spikes).
+def largest_drive(
+    layer: SpikingLayer, shapes: dict[str, torch.Size], largest: Mapping[str, float], grids: Mapping[str, float]
+) -> float:
+    """The drive if every weight and bias were positive and every source at its largest value.
 
-    layer: rounded by `round_layer`; shapes: of its sources; largest_input: the largest value of the network's input.
+    layer: rounded by `round_layer`; shapes: of its sources; largest: the largest value of each source (1 for spikes);
+    grids: by source of currents, the integer that stands for 1, by which its products are divided.
     """
     positive = copy.deepcopy(layer)
     for tensor in [*positive.parameters(), *positive.buffers()]:
         tensor.abs_()
-    sources = {
-        name: torch.full(
-            (1, *shapes[name]),
-            float(largest_input if name == "input" else 1),
-            dtype=torch.float64,
-            device=_device(layer),
-        )
-        for name in layer.sources
-    }
-    return float(positive.drive(sources).max())
+    total = torch.zeros((), dtype=torch.float64, device=_device(layer))
+    for synapse in positive.synapses:
+        name = synapse.source
+        value = torch.full((1, *shapes[name]), largest[name], dtype=torch.float64, device=_device(layer))
+        part = synapse(value)
+        total = total + (part / grids[name] + 1 if name in grids else part)
+    return float(positive.driven(total).max())
 
 
 def _device(layer: SpikingLayer) -> torch.device:
@@ -43,12 +44,12 @@ def _device(layer: SpikingLayer) -> torch.device:
 
 
 def round_layer(layer: SpikingLayer, bits: int, input_grid: int) -> float:
-    """Round a layer's synapses (float64) in place to integers. Returns the integer that stands for a potential of 1.
+    """Round a layer's synapses and bias (float64) in place to integers. Returns the integer that stands for a potential of 1.
 
-    bits: signed bits of a weight; input_grid: the integer that stands for an input of 1. A pool that is a spiking layer keeps
-    its integer sum, and its threshold is multiplied by its area. Pools in front of or behind weights are folded into them.
+    bits: signed bits of a weight; input_grid: the integer that stands for an input of 1. A pool that is a spiking layer keeps its integer sum, and its threshold is multiplied by its
+    area. Pools in front of or behind weights are folded into them.
     """
-    only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None
+    only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
     for synapse in layer.synapses:
         before, behind = _sum_pools(synapse)
         if only_pool:
@@ -58,7 +59,7 @@ def round_layer(layer: SpikingLayer, bits: int, input_grid: int) -> float:
         if synapse.weighted is None:
             synapse.append(Scale(1 / (before * behind)))
         else:
-            synapse.rescale(1 / (before * behind), 1 / behind)
+            synapse.rescale(1.0, before * behind)
     return _round_weights(layer, bits, input_grid)
 
 
@@ -82,8 +83,8 @@ def _round_weights(layer: SpikingLayer, bits: int, input_grid: int) -> float:
     for synapse in layer.synapses:
         weights = weights_of(synapse)
         weights.copy_((weights * unit).round() * (1 if synapse.source == "input" else whole / unit))
-        if synapse.bias is not None:
-            synapse.bias.data.copy_((synapse.bias.data * whole).round())
+    if layer.bias is not None:
+        layer.bias.copy_((layer.bias * whole).round())
     return whole
 
 

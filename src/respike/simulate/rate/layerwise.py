@@ -5,8 +5,7 @@ T x B rows, and the neuron is a scan over T. stepwise.py holds the same simulati
 """
 
 from collections.abc import Sequence
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input
 from respike.simulate.rate.kernels import events, triton_backend
-from respike.simulate.rate.program import Program, ProgramLayer, compile_program, new_tally
+from respike.simulate.rate.program import Program, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
@@ -94,7 +93,7 @@ def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index:
     tally.add("input", spikes["input"])
     last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
     for layer in program.layers:
-        drive = _drive(layer, spikes)  # (T or 1, B, ...N)
+        drive = layer.drive(spikes, over_time)  # (T or 1, B, ...N)
         if settings.drop_first_output and layer is program.layers[-1]:
             drive = drive.expand(settings.steps, *drive.shape[1:]).clone()
             drive[0] = 0
@@ -104,8 +103,3 @@ def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index:
             if last_reader[source] == layer.name:
                 spikes.pop(source, None)
     return tally.record(index, spikes[program.layers[-1].name])
-
-
-def _drive(layer: ProgramLayer, spikes: dict[str, Tensor]) -> Tensor:
-    """The summed drive of a layer; time is folded into the batch for one product per synapse."""
-    return reduce(add, (over_time(synapse, spikes[synapse.source]) for synapse in layer.synapses.synapses))

@@ -7,7 +7,8 @@ weights in floating point, or integers (fixed_point.py).
 import copy
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -21,28 +22,54 @@ from respike.simulate.connections import (
     Connections,
     LayerConnections,
     Paths,
+    Pools,
     layer_shapes,
     network_connections,
     without_adaptive_pools,
 )
 from respike.simulate.rate.fixed_point import EXACT, largest_drive, round_layer
 from respike.simulate.rate.settings import Settings
+from respike.simulate.rate.units import Carry, MaxPool, SummedCurrent
 from respike.simulate.record import Tally
 
+Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 log = logging.getLogger(__name__)
+
+
+def call(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """module(x)."""
+    return module(x)
 
 
 @dataclass(frozen=True)
 class ProgramLayer:
-    """One spiking layer: its connections, the synapses that compute its drive, and its neuron.
+    """One layer: its connections, the synapses that compute its drive, and its neuron (or what stands in its place, units.py).
 
+    analog: its values are currents, not spikes. grids: in fixed point, by source of currents, the integer that stands for 1.
     largest_drive: a bound on |drive|, known in fixed point.
     """
 
     connections: LayerConnections
     synapses: SpikingLayer
     neuron: Neuron
+    analog: bool = False
+    grids: Mapping[str, float] = field(default_factory=dict)
     largest_drive: float = math.inf
+
+    def drive(self, values: Mapping[str, Tensor], apply: Apply = call) -> Tensor:
+        """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name.
+
+        apply: how a module is applied to values, with `over_time` to (T or 1, B, ...). In fixed point the products with currents
+        are rounded to the layer's own grid, so that its sums need no more bits.
+        """
+        total: Tensor | None = None
+        for synapse in self.synapses.synapses:
+            part = apply(synapse, values[synapse.source])
+            if synapse.source in self.grids:
+                part = (part / self.grids[synapse.source]).round()
+            total = part if total is None else total + part
+        assert total is not None
+        return apply(self.synapses.driven, total)
 
     @property
     def name(self) -> str:
@@ -62,15 +89,18 @@ class ProgramLayer:
 
     def largest_potential(self, steps: int) -> float:
         """A bound on |potential| and its intermediate results over so many steps; known in fixed point."""
-        neuron = self.fixed_point_neuron
-        return self.largest_drive * (steps + 1) + neuron.threshold + abs(neuron.start_potential)
+        if isinstance(self.neuron, FixedPointIntegrateFire):
+            at_rest = self.neuron.threshold + abs(self.neuron.start_potential)
+            return self.largest_drive * (steps + 1) + at_rest
+        return self.largest_drive * (1 if isinstance(self.neuron, Carry) else steps)
 
 
 @dataclass(frozen=True)
 class Program:
     """Layers in order, the dtype they compute in, and the grid of analog inputs (None: any float).
 
-    fixed_point: weights, drives and potentials are integers, and the neurons `FixedPointIntegrateFire`.
+    fixed_point: weights, drives and potentials are integers, and the neurons `FixedPointIntegrateFire`. read_current: the class is
+    read from the summed output current.
     """
 
     connections: Connections
@@ -78,6 +108,14 @@ class Program:
     dtype: torch.dtype
     fixed_point: bool = False
     input_grid: int | None = None
+    analog_input: bool = False
+    read_current: bool = False
+
+    @property
+    def analog(self) -> frozenset[str]:
+        """The layers, or "input", whose values are currents, not spikes."""
+        currents = {layer.name for layer in self.layers if layer.analog}
+        return frozenset(currents | ({"input"} if self.analog_input else set()))
 
     @property
     def input_shape(self) -> torch.Size:
@@ -96,11 +134,12 @@ def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -
     In fixed point if simulate.weight_bits asks for it and the neuron allows it. Raises InputError for images that do not fit.
     """
     neuron = settings.neuron.with_time_step(settings.dt)
+    analog = settings.encode.analog
     if settings.weight_bits is None:
-        return compile_float(snn, input_shape, neuron)
+        return compile_float(snn, input_shape, neuron, analog)
     if neuron.fixed_point(1.0) is None:
         _log_float(type(neuron).__name__)
-        return compile_float(snn, input_shape, neuron)
+        return compile_float(snn, input_shape, neuron, analog)
     largest_current = settings.encode.largest_current
     return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest_current)
 
@@ -112,15 +151,40 @@ def _log_float(neuron: str) -> None:
     )
 
 
-def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron) -> Program:
-    """The network in its own precision, with the same neuron in every layer."""
+def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron, analog_input: bool = False) -> Program:
+    """The network in its own precision, with the same neuron in every layer that has neurons."""
     snn = _with_ordinary_pools(snn, input_shape)
-    connections = network_connections(synapse_paths(snn), input_shape)
-    layers = tuple(
-        ProgramLayer(counted, layer, neuron)
-        for counted, layer in zip(connections.layers, snn.layers.values(), strict=True)
+    connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
+    layers: list[ProgramLayer] = []
+    analog = {"input"} if analog_input else set()
+    for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
+        unit = _unit(snn, counted.name)
+        if _is_analog(layer, unit, analog):
+            analog.add(counted.name)
+        layers.append(ProgramLayer(counted, layer, unit or neuron, counted.name in analog))
+    dtype = next(snn.parameters(), torch.empty(0)).dtype
+    read_current = snn.readout == "current"
+    return Program(connections, tuple(layers), dtype, analog_input=analog_input, read_current=read_current)
+
+
+def _unit(snn: RateSNN, name: str) -> Neuron | None:
+    """What stands in place of the neurons of a layer, None for a layer of neurons."""
+    layer = snn.layers[name]
+    if name == snn.output and snn.readout == "current":
+        return SummedCurrent()
+    if layer.kind == "current":
+        return Carry()
+    if layer.kind == "max":
+        assert layer.pool is not None
+        return MaxPool(layer.pool, layer.rule)
+    return None
+
+
+def _is_analog(layer: SpikingLayer, unit: Neuron | None, analog: set[str]) -> bool:
+    """Whether the values of a layer are currents: those it carries, and the maxima of currents."""
+    return isinstance(unit, Carry | SummedCurrent) or (
+        isinstance(unit, MaxPool) and not analog.isdisjoint(layer.sources)
     )
-    return Program(connections, layers, next(snn.parameters(), torch.empty(0)).dtype)
 
 
 def compile_fixed_point(
@@ -129,29 +193,53 @@ def compile_fixed_point(
     """The network rounded, layer by layer, to multiples of a power of two, scaled to integers held in float64.
 
     bits: signed bits of a weight, 2 to 24. largest_current: the largest input current, None for input spikes. A pool
-    keeps its integer sum and multiplies its threshold by its area.
+    keeps its integer sum and multiplies its threshold by its area. Currents are integers of at most `bits` bits.
     Raises InputError where a sum over the steps could exceed 2^53.
     """
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
     snn = _with_ordinary_pools(snn, input_shape).double()
-    connections = network_connections(synapse_paths(snn), input_shape)
+    connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
     input_grid = 1 if largest_current is None else 1 << (bits - 1)
-    largest_input = input_grid * (largest_current or 1)
+    grids: dict[str, float] = {}  # of carried currents: the integer that stands for 1
+    analog = set() if largest_current is None else {"input"}
+    largest = {"input": input_grid * (largest_current or 1)}  # value of each source, 1 for spikes
     layers = []
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
-        unit = round_layer(layer, bits, input_grid)
-        largest = largest_drive(layer, shapes, largest_input)
-        fixed_point_neuron = neuron.fixed_point(unit)
-        assert fixed_point_neuron is not None  # callers compile other neurons in floating point
-        layers.append(ProgramLayer(counted, layer, fixed_point_neuron, largest))
+        name, unit = counted.name, _unit(snn, counted.name)
+        own_grids = {source: grids[source] for source in layer.sources if source in grids}
+        if isinstance(unit, MaxPool):
+            own_grids, drive = {}, max(largest[source] for source in layer.sources)
+        else:
+            scale = round_layer(layer, bits, input_grid)
+            drive = largest_drive(layer, shapes, largest, own_grids)
+        if _is_analog(layer, unit, analog):
+            analog.add(name)
+        largest[name] = drive if name in analog else 1.0
+        if isinstance(unit, Carry):
+            step = 2.0 ** max(0, math.ceil(math.log2(max(drive, 1))) - (bits - 1))
+            unit, grids[name], largest[name] = Carry(step), scale / step, drive / step
+        if unit is None:
+            unit = neuron.fixed_point(scale)
+            assert unit is not None  # callers compile other neurons in floating point
+        layers.append(ProgramLayer(counted, layer, unit, name in analog, own_grids, drive))
         if layers[-1].largest_potential(steps) >= EXACT:
-            raise InputError(
-                f"simulate.weight_bits={bits}: sums in layer '{counted.name}' could exceed 2^53; use fewer bits"
-            )
-    grid = None if largest_current is None else input_grid
-    return Program(connections, tuple(layers), torch.float64, fixed_point=True, input_grid=grid)
+            raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
+    return Program(
+        connections, tuple(layers), torch.float64, fixed_point=True, input_grid=input_grid if "input" in analog else None,
+        analog_input="input" in analog, read_current=snn.readout == "current",
+    )  # fmt: skip
+
+
+def unplain(program: Program) -> str | None:
+    """What a program has beside neurons that spikes drive, None if nothing."""
+    for layer in program.layers:
+        if not isinstance(layer.neuron, FixedPointIntegrateFire):
+            return f"layer '{layer.name}' ({type(layer.neuron).__name__})"
+        if layer.synapses.pool is not None:
+            return f"the max-pool of currents in layer '{layer.name}'"
+    return None
 
 
 def new_tally(program: Program, settings: Settings) -> Tally:
@@ -159,7 +247,8 @@ def new_tally(program: Program, settings: Settings) -> Tally:
     return Tally(
         program.connections,
         settings.steps,
-        analog_input=settings.encode.analog,
+        analog=program.analog,
+        read_current=program.read_current,
         drop_first_output=settings.drop_first_output,
         dt=settings.dt,
         times_ms=settings.times_ms,
@@ -171,10 +260,15 @@ def synapse_paths(snn: RateSNN) -> Paths:
     return {name: [(synapse.source, list(synapse)) for synapse in layer.synapses] for name, layer in snn.layers.items()}
 
 
+def pools(snn: RateSNN) -> Pools:
+    """The max-pools of layers, of their drive or of their spikes."""
+    return {name: layer.pool for name, layer in snn.layers.items() if layer.pool is not None}
+
+
 def _with_ordinary_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
     """A copy in eval mode with ordinary average pools in place of adaptive ones."""
     snn = copy.deepcopy(snn).eval()
-    shapes = layer_shapes(synapse_paths(snn), input_shape)
+    shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     for layer in snn.layers.values():
         for synapse in layer.synapses:
             for i, module in enumerate(without_adaptive_pools(list(synapse), shapes[synapse.source])):

@@ -30,7 +30,7 @@ def simulate_stepwise(
         for t in range(chosen.steps):
             now = {"input": encoded_input(program, chosen, images, index, torch.tensor([t]))[0]}
             for layer in program.layers:
-                drive = layer.synapses.drive(now)  # (B, ...N)
+                drive = layer.drive(now)  # (B, ...N)
                 if t == 0 and chosen.drop_first_output and layer is output:
                     drive = torch.zeros_like(drive)
                 before = states[layer.name] if t > 0 else layer.neuron.initial(drive)

@@ -59,6 +59,8 @@ def supported(synapse: Synapse, layer: ProgramLayer, source: torch.Size) -> bool
     if isinstance(operation, nn.Linear):
         return len(layer.shape) == 1 and (pool is not None or operation.in_features == source.numel())
     if isinstance(operation, Scale):
+        if operation.factor.ndim:
+            return False
         return source == layer.shape if pool is None else len(layer.shape) == 3
     return True
 

@@ -30,7 +30,7 @@ from respike.simulate.rate.kernels.event_synapses import (
     supported,
     wire,
 )
-from respike.simulate.rate.program import Program, ProgramLayer, new_tally
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally, unplain
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.compiler import library
@@ -63,6 +63,9 @@ def unsupported(program: Program, settings: Settings) -> str | None:
         return "simulate.backend=events needs the network on a CPU"
     if program.input_shape.numel() > MAX_NEURONS:
         return f"simulate.backend=events takes images of up to {MAX_NEURONS:,} pixels"
+    reason = unplain(program)
+    if reason is not None:
+        return f"simulate.backend=events does not run {reason}"
     shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
     for layer in program.layers:
         if padded(layer)[0] > MAX_NEURONS:
@@ -256,7 +259,7 @@ class EventProgram:
                 for name in layer.synapses.sources
             }
             drive: np.ndarray = np.zeros((len(images), own.size), self.sums)
-            drive[:, own.number_of] = layer.synapses.drive(sources).flatten(1).numpy()
+            drive[:, own.number_of] = layer.drive(sources).flatten(1).numpy()
             drives.append(_aligned(drive, self.sums))
             struct.bias, struct.bias_stride = drives[-1].ctypes.data, own.size
         return structs, drives

@@ -10,8 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cache, reduce
-from operator import add
+from functools import cache
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -23,7 +22,7 @@ from respike.convert.graph.nodes import Scale
 from respike.layers.over_time import over_time
 from respike.neurons.encode import image_keys
 from respike.simulate.rate.input import encoded_input, input_limits
-from respike.simulate.rate.program import Program, ProgramLayer, new_tally
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally, unplain
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 
@@ -66,6 +65,9 @@ def unsupported(program: Program) -> str | None:
     """Why the kernels cannot run the program, None if they can."""
     if not program.fixed_point:
         return "simulate.backend=triton runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
+    reason = unplain(program)
+    if reason is not None:
+        return f"simulate.backend=triton does not run {reason}"
     kernels = triton_kernels()
     if kernels is None:
         return "Triton is not installed (pip install triton)"
@@ -158,8 +160,8 @@ class TritonProgram:
         if how.kind != "scan":
             return spikes[layer.synapses.sources[0]], {"images": images}
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN may convolve by a Fourier transform, which is not exact
-            drives = (over_time(synapse, spikes[synapse.source].double()) for synapse in layer.synapses.synapses)
-            total = reduce(add, drives)  # (T or 1, B, ...N)
+            values = {source: spikes[source].double() for source in layer.synapses.sources}
+            total = layer.drive(values, over_time)  # (T or 1, B, ...N)
         items = images * layer.shape.numel()
         return total.contiguous(), {"items": items, "stride": items if len(total) > 1 else 0}
 
@@ -185,11 +187,12 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
     analog = settings.encode.analog and "input" in layer.synapses.sources
     shape = _shape(program, synapse.source)
     if not others and not analog:
-        if len(modules) == 1 and _is_plain_product(modules[0], shape):
+        bias = layer.synapses.bias
+        if len(modules) == 1 and _is_plain_product(modules[0], shape) and (bias is None or bias.ndim == 1):
             weights = digits(modules[0].weight.flatten(1).round().long())
             if len(weights) <= MAX_DIGITS:
                 return _product(layer, modules[0], shape, weights, needs_64_bits(layer, settings.steps))
-        if len(modules) == 2 and isinstance(modules[0], nn.AvgPool2d) and isinstance(modules[1], Scale):
+        if len(modules) == 2 and isinstance(modules[0], nn.AvgPool2d) and isinstance(modules[1], Scale) and not modules[1].factor.ndim:
             return _pool(layer, modules[0], int(modules[1].factor), shape)
     return Plan("scan", lambda images: (-(-images * layer.shape.numel() // SIZE),), choices={"SIZE": SIZE})
 
@@ -245,8 +248,8 @@ def _product(
     block_taps = min(64, max(32, _power_of_two(taps)))
     padded_outputs, padded_taps = -(-outputs // block_outputs) * block_outputs, -(-taps // block_taps) * block_taps
     bias = torch.zeros(padded_outputs, dtype=torch.int64 if wide else torch.int32, device=weights.device)
-    if module.bias is not None:
-        bias[:outputs] = module.bias.round().to(bias.dtype)
+    if layer.synapses.bias is not None:
+        bias[:outputs] = layer.synapses.bias.round().to(bias.dtype)
     places, geometry, window = 1, NO_GEOMETRY, bias  # the kernel reads no window of a Linear
     if isinstance(module, nn.Conv2d):
         places, geometry = layer.shape[1:].numel(), _geometry(module, shape, layer.shape)
