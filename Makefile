@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper sweep compare bench sync dashboard test lint types format test-slurm
+.PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers lint types format test-slurm
 help:
 	@echo "reproduce"
 	@echo "  make reproduce-paper [PRESET=quick]   all published rows: outputs/report/index.html"
@@ -21,6 +21,7 @@ help:
 	@echo "  make dashboard                        show the offline W&B runs in the terminal"
 	@echo "develop"
 	@echo "  make test                             the test suite"
+	@echo "  make test-peers                       that networks of other libraries spike as ours; installs the libraries"
 	@echo "  make lint                             ruff: rules and format"
 	@echo "  make types                            mypy on src"
 	@echo "  make format                           apply ruff's fixes and format"
@@ -54,6 +55,9 @@ sync dashboard: $(READY)
 
 test: $(READY)
 	$(PY) -m pytest $(ARGS)
+
+test-peers: $(PEERS)
+	$(PY) -m pytest -n 0 -rs tests/bench/test_peers.py tests/bench/test_training.py $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .
