@@ -80,8 +80,9 @@ def test_a_network_with_branches_is_refused_by_name(draw_workload):
 
 
 def test_a_run_of_the_tests_names_the_peers_that_are_missing():
+    chosen = ["-n", "0", "-p", "no:cacheprovider", __file__, "-k", "reference and fc and (Norse or snn)"]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", "reference and fc and (Norse or snn)"],
+        [sys.executable, "-m", "pytest", *chosen],
         capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     missing = [name for name in ("norse", "snntorch") if importlib.util.find_spec(name) is None]

@@ -19,7 +19,8 @@ COMMON = {"workload": "diehl_fc", "title": TITLE, "steps": 40, "reduced": ""}
 TIMED = {
     "part": "simulate", "name": "ours, float32", "arithmetic": "float32", "fires": ">=", "images": 500, "batch": None,
     "runs": 3, "seconds": 1.0, "seconds_min": 0.9, "seconds_max": 1.5, "seconds_per_10000": 20.0,
-    "images_per_second": 500.0, "allocator": "freed memory is kept", "accuracy": 0.9861, "peak_mib": 700.0, "share_fp32": 0.5, "share_bf16": 0.25,
+    "images_per_second": 500.0, "accuracy": 0.9861, "allocator": "freed memory is kept", "peak_mib": 700.0,
+    "share_fp32": 0.5, "share_bf16": 0.25,
 } | COMMON  # fmt: skip
 MISSING = {
     "part": "simulate", "name": "Norse", "arithmetic": "float32", "fires": ">", "reason": "not installed: norse"
