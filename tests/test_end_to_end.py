@@ -32,18 +32,20 @@ def environment_in(folder):
     return os.environ | {
         "DATA_DIR": str(folder / "none"),
         "WANDB_MODE": "offline",
-        "WANDB_SILENT": "true",
+        "COLUMNS": "80",
         "OMP_NUM_THREADS": "1",
     }
 
 
 def run(folder, *overrides):
-    """`python -m respike.train` in `folder`, its run in folder/run."""
+    """`python -m respike.train` in `folder`, its run in folder/run; what it printed is in folder/stdout and folder/stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "respike.train", f"hydra.run.dir={folder / 'run'}", *overrides],
         cwd=folder, env=environment_in(folder), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
 
 
 def refused(folder, monkeypatch, capsys, *overrides):
@@ -106,6 +108,32 @@ def test_a_run_leaves_its_files_and_they_agree(finished):
     origin = json.loads((finished / "run" / "provenance.json").read_text())
     assert origin["data"]["sha256"].startswith("2131f07f")
     assert set(origin["time"]) >= {"fit", "convert", "simulate", "test", "total"}
+
+
+def test_a_run_ends_with_its_numbers_and_two_lines_about_wandb(finished):
+    metrics, lines = read(finished), (finished / "stdout").read_text().splitlines()
+    end = lines[len(lines) - lines[::-1].index("") :]
+    told = {line[2:21].strip(): line[21:] for line in end[1:-2]}
+    assert told["ReLU network"].startswith(f"{100 * metrics['ann/test_acc']:.2f} %")
+    assert told["spiking network"].startswith(f"{100 * metrics['snn/test_acc']:.2f} %")
+    assert told["agreement"] == f"{100 * metrics['snn/agreement']:.2f} %"
+    steps, time_ms = metrics["snn/steps_to_1pct"], metrics["snn/time_to_1pct_ms"]
+    assert told["to within 1 point"].split() == [f"{steps:g}", "steps,", f"{time_ms:g}", "ms"]
+    assert told["verdict"] == "reduced: not comparable" and told["folder"] == "run"
+    assert [line for line in lines if "make sync" in line] == end[-1:] and "run/wandb/offline-run-" in end[-2]
+    assert "wandb" not in (finished / "stderr").read_text()
+    assert max(map(len, end[:-2])) <= 80
+
+
+def test_wandb_gets_the_headlines_first(finished):
+    records = wandb_file.records(finished / "run")
+    defined = [r.metric.name for r in records if r.WhichOneof("record_type") == "metric"]
+    headlines = ["snn/test_acc", "ann/test_acc", "snn/agreement"]
+    assert [name for name in defined if name not in ("", "trainer/global_step")][:3] == headlines
+    summaries = [r.summary.update for r in records if r.WhichOneof("record_type") == "summary"]
+    written = [[wandb_file.key(item) for item in summary] for summary in summaries]
+    assert headlines in written
+    assert not {name for names in written for name in names if name.startswith("sim/")}  # the curves repeat snn/
 
 
 def test_a_run_draws_its_pictures(finished):

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,11 +19,13 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
+from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
+from respike.report.terminal import run_text, terminal_width
 from respike.runs.compose import check_choices
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
+from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
 from respike.runs.sweep import run_job
 from respike.system.distributed import init_distributed, rank
@@ -67,6 +70,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     with interruptible(trainer):
         trainer.test(module, datamodule=data, verbose=False)
     log_metrics(trainer, fit | _seconds(metrics.values | fit, start, tested))
+    log_headlines(trainer, metrics.values)
     device = trainer.strategy.root_device
     origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started)
     return folder.finish(metrics.values | facts, origin, trainer)
@@ -74,7 +78,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
+    chosen: list[Any] = [make_logger(cfg)] if cfg.logger else []
     resolved = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(resolved, dict)
     for logger in chosen:
@@ -93,6 +97,14 @@ def _seconds(metrics: Mapping[str, float], start: float, tested: float) -> dict[
     return {"time/test_s": now - tested - inner, "time/total_s": now - start + earlier}
 
 
+def _print_end(cfg: DictConfig) -> None:
+    """The short table with which a run ends."""
+    folder = Path(cfg.paths.run)
+    print(f"\n{run_text(folder, terminal_width())}", flush=True)
+    for line in offline_lines([folder], Path(cfg.paths.outputs)):
+        print(line, flush=True)
+
+
 def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
     check_choices(cfg, HydraConfig.get().runtime.choices, overrides)
     return train(cfg, overrides)
@@ -105,6 +117,8 @@ def run_config(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(_job, cfg, HydraConfig.get().overrides.task)
         _job(cfg, HydraConfig.get().overrides.task)
+        if rank() == 0:
+            _print_end(cfg)
     except KeyboardInterrupt:
         print("respike: interrupted; finished epochs are kept, the same command continues", file=sys.stderr)
         sys.exit(130)

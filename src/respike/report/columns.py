@@ -205,7 +205,6 @@ TERMINAL = (
     Column("verdict", "verdict", of=text_of("verdict"), is_number=False),
     LATENCY,
     metric("time/total_s"),
-    BUDGET,
 )
 DETAILS = (
     ROW,

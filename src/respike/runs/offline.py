@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
+from respike.report.terminal import shown_path
 
 HOST = "api.wandb.ai"
 
@@ -26,6 +27,18 @@ def offline_runs(root: Path) -> list[Path]:
             f"{root}: no offline run of W&B; runs with logger=csv, logger=none or logger=tensorboard write none"
         )
     return sorted(found, key=lambda folder: folder.name)
+
+
+def offline_lines(folders: Sequence[Path], root: Path) -> list[str]:
+    """Two lines for the end of a command: where its offline runs are, and how to upload them; [] if it has none.
+
+    folders: of the runs of the command. root: a folder above them, which `sync` takes.
+    """
+    written = [file.parent for folder in folders for file in folder.glob("wandb/offline-run-*/run-*.wandb")]
+    if not written:
+        return []
+    place = shown_path(written[-1]) if len(folders) == 1 else f"{len(folders)} runs below {shown_path(root)}"
+    return [f"W&B (offline): {place}", f"to upload: make sync (python -m respike.runs.offline sync {shown_path(root)})"]
 
 
 def has_account() -> bool:
