@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -25,7 +26,8 @@ def full_float32() -> Iterator[None]:
     """Multiply float32 tensors in float32. cuDNN rounds them to TF32, with 10 bits of mantissa, by default; cuBLAS and oneDNN
     round them to TF32 or bfloat16 where torch.set_float32_matmul_precision allows it.
     """
-    products = torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    onednn: Any = torch.backends.mkldnn  # its attributes are made when it is imported
+    products = onednn.conv, onednn.matmul, torch.backends.cuda.matmul
     before = torch.backends.cudnn.allow_tf32, [product.fp32_precision for product in products]
     torch.backends.cudnn.allow_tf32 = False
     for product in products:
