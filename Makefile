@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= paper
+SEEDS ?= 1
 SWEEP ?= threshold_rate
 EXPERIMENT ?= diehl_fc
 RUNS ?= outputs/sweeps
@@ -13,7 +14,7 @@ PEERS := $(VENV)/.ready-bench
 .PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers lint types format test-slurm
 help:
 	@echo "reproduce"
-	@echo "  make reproduce-paper [PRESET=quick]   all published rows: outputs/report/index.html"
+	@echo "  make reproduce-paper [PRESET=quick SEEDS=5]   all published rows: outputs/report/index.html"
 	@echo "  make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   a named grid; again: only missing jobs"
 	@echo "  make compare [RUNS=outputs/sweeps OUT=outputs/comparison SORT=NAME]   runs side by side"
 	@echo "  make bench [ARGS=--quick]             time this package and other libraries: outputs/bench/bench.md"
@@ -39,7 +40,7 @@ $(PEERS): $(READY) requirements-bench.txt
 	touch $@
 
 reproduce-paper: $(READY)
-	$(PY) -m respike.reproduce $(PRESET) $(ARGS)
+	$(PY) -m respike.reproduce $(PRESET) --seeds=$(SEEDS) $(ARGS)
 
 sweep: $(READY)
 	$(PY) -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)

@@ -63,7 +63,7 @@ def run_text(path: Path, width: int) -> str:
     return "\n".join([textwrap.fill(heading, width, break_on_hyphens=False), *facts])
 
 
-def numbers_text(metrics: Mapping[str, Any]) -> str:
+def numbers_text(metrics: Mapping[Any, Any]) -> str:
     """The key numbers of a run in a few words: "ReLU 98.70 %, spiking 98.68 %, agreement 99.80 %"."""
     measured = [(words, metrics.get(name)) for name, words in ACCURACIES.items()]
     return ", ".join(f"{words} {percent(value)}" for words, value in measured if is_number(value))
