@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers lint types format test-slurm
+.PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers docs lint types format test-slurm
 help:
 	@echo "reproduce"
 	@echo "  make reproduce-paper [PRESET=quick SEEDS=5]   all published rows: outputs/report/index.html"
@@ -23,6 +23,7 @@ help:
 	@echo "develop"
 	@echo "  make test                             the test suite"
 	@echo "  make test-peers                       that networks of other libraries spike as ours; installs the libraries"
+	@echo "  make docs                             write the measured tables of README and docs from outputs/reference"
 	@echo "  make lint                             ruff: rules and format"
 	@echo "  make types                            mypy on src"
 	@echo "  make format                           apply ruff's fixes and format"
@@ -59,6 +60,9 @@ test: $(READY)
 
 test-peers: $(PEERS)
 	$(PY) -m pytest -n 0 -rs tests/bench/test_peers.py tests/bench/test_training.py $(ARGS)
+
+docs: $(READY)
+	$(PY) -m respike.report.docs $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

