@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from respike.networks.mlp import MLP
 from respike.runs.compose import compose_run
-from respike.train import main, train
+from respike.train import _seconds, main, train
 
 SMALL = (
     "+data.dataset.download=false",
@@ -178,7 +178,10 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     before = read(finished)
     after = again(finished, "encode=current", "simulate.duration=0.01", "callbacks.figures=null")
     assert after == read(finished)
-    assert after["time/fit_was_cached"] == 1
+    assert (
+        before["time/convert_was_cached"] == 0 and after["time/fit_was_cached"] == after["time/convert_was_cached"] == 1
+    )
+    assert after["time/convert_s"] == before["time/convert_s"]
     assert after["ann/test_acc"] == before["ann/test_acc"]
     assert after["snn/spikes_per_image"] != before["snn/spikes_per_image"]
     monkeypatch.chdir(finished)
@@ -206,6 +209,26 @@ def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_
     assert {k: v for k, v in plain.items() if k.startswith("snn/")} == {
         k: v for k, v in compiled.items() if k.startswith("snn/")
     }
+
+
+def test_seconds_of_an_earlier_run_are_not_taken_from_the_test():
+    earlier = {"time/fit_s": 100.0, "time/fit_was_cached": 1.0, "time/convert_s": 50.0, "time/convert_was_cached": 1.0}
+    now = time.perf_counter()
+    seconds = _seconds(earlier | {"time/simulate_s": 3.0}, now - 12, now - 10)
+    assert [round(value) for value in seconds.values()] == [7, 162]
+    fresh = {name: 0.0 if "cached" in name else 1.0 for name in earlier}
+    seconds = _seconds(fresh | {"time/simulate_s": 3.0}, now - 12, now - 10)
+    assert [round(value) for value in seconds.values()] == [6, 12]
+
+
+def test_a_training_that_diverges_is_one_line_and_nothing_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    error = refused(
+        tmp_path, monkeypatch, capsys, "experiment=diehl_fc", *SMALL, "logger=none", "recipe.optimizer.lr=1e20"
+    )
+    line = error.strip().splitlines()[-1]
+    assert line.startswith("respike: the training diverged: in epoch 1, at step ") and "nan" in line
+    assert not list((tmp_path / "outputs" / "stages").glob("*/model.ckpt"))
 
 
 def test_given_weights_are_converted_without_training(finished):

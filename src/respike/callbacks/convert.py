@@ -57,18 +57,18 @@ class Convert(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert, log and save."""
-        self.snn, seconds = self._cached_conversion(trainer, pl_module.net)
-        log_metrics(trainer, {"time/convert_s": seconds})
+        self.snn, seconds, was_cached = self._cached_conversion(trainer, pl_module.net)
+        log_metrics(trainer, {"time/convert_s": seconds, "time/convert_was_cached": float(was_cached)})
         log_metrics(trainer, _ranges(self.snn) if isinstance(self.snn, TTFSNet) else _factors(self.snn))
         if self.keep_networks:
             log_network(trainer, "ann", pl_module.net.state_dict())
             log_network(trainer, "snn", self.snn)
 
-    def _cached_conversion(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN | TTFSNet, float]:
-        """The spiking network, and the seconds that its conversion took."""
+    def _cached_conversion(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN | TTFSNet, float, bool]:
+        """The spiking network, the seconds that its conversion took, and whether an earlier run did it."""
         if self.stages is None:
             start = time.perf_counter()
-            return self.convert(net, self._images(trainer)), time.perf_counter() - start
+            return self.convert(net, self._images(trainer)), time.perf_counter() - start, False
 
         def make(folder: Path) -> float:
             start = time.perf_counter()
@@ -88,7 +88,7 @@ class Convert(Callback):
         device = next(net.parameters(), torch.empty(0)).device
         stage = cached(self.stages, key, make)
         try:
-            return load_snn(stage.folder / "snn.pt", device), stage.seconds
+            return load_snn(stage.folder / "snn.pt", device), stage.seconds, not stage.fresh
         except InputError as error:
             log.warning("the cached conversion is damaged and is made again (%s)", error)
         barrier()  # until every process has seen the damaged file
@@ -96,7 +96,7 @@ class Convert(Callback):
             shutil.rmtree(stage.folder.with_name(f"{stage.folder.name}.damaged"), ignore_errors=True)
             stage.folder.rename(stage.folder.with_name(f"{stage.folder.name}.damaged"))
         stage = cached(self.stages, key, make)
-        return load_snn(stage.folder / "snn.pt", device), stage.seconds
+        return load_snn(stage.folder / "snn.pt", device), stage.seconds, not stage.fresh
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """The calibration images in batches. In a distributed run each process gets its share of them."""
