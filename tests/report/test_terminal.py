@@ -46,7 +46,7 @@ def test_numbers_that_a_method_does_not_have_are_left_out(make_run, metrics, the
 
 def test_a_reduced_run_says_so_and_why(make_run):
     found = facts(run_text(make_run("run", metrics={"reduced": "1 of 5 epochs"}), 200))
-    assert found["verdict"].startswith("reduced") and found["reduced"] == "1 of 5 epochs"
+    assert found["verdict"].startswith("reduced") and found["differs in"] == "reduced: 1 of 5 epochs"
 
 
 def test_a_run_that_cannot_be_judged_shows_its_numbers_and_why(make_run):

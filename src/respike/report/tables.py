@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from respike.metrics.interval import half_interval
 from respike.report.columns import RESULTS, TERMINAL, Column
 from respike.report.runs import metric_names
 
@@ -15,8 +16,8 @@ GAP = "  "
 # A line may also end after - and _, because names of networks and runs have no spaces. Not at a no-break space.
 WORD_END = re.compile(r"( |(?<=[-_])(?=.))")
 RESULT_FIELDS = (
-    "method", "source", "headline", "published", "ours", "difference", "tolerance", "verdict", "data", "reduced",
-    "failure", "test_images", "budget_min", "cfg.seed", "changed",
+    "method", "source", "headline", "published", "ours", "half_interval", "difference", "tolerance", "verdict", "departs",
+    "data", "reduced", "failure", "test_images", "budget_min", "seeds", "cfg.seed", "changed",
 )  # fmt: skip
 
 
@@ -44,9 +45,14 @@ def markdown_text(text: str) -> str:
 
 
 def to_csv(judged: pd.DataFrame, path: Path) -> None:
-    """Write a line per row of a frame from `judge`, with every metric; accuracies are fractions, unknown values empty."""
+    """Write a line per row of a frame from `judge`, with every metric; accuracies are fractions, unknown values empty.
+
+    half_interval: half the 95 % interval of `ours` over the seeds.
+    """
     fields = [*RESULT_FIELDS, *metric_names(judged)]
-    table = judged.reindex(columns=fields).rename(columns={"failure": "skipped", "cfg.seed": "seed"})
+    halves = [half_interval(run["over_seeds"].get(run["headline"], ())) for _, run in judged.iterrows()]
+    table = judged.assign(half_interval=halves, departs=judged["departs"].map("; ".join))
+    table = table.reindex(columns=fields).rename(columns={"failure": "skipped", "cfg.seed": "seed"})
     table.to_csv(path, index_label="row", lineterminator="\n")
 
 
@@ -65,7 +71,7 @@ def to_text(judged: pd.DataFrame, width: int = 100) -> str:
 def _note(run: pd.Series) -> str:
     if run["failure"]:
         return f"{run.name} was skipped: {run['failure']}"
-    parts = [run["method"], run["data"], f"reduced: {run['reduced']}" if run["reduced"] else ""]
+    parts = [run["method"], run["data"], *run["departs"]]
     return f"{run.name}: {'; '.join(filter(None, parts))}"
 
 

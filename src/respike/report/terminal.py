@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from respike.errors import InputError
-from respike.report.columns import NOTHING, duration, latency, metric, percent, text_of
+from respike.report.columns import NOTHING, duration, latency, metric, percent, published, text_of
 from respike.report.comparison.compare import Comparison, chosen_columns, compare, sorted_points
 from respike.report.comparison.listing import to_text as points_text
-from respike.report.runs import is_number, load_runs
+from respike.report.runs import frame_of, is_number, load_runs, read_run
 from respike.report.verdicts import judge
 
 ACCURACIES = {"ann/test_acc": "ReLU", "snn/test_acc": "spiking", "snn/agreement": "agreement"}
@@ -38,21 +38,15 @@ def run_text(path: Path, width: int) -> str:
 
     Raises InputError when a file of the run cannot be read.
     """
-    frame = load_runs([path])
-    try:
-        run = judge(frame).iloc[0]
-    except InputError as error:  # the numbers are shown all the same
-        run = frame.iloc[0]
-        run = pd.concat([run, pd.Series({"method": "", "verdict": f"none: {error}"})])
+    run = judge(frame_of([read_run(path)])).iloc[0]
     lines = {
         "ReLU network": _with_published(run, "ann/test_acc"),
         "spiking network": _with_published(run, "snn/test_acc"),
         "agreement": _with_published(run, "snn/agreement"),
         "to within 1 point": latency(run),
         "spikes per image": metric("snn/spikes_per_image").cell(run),
-        "verdict": run["verdict"],
-        "reduced": run["reduced"],
-        "changed": run["changed"],
+        "verdict": f"none: {run['failure']}" if run["failure"] else run["verdict"],
+        "differs in": "; ".join(run["departs"]),
         "wall time": metric("time/total_s").cell(run),
         "folder": shown_path(path),
     }
@@ -94,7 +88,7 @@ def comparison_text(comparison: Comparison, sort: str, names: Sequence[str], wid
 
 
 def _with_published(run: pd.Series, key: str) -> str:
-    ours, theirs = metric(key).cell(run), percent(run.get(f"cfg.paper.published.{key}"))
+    ours, theirs = metric(key).cell(run), published(key)(run).strip("()")
     return ours if NOTHING in (ours, theirs) else f"{ours}  (published {theirs})"
 
 

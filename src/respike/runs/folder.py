@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from respike.data.datamodule import ImageDataModule
+from respike.runs.protocol import departures
 from respike.system.distributed import rank
 from respike.system.files import write_json
 
+# Overrides that leave the measurement as it is, or are seen elsewhere.
+UNMEASURED = (
+    "experiment", "name", "seed", "logger", "paths", "hydra", "budget_min", "threads", "sweep", "sweep_name", "search",
+)  # fmt: skip
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
-# Keys and groups that may be typed with an experiment without changing what it measures.
-NEUTRAL = (
-    "experiment",
-    "name",
-    "seed",
-    "train",
-    "logger",
-    "paths",
-    "hydra",
-    "budget_min",
-    "paper",
-    "trainer",
-    "threads",
-    "sweep",
-    "sweep_name",
-    "search",
-    "keep_networks",
-)
-NEUTRAL_KEYS = (  # smaller data sets are named as reductions instead
-    "data.root",
-    "model.path",
-    "data.train_size",
-    "data.test_size",
-    "data.dataset.train_files",
-    "data.dataset.test_files",
-)
 
 
 class RunFolder:
@@ -76,32 +55,20 @@ class RunFolder:
 
 
 def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
-    """The facts in metrics.json: data set, why the run is reduced, typed changes, number of test images."""
+    """The facts in metrics.json: data set, why the run is reduced, what was typed, number of test images, `departures`."""
     return {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
-        "changed": "; ".join(changes(overrides, cfg.protocol)),
+        "changed": "; ".join(changes(overrides)),
         "test_images": len(data.index["test"]),
+        **departures(cfg, data.images),
     }
 
 
-def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
-    """The typed overrides that make a run different from the one its experiment describes.
-
-    protocol: of the config; its method, its data and its recipes belong to the experiment.
-    """
-    described = {f"data={protocol['data']}", f"method={protocol['method']}"}
-    described |= {f"recipe={recipe}" for recipe in protocol["recipes"]}
+def changes(overrides: Sequence[str]) -> list[str]:
+    """The typed overrides that may change what is measured: settings that a comparison shows, whatever determines them."""
     typed = [override.lstrip("+~") for override in overrides]
-    if not protocol["recipes"]:  # no experiment
-        typed = [override for override in typed if not override.startswith(("recipe=", "method="))]
-    return [
-        override
-        for override in typed
-        if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL
-        and not override.startswith(NEUTRAL_KEYS)
-        and override not in described
-    ]
+    return [override for override in typed if override.partition("=")[0].split(".")[0].split("/")[0] not in UNMEASURED]
 
 
 def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
