@@ -343,3 +343,12 @@ def test_a_network_and_images_from_outside_the_package(tmp_path, monkeypatch):
 def test_bad_input_is_a_line_and_a_status(tmp_path, monkeypatch, capsys, overrides, words):
     monkeypatch.chdir(tmp_path)
     assert words in refused(tmp_path, monkeypatch, capsys, "+data.dataset.download=false", "logger=none", *overrides)
+
+
+def test_wandb_online_without_an_account_is_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    error = refused(tmp_path, monkeypatch, capsys, *SMALL, "logger.mode=online")
+    assert "logger=wandb: No API key configured" in error and "WANDB_MODE=offline" in error

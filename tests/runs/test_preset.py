@@ -33,7 +33,7 @@ def test_a_short_training_runs_with_several_seeds_and_finished_ones_are_kept(tmp
     assert len(set(frame["ann/test_loss"])) == 3
     printed = capsys.readouterr().out
     said = re.findall(
-        r"^\[(\d)/2\] (\S+): ReLU \S+ %, spiking \S+ %, agreement \S+ %(; about .* left)?$", printed, re.M
+        r"^\[(\d)/2\] (\S+): ReLU \S+ %, spiking \S+ %, agreement \S+ %, [\d.]+ s(; about .* left)?$", printed, re.M
     )
     assert [line[:2] for line in said] == [("1", "fc"), ("1", "fc-seed1"), ("2", "third")]
     assert [bool(left) for _, _, left in said] == [True, True, False]

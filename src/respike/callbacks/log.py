@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from respike.convert.saving import SavedNetwork
+from respike.errors import InputError
 from respike.system.distributed import rank
 from respike.system.files import write_atomically
 
@@ -27,14 +28,20 @@ HEADLINES = ("snn/test_acc", "ann/test_acc", "snn/agreement")
 def make_logger(cfg: DictConfig) -> Logger:
     """The logger of cfg.logger. For one of W&B: with labels, with little text on the terminal, and HEADLINES defined first.
 
-    Offline, W&B prints nothing but its own warnings; online, where the run is.
+    Offline, W&B prints nothing but its own warnings; online, where the run is. Raises InputError if W&B refuses the run, as
+    without an account.
     """
     if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
         return instantiate(cfg.logger)
     settings = wandb.Settings(quiet=True, silent=cfg.logger.get("mode") == "offline")
     logger = instantiate(cfg.logger, settings=settings, **wandb_labels(cfg))
     logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it is obsolete
-    for run in _wandb_runs([logger]):
+    try:
+        runs = _wandb_runs([logger])
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"logger=wandb: {reason} (WANDB_MODE=offline, the default, needs no account)") from error
+    for run in runs:
         for name in HEADLINES:
             run.define_metric(name, step_metric="trainer/global_step", step_sync=True)
     return logger

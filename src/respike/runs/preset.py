@@ -162,7 +162,11 @@ def run_rows(
                 row.fit_s = float(metrics.get("time/fit_s", 0.0))
             minutes = row.minutes_left(seeds, position) + sum(other.minutes_left(seeds) for other in rows[number:])
             left = time_left(60 * minutes * (spent / planned if planned else 1))
-            said = f"{'kept, ' if done else ''}{numbers_text(metrics)}"
+            said = (
+                f"kept, {numbers_text(metrics)}"
+                if done
+                else f"{numbers_text(metrics)}, {duration(time.monotonic() - start)}"
+            )
             print(f"{head} {name}: {said}{left and f'; {left}'}", flush=True)
         if seeds > 1 and row.once():
             print(f"{head} {row.name}: one seed, {row.once()}", flush=True)
