@@ -16,7 +16,7 @@ from tqdm import tqdm
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.layers.over_time import over_time
-from respike.simulate.rate.input import encoded_input
+from respike.simulate.rate.input import encoded_input, largest_current
 from respike.simulate.rate.kernels import events, triton_backend
 from respike.simulate.rate.program import Program, ProgramLayer, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
@@ -56,7 +56,7 @@ def simulate(
     missing = sorted(set(trace) - set(index.tolist()))
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
-    program = compile_program(snn, images.shape[1:], chosen)
+    program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
     if triton_backend.is_selected(program, chosen):
         prepared = triton_backend.TritonProgram(program, chosen)
         size, run = min(chunk or prepared.chunk, prepared.chunk), prepared.run

@@ -63,7 +63,7 @@ class ProgramLayer:
     def largest_potential(self, steps: int) -> float:
         """A bound on |potential| and its intermediate results over so many steps; known in fixed point."""
         neuron = self.fixed_point_neuron
-        return self.largest_drive * (steps + 1) + neuron.threshold + abs(neuron.start_potential)
+        return self.largest_drive * (steps + 1) + neuron.fires_at + abs(neuron.start_potential)
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,14 @@ class Program:
         return encoded if self.input_grid is None else (encoded * self.input_grid).round()
 
 
-def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Program:
+def compile_program(
+    snn: RateSNN, input_shape: torch.Size, settings: Settings, largest_current: float | None = None
+) -> Program:
     """The network as the settings run it, for images of shape (C, H, W).
 
-    In fixed point if simulate.weight_bits asks for it and the neuron allows it. Raises InputError for images that do not fit.
+    In fixed point if simulate.weight_bits asks for it and the neuron allows it. largest_current: a bound on the magnitude of
+    input currents, as `input.largest_current` finds it for some images; None: that of pixel 1. Raises InputError for images
+    that do not fit, and as `compile_fixed_point`.
     """
     neuron = settings.neuron.with_time_step(settings.dt)
     if settings.weight_bits is None:
@@ -101,8 +105,8 @@ def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -
     if neuron.fixed_point(1.0) is None:
         _log_float(type(neuron).__name__)
         return compile_float(snn, input_shape, neuron)
-    largest_current = settings.encode.largest_current
-    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest_current)
+    largest = settings.encode.largest_current if largest_current is None else largest_current
+    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest)
 
 
 @cache
@@ -128,9 +132,9 @@ def compile_fixed_point(
 ) -> Program:
     """The network rounded, layer by layer, to multiples of a power of two, scaled to integers held in float64.
 
-    bits: signed bits of a weight, 2 to 24. largest_current: the largest input current, None for input spikes. A pool
-    keeps its integer sum and multiplies its threshold by its area.
-    Raises InputError where a sum over the steps could exceed 2^53.
+    bits: signed bits of a weight, 2 to 24. largest_current: the largest magnitude of an input current, None for input spikes. A
+    pool keeps its integer sum and multiplies its threshold by its area.
+    Raises InputError where a sum over the steps could exceed 2^53, and as `round_layer`.
     """
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
@@ -138,15 +142,18 @@ def compile_fixed_point(
     connections = network_connections(synapse_paths(snn), input_shape)
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
     input_grid = 1 if largest_current is None else 1 << (bits - 1)
-    largest_input = input_grid * (largest_current or 1)
+    largest_input = 1 if largest_current is None else round(input_grid * largest_current)
     layers = []
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
-        unit = round_layer(layer, bits, input_grid)
+        try:
+            unit = round_layer(layer, bits, input_grid, neuron.threshold)
+        except InputError as error:
+            raise InputError(f"simulate.weight_bits={bits}: layer '{counted.name}': {error}") from error
         largest = largest_drive(layer, shapes, largest_input)
         fixed_point_neuron = neuron.fixed_point(unit)
         assert fixed_point_neuron is not None  # callers compile other neurons in floating point
         layers.append(ProgramLayer(counted, layer, fixed_point_neuron, largest))
-        if layers[-1].largest_potential(steps) >= EXACT:
+        if not layers[-1].largest_potential(steps) < EXACT:
             raise InputError(
                 f"simulate.weight_bits={bits}: sums in layer '{counted.name}' could exceed 2^53; use fewer bits"
             )
