@@ -52,8 +52,6 @@ def round_layer(layer: SpikingLayer, bits: int, input_grid: int, threshold: floa
     is a spiking layer keeps its integer sum, and its threshold is multiplied by its area. Pools in front of or behind weights
     are folded into them. Raises InputError for weights that are not finite, or that are too large for the grid.
     """
-    if not all(bool(tensor.isfinite().all()) for tensor in [*layer.parameters(), *layer.buffers()]):
-        raise InputError("weights or biases are not finite numbers: train the network again, or read another file")
     only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None
     for synapse in layer.synapses:
         before, behind = _sum_pools(synapse)
@@ -82,13 +80,17 @@ def _sum_pools(synapse: Synapse) -> tuple[int, int]:
 
 
 def _round_weights(layer: SpikingLayer, bits: int, input_grid: int, threshold: float) -> float:
-    largest = max(float(weights_of(synapse).abs().max()) for synapse in layer.synapses)
+    weights = [float(weights_of(synapse).abs().max()) for synapse in layer.synapses]
+    biases = [float(synapse.bias.abs().max()) for synapse in layer.synapses if synapse.bias is not None]
+    if not all(map(math.isfinite, [*weights, *biases])):
+        raise InputError("weights or biases are not finite numbers: train the network again, or read another file")
+    largest = max(weights)
     unit = _unit(max(largest, FINEST * threshold) if largest else threshold, bits)
     _check_resolution(unit, largest, bits, threshold)
     whole = unit * (input_grid if "input" in layer.sources else 1)  # all branches of a layer share one unit
     for synapse in layer.synapses:
-        weights = weights_of(synapse)
-        weights.copy_((weights * unit).round() * (1 if synapse.source == "input" else whole / unit))
+        own = weights_of(synapse)
+        own.copy_((own * unit).round() * (1 if synapse.source == "input" else whole / unit))
         if synapse.bias is not None:
             synapse.bias.data.copy_((synapse.bias.data * whole).round())
     return whole
