@@ -15,7 +15,6 @@ from small_training import parts
 
 from respike.errors import InputError
 from respike.networks.mlp import MLP
-from respike.system.cache import cached, stage_hash
 from respike.system.files import read_csv
 from respike.training import history
 from respike.training.classifier import Classifier
@@ -224,24 +223,6 @@ def test_simulation_and_data_folder_do_not_change_the_key_but_everything_that_tr
     (tmp_path / "start.pt").write_bytes(b"weights")
     assert fit_key(OmegaConf.merge(cfg, {"ckpt_path": str(tmp_path / "start.pt")}), data, module.net) != key
     assert fit_key(OmegaConf.merge(cfg, {"trainer": {"limit_train_batches": 2}}), data, module.net) != key
-
-
-def test_a_stage_that_was_whole_but_not_renamed_is_adopted(tmp_path):
-    (tmp_path / f"{stage_hash({'a': 1})}.unfinished").mkdir()
-    (tmp_path / f"{stage_hash({'a': 1})}.unfinished" / "stage.json").write_text('{"seconds": 7}')
-    stage = cached(tmp_path, {"a": 1}, lambda folder: pytest.fail("made again"))
-    assert stage.seconds == 7 and (stage.folder / "stage.json").is_file()
-
-
-def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
-    def fail(folder):
-        (folder / "model.ckpt").write_text("half")
-        raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError):
-        cached(tmp_path, {"a": 1}, fail)
-    assert cached(tmp_path, {"a": 1}, lambda folder: 2.5).fresh
-    assert cached(tmp_path, {"a": 1}, fail).seconds == 2.5
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

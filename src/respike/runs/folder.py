@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from respike.data.datamodule import ImageDataModule
 from respike.runs.protocol import departures
+from respike.system.cache import DAMAGE, code_hash
 from respike.system.distributed import rank
 from respike.system.files import write_json
 
@@ -49,7 +50,7 @@ class RunFolder:
         for logger in trainer.loggers:
             logger.finalize("success")
         if rank() == 0:
-            write_json(self.path / "provenance.json", origin | {"time": seconds})
+            write_json(self.path / "provenance.json", origin | {"code": code_hash("run"), "time": seconds})
             write_json(self.path / "metrics.json", metrics)
         return metrics
 
@@ -85,10 +86,14 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
 
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder has a finished run with the same config and the same images."""
-    if not (folder / "metrics.json").is_file() or not (folder / "provenance.json").is_file():
+    """Whether the folder has a finished run with the same config and the same images, made by the same code."""
+    if not (folder / "metrics.json").is_file():
         return False
-    if (folder / "config.yaml").read_text(encoding="utf-8") != OmegaConf.to_yaml(cfg, resolve=True):
+    try:
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+        origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        code, images = origin.get("code"), origin["data"]["sha256"]
+    except DAMAGE:
         return False
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return origin["data"]["sha256"] == instantiate(cfg.data).images.sha256
+    same = config == OmegaConf.to_yaml(cfg, resolve=True) and code == code_hash("run")
+    return same and images == instantiate(cfg.data).images.sha256

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
-from respike.system.cache import Stage, cached, module_source, source_hash
+from respike.system.cache import Stage, cached, code_hash, module_source
 from respike.system.distributed import broadcast, rank
 from respike.system.files import read_csv
 from respike.training.checkpoints import AtomicCheckpoints, resume_from
@@ -27,8 +27,6 @@ from respike.training.history import EpochHistory
 from respike.training.layer_activity import LayerActivity
 from respike.training.trainer import callbacks_of
 
-SOURCES = ("training", "networks", "data")  # subpackages whose code determines the trained weights
-SPIKING_SOURCES = ("neurons", "layers")  # also these for a network that spikes while it is trained
 IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
@@ -58,7 +56,7 @@ def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dic
         "early_stopping": EarlyStoppingSettings.from_config(cfg),
         "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": source_hash(*SOURCES, *(SPIKING_SOURCES if spiking else ())),
+        "source": code_hash("spiking training" if spiking else "training"),
     }
 
 
@@ -75,8 +73,10 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: I
     def make(folder: Path) -> float:
         return _fit(trainer, module, data, folder, early_stopping)
 
-    stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
-    load_stage(module, stage.folder)
+    def load(folder: Path) -> None:
+        load_stage(module, folder)
+
+    _, stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make, load)
     return stage
 
 
