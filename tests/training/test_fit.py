@@ -186,7 +186,7 @@ def test_killed_trainings_end_with_the_weights_of_a_whole_one(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size"), [("model.ckpt", 0), ("model.ckpt", 3000), ("history.csv", 0), ("history.csv", -1)]
 )
-def test_a_damaged_finished_training_changes_no_module(tmp_path, name, size):
+def test_a_damaged_finished_training_changes_no_module_and_is_trained_again(tmp_path, caplog, name, size):
     cfg, trainer, module, data = parts(tmp_path)
     folder = fit_once(cfg, trainer, module, data).folder
     load_stage(module, folder)
@@ -196,6 +196,12 @@ def test_a_damaged_finished_training_changes_no_module(tmp_path, name, size):
     with pytest.raises(InputError, match=name):
         load_stage(fresh, folder)
     assert all(torch.equal(value, before[key]) for key, value in fresh.net.state_dict().items())
+    cfg, trainer, module, data = parts(tmp_path)
+    with caplog.at_level("WARNING", "respike"):
+        stage = fit_once(cfg, trainer, module, data)
+    (line,) = [line for line in caplog.messages if "set aside" in line]
+    assert stage.fresh and str(folder) in line and folder.with_name(f"{folder.name}.damaged").is_dir()
+    assert_equal_to_uninterrupted(tmp_path, module, stage)
 
 
 def test_an_equal_training_is_done_once_and_another_one_anew(tmp_path):
