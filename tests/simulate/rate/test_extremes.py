@@ -130,11 +130,11 @@ def test_a_bias_without_weights_keeps_its_size(backend, weight, bias, spikes):
 
 def test_weights_too_large_for_the_grid_are_refused_with_the_bits_that_suffice():
     images, chosen = torch.ones(1, 1, 1, 1), {"duration": 0.1, "neuron": SUBTRACT}
-    snn = network([[[1000.0], [1.0]]], [None])
+    snn = network([[[3000.0], [1.0]]], [None])
     for backend in [*BACKENDS, "stepwise"]:
         message = run(snn, images, backend, **chosen)
         assert (
-            message.startswith("simulate.weight_bits=16: layer 'linear1': weights of up to 1e+03")
+            message.startswith("simulate.weight_bits=16: layer 'linear1': weights of up to 3e+03")
             and "\n" not in message
         )
         assert "type simulate.weight_bits=17 or simulate.weight_bits=null" in message
@@ -213,17 +213,17 @@ def test_the_kernels_of_the_gpu_too(net, pixels, chosen):
 @given(nets(), EXTREMES)
 @hypothesis_settings(max_examples=40)
 def test_what_is_accepted_is_near_the_network(net, chosen):
-    """Weights, biases and the threshold are within the share of the threshold that the bits allow: 1/128 of it with 16."""
+    """Weights, biases and the threshold are within the share of the threshold that the bits allow: 1/32 of it with 16."""
     snn, settings = network(*net), Settings(**(chosen | {"encode": Rate()}))
     try:
         program = compile_program(snn, torch.Size((3, 1, 1)), settings)
     except InputError:
         return
     bits, threshold = settings.weight_bits, settings.neuron.threshold
-    allowed = threshold * 2.0 ** (1 - bits // 2)
+    allowed = threshold * 2.0 ** (3 - bits // 2)
     for layer, own in zip(program.layers, snn.layers.values(), strict=True):
         ours = layer.synapses.synapses[0].weighted
-        unit = 2.0 ** round(math.log2(layer.neuron.threshold / threshold)) if bits >= 8 else None
+        unit = 2.0 ** round(math.log2(layer.neuron.threshold / threshold)) if bits >= 13 else None
         if unit is None:  # a threshold of one or two units says little about the unit
             continue
         assert abs(layer.neuron.threshold / unit - threshold) <= allowed

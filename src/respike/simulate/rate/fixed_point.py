@@ -103,7 +103,7 @@ def _unit(largest: float, bits: int) -> float:
 
 
 def _check_resolution(unit: float, largest: float, bits: int, threshold: float) -> None:
-    """Raise InputError if half a unit, the error of a weight, is too much of the threshold: 1/128 of it with 16 bits."""
+    """Raise InputError if half a unit, the error of a weight, is too much of the threshold: 1/32 of it with 16 bits."""
     if threshold * unit >= _units(bits):
         return
     enough = [more for more in range(bits + 1, 25) if threshold * _unit(largest, more) >= _units(more)]
@@ -115,8 +115,8 @@ def _check_resolution(unit: float, largest: float, bits: int, threshold: float) 
 
 
 def _units(bits: int) -> float:
-    """The smallest number of units of a threshold."""
-    return 2.0 ** (bits // 2 - 2)
+    """The smallest number of units of a threshold. Half a unit is rounded up to one: few bits are asked for to be coarse."""
+    return max(0.5, 2.0 ** (bits // 2 - 4))
 
 
 def weights_of(synapse: Synapse) -> Tensor:
