@@ -1,7 +1,6 @@
 """The training stage: train a module, or load the weights of an equal earlier training; resume an interrupted one."""
 
 import contextlib
-import copy
 import errno
 import hashlib
 import time
@@ -17,6 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
+from respike.networks.copying import eval_copy
 from respike.system.cache import Stage, cached, code_hash, module_source
 from respike.system.distributed import broadcast, rank
 from respike.system.files import read_csv
@@ -94,7 +94,7 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
     """Raise InputError if the network does not take these images, or has fewer outputs than there are classes."""
     try:
         with torch.no_grad():
-            outputs = copy.deepcopy(net).eval()(torch.zeros(1, *data.input_shape))
+            outputs = eval_copy(net)(torch.zeros(1, *data.input_shape))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(

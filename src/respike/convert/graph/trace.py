@@ -1,6 +1,10 @@
-"""Reads a ReLU network as a graph with torch.fx, from modules and functional calls alike."""
+"""Reads a ReLU network as a graph with torch.fx, from modules and functional calls alike.
 
-import copy
+Every module of the graph is one of torch's own, with the weights that the network computes at test: pruning and
+parametrizations are resolved. What a subclass or a hook computes otherwise is not in the graph; check.py compares.
+"""
+
+import inspect
 import operator
 from collections import Counter
 from typing import Any
@@ -8,17 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from respike.convert.graph.fold import fold_batch_norms
 from respike.convert.graph.nodes import Add, Graph, Node, Scale
 from respike.errors import InputError
-from respike.networks.mlp import MaskDropout
+from respike.networks.copying import eval_copy
+from respike.networks.mlp import MaskDropout, UnmaskedReLU
 
 CONVERTIBLE = "Linear, Conv2d, ReLU, AvgPool2d, BatchNorm, Flatten, Dropout, additions and constant factors"
 
 # Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "relu": (nn.ReLU,),
+    "relu": (UnmaskedReLU, nn.ReLU),
     "linear": (nn.Linear,),
     "conv": (nn.Conv2d,),
     "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
@@ -30,6 +38,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "softmax": (nn.Softmax, nn.LogSoftmax),
 }
 LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in module_types)
+COMPUTE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before every forward
 
 
 class _Tracer(fx.Tracer):
@@ -101,7 +110,8 @@ class _Reader:
             module = self.modules[path]
             kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
             if kind:
-                return self.add(node, kind, sources[:1], module, path)
+                plain = module if kind == "identity" else _plain(module, path)
+                return self.add(node, kind, sources[:1], plain, path)
             raise InputError(f"layer '{path}' is a {type(module).__name__}; convertible are {CONVERTIBLE}")
         if node.target in ADDS and len(sources) == 2 and not node.kwargs:
             return self.add(node, "add", sources, Add())
@@ -145,13 +155,51 @@ class _Reader:
         return free
 
 
-def read_graph(net: nn.Module) -> Graph:
-    """The graph of a network in eval mode, with a copy of its modules.
+def leaf_type(module: nn.Module) -> type[nn.Module]:
+    """The type of KINDS as which a module is converted."""
+    return next(leaf for leaf in LEAVES if isinstance(module, leaf))
+
+
+def _plain(module: nn.Module, path: str) -> nn.Module:
+    """A module of the type in KINDS, with the settings and the computed weights of `module`, in eval mode."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, COMPUTE_WEIGHTS):
+            hook(module, ())
+    base = leaf_type(module)
+    names = [name for name in inspect.signature(base).parameters if name not in ("device", "dtype")]
+    try:
+        settings = {name: getattr(module, name) for name in names}
+        if "bias" in settings:
+            settings["bias"] = settings["bias"] is not None
+        with torch.device("meta"):
+            plain = base(**settings)
+        weights = {name: getattr(module, name).detach() for name in plain.state_dict()}
+        plain.load_state_dict(weights, assign=True)
+    except (AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"layer '{path}' ({type(module).__name__}) lacks settings or weights of its base {base.__name__} ({reason}); "
+            f"use a plain nn.{base.__name__}"
+        ) from error
+    return plain.eval()
+
+
+def read_graph(net: nn.Module, dtype: torch.dtype | None = None) -> Graph:
+    """The graph of a network in eval mode, with modules of its own, in the given dtype or the one of the network.
 
     Batch norms directly behind a convolution or linear layer are folded into it. Raises InputError for an operation that no
-    conversion handles, or a forward that torch.fx cannot trace.
+    conversion handles, or a forward that torch.fx cannot trace. `check_graph` compares it with the network.
     """
-    net = copy.deepcopy(net).eval()
+    copy = eval_copy(net)
+    return fold_batch_norms(trace(copy if dtype is None else copy.to(dtype))[0])
+
+
+def trace(net: nn.Module) -> tuple[Graph, list[tuple[str, str]]]:
+    """The graph of a network in eval mode, nothing folded, and all calls of modules: (path of the module, name of its node).
+
+    The graph shares the network's weights. The node of a dropped module is the one that it reads; the name is "" if the
+    output does not depend on the module.
+    """
     try:
         traced = _Tracer().trace(net)
     except Exception as error:  # the network's forward runs here, and may fail on a traced value in any way
@@ -165,4 +213,6 @@ def read_graph(net: nn.Module) -> Graph:
         raise InputError(
             f"{type(net).__name__} returns {type(returned).__name__}; a network that returns one tensor is needed"
         )
-    return fold_batch_norms(Graph(reader.nodes, reader.visit(returned)))
+    output = reader.visit(returned)
+    calls = [(str(node.target), reader.names.get(node, "")) for node in traced.nodes if node.op == "call_module"]
+    return Graph(reader.nodes, output), calls

@@ -5,24 +5,59 @@ by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. Sources: Diehl 
 al. 2017, equation 8.
 """
 
-import torch
-from torch import nn
+from dataclasses import dataclass
 
-from respike.convert.calibration import Images
+import torch
+from torch import Tensor, nn
+
+from respike.convert.calibration import Images, first_images
+from respike.convert.graph.check import check_graph
+from respike.convert.graph.nodes import Graph
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
-from respike.convert.rate.wiring import build_rate_snn
+from respike.convert.rate.wiring import build_rate_snn, check_rate_snn
 from respike.errors import InputError, SilentLayer
 
 CONVENTIONS = ("lambda", "authors_code")
 
 
+@dataclass(frozen=True)
+class _Wired:
+    """A network in conversion: spiking layers with its weights, its graph, the node of each layer, images to compare on."""
+
+    snn: RateSNN
+    graph: Graph
+    node_of_layer: dict[str, str]
+    few: Tensor | None
+    fold_dropout: bool
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """The node of each layer that is not a pool."""
+        return {name: node for name, node in self.node_of_layer.items() if self.snn.layer(name).kind != "pool"}
+
+    def checked(self) -> RateSNN:
+        """The spiking network, whose values are those of the graph up to its scales. Raises InputError if they are not."""
+        if self.few is not None and len(self.few):
+            check_rate_snn(self.snn, self.graph, self.node_of_layer, self.few, self.fold_dropout)
+        return self.snn
+
+
+def _wire(net: nn.Module, images: Images | None, fold_dropout: bool, spiking_pools: bool) -> tuple[_Wired, Images]:
+    """The network with unchanged weights, its graph compared with it on a few of the images; and all images."""
+    few, images = (None, ()) if images is None else first_images(images)
+    graph = read_graph(net)
+    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
+    check_graph(net, few)
+    return _Wired(snn, graph, node_of_layer, few, fold_dropout), images
+
+
 def no_norm(
     net: nn.Module, images: Images | None = None, *, fold_dropout: bool = True, spiking_pools: bool = True
 ) -> RateSNN:
-    """Spiking layers with the network's weights unchanged. `images` are not used."""
-    return build_rate_snn(read_graph(net), fold_dropout, spiking_pools)[0]
+    """Spiking layers with the network's weights unchanged. `images` only serve to compare the result with the network."""
+    return _wire(net, images, fold_dropout, spiking_pools)[0].checked()
 
 
 def data_norm(
@@ -39,7 +74,9 @@ def data_norm(
     images: (B, C, H, W) in [0, 1], uint8 pixels, or an iterable of such tensors; the training set, not the test set.
     convention: "lambda" divides each layer by its scale and multiplies it by the previous layer's scale (the paper's text, and
     Rueckauer 2017). "authors_code" multiplies by the factor that was *applied* to the previous layer, as the published MATLAB
-    code does; from the third layer on activations then no longer peak at 1 (chains only).
+    code does; from the third layer on activations then no longer peak at 1 (chains only). Like that code it also looks for a
+    convolution's largest weight in its first kernel only (k{1}{1}: its loop `1:size(k)` ends at 1), which matters where a
+    weight exceeds every activation.
     output_layer: normalize the output layer too. fold_dropout, spiking_pools: as in `build_rate_snn`.
     Raises InputError for a network that rate-coded spikes cannot represent, SilentLayer for a layer without activation.
     """
@@ -47,11 +84,12 @@ def data_norm(
         raise InputError(
             f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}"
         )
-    graph = read_graph(net)
-    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
-    activations = max_scale(graph, _without_pools(snn, node_of_layer), images)
-    scales = {name: max(activations[name], _largest_weight(snn.layer(name))) for name in activations}
-    return _normalize(snn, scales, output_layer, convention)
+    wired, images = _wire(net, images, fold_dropout, spiking_pools)
+    activations = max_scale(wired.graph, wired.measured, images)
+    authors = convention == "authors_code"
+    scales = {name: max(activations[name], _largest_weight(wired.snn.layer(name), authors)) for name in activations}
+    _normalize(wired.snn, scales, output_layer, convention)
+    return wired.checked()
 
 
 def percentile_norm(
@@ -68,10 +106,9 @@ def percentile_norm(
 
     q in (0, 1]; zeros: whether silent neurons count in the quantile. Other arguments and errors as in `data_norm`.
     """
-    graph = read_graph(net)
-    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools)
-    scales = percentile_scale(q, zeros)(graph, _without_pools(snn, node_of_layer), images)
-    return _normalize(snn, scales, output_layer)
+    wired, images = _wire(net, images, fold_dropout, spiking_pools)
+    _normalize(wired.snn, percentile_scale(q, zeros)(wired.graph, wired.measured, images), output_layer)
+    return wired.checked()
 
 
 def model_norm(
@@ -83,12 +120,13 @@ def model_norm(
     fold_dropout: bool = True,
     spiking_pools: bool = True,
 ) -> RateSNN:
-    """Model-based normalization: no input in [0, 1] drives any neuron above 1. `images` are not used.
+    """Model-based normalization: no input in [0, 1] drives any neuron above 1. `images` are used as in `no_norm`.
 
     A layer is divided by the largest sum over one neuron's positive weights (and its positive bias). strong: false divides
     only where that sum exceeds 1, as the authors' CNN code does. Other arguments and errors as in `data_norm`.
     """
-    snn, _ = build_rate_snn(read_graph(net), fold_dropout, spiking_pools)
+    wired, _ = _wire(net, images, fold_dropout, spiking_pools)
+    snn = wired.snn
     scales: dict[str, float] = {"input": 1.0}
     for name in snn.layers:
         layer = snn.layer(name)
@@ -100,10 +138,11 @@ def model_norm(
             if factor <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
             scales[name] = source_scale * (factor if strong else max(1.0, factor))
-    return _rescale(snn, scales)
+    _rescale(snn, scales)
+    return wired.checked()
 
 
-def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, convention: str = "lambda") -> RateSNN:
+def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, convention: str = "lambda") -> None:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead."""
     scales, previous_factor = {"input": 1.0}, 1.0
     for name in snn.layers:
@@ -124,17 +163,16 @@ def _normalize(snn: RateSNN, measured: dict[str, float], output_layer: bool, con
             scales[name] = source_scale * previous_factor
         else:
             scales[name] = measured[name]
-    return _rescale(snn, scales)
+    _rescale(snn, scales)
 
 
-def _rescale(snn: RateSNN, scales: dict[str, float]) -> RateSNN:
+def _rescale(snn: RateSNN, scales: dict[str, float]) -> None:
     """Rescale in place, and keep the factor of each layer with weights."""
     layers = {name: snn.layer(name) for name in snn.layers}
     snn.factors = {
         name: scales[name] / _source_scale(layer, scales) for name, layer in layers.items() if layer.kind != "pool"
     }
     snn.rescale(scales)
-    return snn
 
 
 def _source_scale(layer: SpikingLayer, scales: dict[str, float]) -> float:
@@ -142,13 +180,15 @@ def _source_scale(layer: SpikingLayer, scales: dict[str, float]) -> float:
     return max(scales[source] for source in layer.sources)
 
 
-def _without_pools(snn: RateSNN, node_of_layer: dict[str, str]) -> dict[str, str]:
-    return {name: node for name, node in node_of_layer.items() if snn.layer(name).kind != "pool"}
-
-
-def _largest_weight(layer: SpikingLayer) -> float:
-    weighted = [synapse.weighted for synapse in layer.synapses]
-    return max((float(m.weight.max()) for m in weighted if isinstance(m, nn.Linear | nn.Conv2d)), default=0.0)
+def _largest_weight(layer: SpikingLayer, first_kernel: bool = False) -> float:
+    """The largest weight, at least 0. first_kernel: of a convolution only the kernel from input map 0 to output map 0."""
+    largest = 0.0
+    for synapse in layer.synapses:
+        weighted = synapse.weighted
+        if isinstance(weighted, nn.Linear | nn.Conv2d):
+            kernels = weighted.weight[0, 0] if first_kernel and isinstance(weighted, nn.Conv2d) else weighted.weight
+            largest = max(largest, float(kernels.max()))
+    return largest
 
 
 def _largest_drive(layer: SpikingLayer, scales: dict[str, float]) -> float:

@@ -2,7 +2,8 @@
 
 import copy
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Graph, Node, Scale
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
@@ -147,3 +148,34 @@ def _refuse_biases_behind_dropout(graph: Graph, snn: RateSNN) -> None:
         raise InputError(
             "convert.fold_dropout=false changes the function of a network with biases; use convert.fold_dropout=true"
         )
+
+
+def check_rate_snn(
+    snn: RateSNN, graph: Graph, node_of_layer: dict[str, str], images: Tensor, fold_dropout: bool = True
+) -> None:
+    """Raise InputError if a layer of the network, with ReLUs in place of neurons, is not its node up to the layer's scale.
+
+    On a few images (B, C, H, W) and in float64, so that only the rounding of rescaled weights is left. fold_dropout: as in
+    `build_rate_snn`; false compares with the graph without the factor of `MaskDropout`.
+    """
+    tolerance = torch.finfo(graph.dtype).eps ** 0.5
+    snn, images, nodes = copy.deepcopy(snn).cpu().double(), images.cpu().double(), {}
+    for name, node in graph.nodes.items():
+        drop = node.kind == "dropout_scale" and not fold_dropout
+        module = nn.Identity() if drop else copy.deepcopy(node.module).cpu().double()
+        nodes[name] = Node(name, node.kind, node.inputs, module)
+    layer_of_node = {node: layer for layer, node in node_of_layer.items()}
+    expected, values = {}, {"input": images}
+    with torch.no_grad():
+        for place, value in Graph(nodes, graph.output).stream(images):
+            if place in layer_of_node:
+                expected[layer_of_node[place]] = value.clone()  # a ReLU in place may follow
+        for name, layer in snn.layers.items():
+            drive = layer.drive(values)
+            values[name] = drive.relu() if layer.kind == "relu" else drive
+            difference = (values[name] * snn.scales[name] - expected[name]).abs().max()
+            if not difference <= tolerance * drive.abs().max() * snn.scales[name]:
+                raise InputError(
+                    f"layer '{name}' of the spiking network does not represent the values of the network; convert again, and "
+                    "report the network if this repeats"
+                )
