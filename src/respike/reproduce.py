@@ -9,7 +9,6 @@ Finished rows are kept: after an interruption the same command continues.
 
 import argparse
 import logging
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from respike.report.runs import with_skipped
 from respike.report.terminal import terminal_width
 from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
-from respike.runs.preset import load_preset, number_of_seeds, run_rows
+from respike.runs.preset import load_preset, number_of_seeds, remove_runs, run_rows
+from respike.system.signals import run_command
 from respike.train import train
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = load_preset(given.preset)
         folder = Path(preset.paths.outputs, given.preset)
         if given.fresh:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_runs(folder, [str(row.name) for row in preset.rows])
         runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long, seeds)
         groups = OmegaConf.to_container(preset.groups)
         assert isinstance(groups, list)
@@ -62,9 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nrespike: interrupted; finished rows and epochs are kept, the same command continues", file=sys.stderr)
-        return 130
     print(f"\n{to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width())}")
     for line in offline_lines(runs, folder):
         print(line)
@@ -73,4 +70,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main, "finished rows and epochs are kept, the same command continues")

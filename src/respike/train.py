@@ -31,6 +31,7 @@ from respike.runs.sweep import run_job
 from respike.system.distributed import init_distributed, rank
 from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
+from respike.system.signals import run_command
 from respike.system.threads import set_threads
 from respike.training.fit import check_fit, fit_metrics, give_weights, interruptible
 
@@ -45,10 +46,18 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
     try:
-        return _train(cfg, folder, overrides)
-    finally:
-        if wandb.run is not None:  # otherwise the next run of this process would continue this one
-            wandb.finish()
+        metrics = _train(cfg, folder, overrides)
+    except BaseException:
+        _finish_wandb(exit_code=1)  # W&B lists the run as failed
+        raise
+    _finish_wandb()
+    return metrics
+
+
+def _finish_wandb(exit_code: int = 0) -> None:
+    """End the run of W&B, if there is one: otherwise the next run of this process would continue it."""
+    if wandb.run is not None:
+        wandb.finish(exit_code)
 
 
 def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict[str, float | str]:
@@ -123,9 +132,6 @@ def run_config(cfg: DictConfig) -> Any:
         _job(cfg, HydraConfig.get().overrides.task)
         if rank() == 0:
             _print_end(cfg)
-    except KeyboardInterrupt:
-        print("respike: interrupted; finished epochs are kept, the same command continues", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         line = explain(error)
         if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -146,4 +152,4 @@ def main() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "finished jobs, stages and epochs are kept, the same command continues")

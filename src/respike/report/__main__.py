@@ -13,6 +13,7 @@ from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
 from respike.report.terminal import comparison_text, terminal_width
 from respike.report.verdicts import judge
+from respike.system.signals import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,4 +83,4 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -25,6 +25,7 @@ from respike.report.tables import markdown_table, to_markdown
 from respike.report.verdicts import judge
 from respike.runs.old_names import new_key
 from respike.system.files import read_csv
+from respike.system.signals import run_command
 
 BLOCK = re.compile(r"(<!-- (?:table|text) (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 TOLD = {column.key: column for column in RESULTS}
@@ -343,4 +344,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

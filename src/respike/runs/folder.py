@@ -14,7 +14,7 @@ from respike.data.datamodule import ImageDataModule
 from respike.runs.protocol import departures
 from respike.system.cache import DAMAGE, code_hash
 from respike.system.distributed import rank
-from respike.system.files import write_json
+from respike.system.files import write_atomically, write_json
 
 # Overrides that leave the measurement as it is, or are seen elsewhere.
 UNMEASURED = (
@@ -35,8 +35,8 @@ class RunFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "metrics.json").unlink(missing_ok=True)
-        resolved = OmegaConf.to_yaml(cfg, resolve=True)
-        (self.path / "config.yaml").write_text(resolved, encoding="utf-8")
+        with write_atomically(self.path / "config.yaml") as temporary:  # in place of a link, not through it
+            temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
 
     def keep_history(self, history: Path) -> None:
         """Copy the history of the training to training.csv."""

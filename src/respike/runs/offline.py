@@ -7,14 +7,15 @@ python -m respike.runs.offline dashboard [outputs]
 import argparse
 import netrc
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
 from respike.report.terminal import shown_path
+from respike.system.signals import run_command
 
 HOST = "api.wandb.ai"
 
@@ -71,16 +72,14 @@ def sync(root: Path) -> int:
 
 
 def dashboard(root: Path) -> int:
-    """Open all runs in `wandb leet`, which reads one folder: root/dashboard, with a link to each. Needs no account."""
-    folder = root / "dashboard"
-    shutil.rmtree(folder, ignore_errors=True)
+    """Open all runs in `wandb leet`, which reads one folder: a temporary one with a link to each run. Needs no account."""
     runs = offline_runs(root)
-    folder.mkdir(parents=True)
-    for run in runs:
-        (folder / run.name).symlink_to(run)
     if not sys.stdout.isatty():
-        raise InputError(f"the dashboard needs a terminal: type wandb leet {folder} in one")
-    return subprocess.run([_wandb(), "leet", str(folder)]).returncode
+        raise InputError(f"the dashboard needs a terminal: type python -m respike.runs.offline dashboard {root} in one")
+    with tempfile.TemporaryDirectory(prefix="respike-dashboard-") as folder:
+        for run in runs:
+            Path(folder, run.name).symlink_to(run)
+        return subprocess.run([_wandb(), "leet", folder]).returncode
 
 
 def _wandb() -> str:
@@ -101,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

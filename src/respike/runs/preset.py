@@ -1,5 +1,6 @@
 """Presets of conf/report. Each row of a preset is one run, or one per seed; finished runs are kept."""
 
+import shutil
 import sys
 import time
 import traceback
@@ -33,6 +34,14 @@ def load_preset(name: str) -> DictConfig:
     preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
     assert isinstance(preset, DictConfig)
     return preset
+
+
+def remove_runs(folder: Path, rows: Sequence[str]) -> None:
+    """Remove the runs of these rows, of every seed, below the preset's folder; nothing else in it."""
+    for row in rows:
+        for run in [folder / row, *folder.glob(f"{row}-seed[0-9]*")]:
+            if (run / "config.yaml").is_file() and not run.is_symlink():
+                shutil.rmtree(run)
 
 
 def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
