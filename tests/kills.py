@@ -2,8 +2,9 @@
 
 python tests/kills.py [KILLS=50] [SEED=0]
 
-A run trains, converts and simulates on rendered digits. It is stopped by SIGKILL, SIGTERM or SIGINT, whatever it is doing, and the
-same command is typed again. Compared bit for bit: weights of both networks, every number of metrics.json and the tables but for times.
+A run trains, converts and simulates on rendered digits. It is stopped by SIGKILL, SIGTERM or SIGINT, whatever it is doing, and
+the same command is typed again. Compared bit for bit: weights of both networks, every number of metrics.json and of the tables
+but for times.
 """
 
 import json
