@@ -196,9 +196,6 @@ VERDICT = Column(
     of=lambda run: f"{run['verdict']}: {run['failure']}" if run["failure"] else run["verdict"],
 )  # fmt: skip
 LATENCY = Column("latency", "steps / time to 1\u00a0%", of=latency, is_number=False)
-BUDGET = Column(
-    "budget", "budget", of=lambda run: NOTHING if is_missing(run["budget_min"]) else f"{run['budget_min']:g} min"
-)
 
 RESULTS = (
     ROW,
@@ -209,10 +206,9 @@ RESULTS = (
     DIFFERENCE,
     VERDICT,
     Column("data", "data set", of=text_of("data"), is_number=False),
-    Column("departs", "differs from the published run in", of=departs, is_number=False),
+    Column("departs", "differs in", of=departs, is_number=False),
     LATENCY,
     metric("time/total_s"),
-    BUDGET,
 )
 TERMINAL = (
     ROW,
@@ -245,3 +241,8 @@ COMPARED = (
     "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified", "snn/spikes_per_image",
     "snn/synops_per_image", "energy/snn_nj",
 )  # fmt: skip
+
+
+def without_single_seeds(columns: Sequence[Column], judged: pd.DataFrame) -> list[Column]:
+    """The columns, without that of seeds where every row has one."""
+    return [column for column in columns if column is not SEEDS or (judged["seeds"] > 1).any()]

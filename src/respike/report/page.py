@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.figures.layers import firing_rates
@@ -59,6 +60,7 @@ def write_report(
             "anchors": {sheet["name"]: sheet["anchor"] for sheet in sheets},
             "summary": summary,
             "columns": columns,
+            "results": columns.without_single_seeds(columns.RESULTS, judged),
             "table": tables.to_markdown,
         }
         for template, name in (("REPORT.md.j2", "REPORT.md"), ("index.html.j2", "index.html")):
@@ -115,16 +117,24 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
     sections: list[dict[str, Any]] = []
     taken: list[str] = []
     for group in groups:
-        figure, name = group_figure(group), ""
+        (figure, problem), name = _drawn(group), ""
         if figure is not None:
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
             save(figure, folder / name)
         pictures = _pictures(group.runs["path"].iloc[0], out) if len(group.runs) == 1 else []
         listed = group.runs if group.table else group.runs[:0]
-        section = {"title": group.title, "caption": caption(group), "figure": name, "pictures": pictures}
+        section = {"title": group.title, "caption": caption(group) + problem, "figure": name, "pictures": pictures}
         sections.append(section | {"runs": listed, "rows": [run for _, run in listed.iterrows()]})
     return sections
+
+
+def _drawn(group: Group) -> tuple[Figure | None, str]:
+    """The figure of a group, and why it cannot be drawn: the runs may be anybody's, and one bad curve costs only its figure."""
+    try:
+        return group_figure(group), ""
+    except Exception as error:
+        return None, f" The figure could not be drawn: {' '.join(str(error).split())}."
 
 
 def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path) -> list[dict[str, Any]]:

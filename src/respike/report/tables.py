@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from respike.metrics.interval import half_interval
-from respike.report.columns import RESULTS, TERMINAL, Column
+from respike.report.columns import RESULTS, TERMINAL, Column, without_single_seeds
 from respike.report.runs import metric_names
 
 GAP = "  "
@@ -58,9 +58,10 @@ def to_csv(judged: pd.DataFrame, path: Path) -> None:
 
 def to_text(judged: pd.DataFrame, width: int = 100) -> str:
     """The results for a terminal of `width` characters; below them each row's network, data and reasons."""
-    cells = [[column.cell(run) for column in TERMINAL] for _, run in judged.iterrows()]
-    table = pd.DataFrame(cells, columns=[column.short_heading for column in TERMINAL], dtype=object)
-    left = [column.short_heading for column in TERMINAL if not column.is_number]
+    columns = without_single_seeds(TERMINAL, judged)
+    cells = [[column.cell(run) for column in columns] for _, run in judged.iterrows()]
+    table = pd.DataFrame(cells, columns=[column.short_heading for column in columns], dtype=object)
+    left = [column.short_heading for column in columns if not column.is_number]
     notes = [
         textwrap.fill(_note(run), width, subsequent_indent="    ", break_on_hyphens=False)
         for _, run in judged.iterrows()

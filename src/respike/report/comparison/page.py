@@ -12,6 +12,7 @@ from respike.report.comparison.curves import (
     MOST_LINES,
     OWN_FIGURE,
     ZETA,
+    curve_clock,
     effect_figure,
     noise_figure,
     overlaid_curves,
@@ -94,7 +95,7 @@ def _curves(comparison: Comparison) -> Drawn:
     picture = Picture(
         f"{PREFIX}curves.png",
         f"Bands are the 95 % interval of the mean over {comparison.repeated}, where there are several.",
-        "Accuracy over simulated time",
+        f"Accuracy over simulated {'steps' if curve_clock(comparison) == 'step' else 'time'}",
     )
     return picture, overlaid_curves(comparison)
 
