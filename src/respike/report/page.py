@@ -48,7 +48,7 @@ def write_report(
     with replaced(out, FIGURE_PREFIX) as folder:
         sections = _sections(grouped, out, folder)
         shown = [group.runs.index[0] for group in grouped if len(group.runs) == 1]
-        sheets = _sheets(judged, shown, out, folder)
+        sheets = run_sheets(judged, shown, out, folder)
         tables.to_csv(judged, folder / "results.csv")
         content = {
             "title": title,
@@ -137,8 +137,11 @@ def _drawn(group: Group) -> tuple[Figure | None, str]:
         return None, f" The figure could not be drawn: {' '.join(str(error).split())}."
 
 
-def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path) -> list[dict[str, Any]]:
-    """The details of each run; shown: the runs whose pictures a section shows."""
+def run_sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path | None) -> list[dict[str, Any]]:
+    """The details of each row of a judged frame.
+
+    shown: the rows whose pictures a section shows. folder: where figures of rates are written, None for none.
+    """
     sheets: list[dict[str, Any]] = []
     taken: list[str] = []
     for name, run in judged[judged["failure"] == ""].iterrows():
@@ -149,7 +152,7 @@ def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path)
             "reduced": run["reduced"],
             "facts": summary.provenance(run),
             "links": _links(run["path"], out) + _seeds(run["members"], out),
-            "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png"),
+            "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png") if folder else "",
             "pictures": [] if name in shown else _pictures(run["path"], out),
         }
         sheets.append(sheet)
