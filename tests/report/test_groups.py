@@ -68,6 +68,18 @@ def test_test_images_that_calibrated_are_told(make_run):
     assert ("calibration", "all test images") in provenance(rows.loc["a"])
 
 
+def test_the_images_that_calibrated_are_those_the_run_names(make_run):
+    """A conversion by weights alone measures no image, whatever calibrate_on says."""
+    on_test = {"callbacks": {"convert": {"calibrate_on": "test", "calibration_size": None}}}
+    told = {"tested": "10,000 test images", "trained": "60,000 training images", "weights": ""}
+    paths = [make_run(name, metrics={"calibrated_on": fact}, config=on_test) for name, fact in told.items()]
+    rows = judge(load_runs(paths))
+    assert rows["calibrated_on"].to_dict() == told
+    assert [name for name in told if rows["departs"][name]] == ["tested"]
+    for name, fact in told.items():
+        assert dict(provenance(rows.loc[name])).get("calibration", "") == fact
+
+
 @pytest.mark.parametrize("group", [{"title": "no runs"}, {"runs": ["a"]}, {"title": "t", "runs": "diehl_fc"}])
 def test_a_group_that_says_too_little_is_refused(group):
     with pytest.raises(InputError, match="expected title"):

@@ -26,7 +26,7 @@ from respike.system.files import read_csv
 # A result is compared with a published one only if these three are known.
 REQUIRED_METRICS = ("data", "reduced", "test_images")
 DEPARTURES = ("experiment", "differs", "other_data", "other_recipe")  # see respike.runs.protocol; early runs lack them
-FACTS = (*REQUIRED_METRICS, "changed", *DEPARTURES)  # metrics whose names have no slash
+FACTS = (*REQUIRED_METRICS, "changed", "calibrated_on", *DEPARTURES)  # metrics whose names have no slash
 RATES = ("snn/rate/", "snn/activity/")
 COLUMNS = ("path", "name", "failure", "overrides", "curve", "rates", *FACTS)
 # Before neurons had a config block of their own, their kind followed from their keys.

@@ -114,6 +114,8 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
 
 def _calibration(run: pd.Series) -> str:
     """Which images the conversion measured, and how many of them if not all."""
+    if isinstance(run.get("calibrated_on"), str):  # early runs do not tell it
+        return run["calibrated_on"]
     first, split = run.get("cfg.callbacks.convert.calibration_size"), calibrated_on(run)
     return split and f"{'all' if is_missing(first) else f'the first {first:,}'} {split} images".replace(
         "train ", "training "

@@ -152,6 +152,9 @@ def _departing(run: pd.Series) -> tuple[str, ...]:
 
 def calibrated_on(run: pd.Series) -> str:
     """Which images gave the scales of the conversion, "train" or "test"; "" without a conversion by images."""
+    told = run.get("calibrated_on")  # early runs do not tell it
+    if isinstance(told, str):
+        return "test" if "test" in told else "train" if told else ""
     return _text(run.get("cfg.callbacks.convert.calibrate_on"))
 
 

@@ -1,12 +1,13 @@
 """The files of a run's folder, and the facts about a run that decide whether it is compared with the paper."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
@@ -56,14 +57,33 @@ class RunFolder:
 
 
 def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
-    """The facts in metrics.json: data set, why the run is reduced, what was typed, number of test images, `departures`."""
+    """The facts in metrics.json.
+
+    Data set, why the run is reduced, what was typed, number of test images, images that calibrated, `departures`.
+    """
     return {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
         "changed": "; ".join(changes(overrides)),
         "test_images": len(data.index["test"]),
+        "calibrated_on": calibrated_on(cfg, data),
         **departures(cfg, data.images),
     }
+
+
+def calibrated_on(cfg: DictConfig, data: ImageDataModule) -> str:
+    """The images that gave the scales or ranges of the conversion, as "10,000 test images"; "" if there is none.
+
+    A conversion that can do without images takes everything from the weights.
+    """
+    callback = cfg.callbacks.get("convert")
+    if not callback or not cfg.get("convert"):
+        return ""
+    arguments = list(inspect.signature(get_method(cfg.convert._target_)).parameters.values())
+    if len(arguments) > 1 and arguments[1].default is not inspect.Parameter.empty:
+        return ""
+    number = len(data.index[callback.calibrate_on][: callback.calibration_size])
+    return f"{number:,} {'test' if callback.calibrate_on == 'test' else 'training'} images"
 
 
 def changes(overrides: Sequence[str]) -> list[str]:
