@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--long", action="store_true", help="also rows of an hour or more")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         check_words(given.overrides)

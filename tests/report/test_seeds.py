@@ -80,6 +80,12 @@ def test_runs_that_differ_in_more_or_repeat_a_seed_stay_apart(seeds, make_run):
     assert list(judge(load_runs([*paths, again]))["seeds"]) == [1, 1, 1, 1]
 
 
+def test_a_seed_that_is_the_same_in_all_runs_keeps_none_apart(seeds):
+    """That of the drawn digits is 0 for every run, so it equals the run's own seed in one of them."""
+    rows = judge(load_runs(seeds(data={"dataset": {"seed": 0}})))
+    assert list(rows["seeds"]) == [3]
+
+
 def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):
     paths = seeds()
     write_report(load_runs(paths), {}, tmp_path / "out", "Seeds")

@@ -85,3 +85,8 @@ def test_a_number_of_seeds_is_one_line_if_it_is_none(capsys, given):
     assert reproduce.main(["quick", f"--seeds={given}"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"SEEDS={given}: a whole number from 1 up" in error
+
+
+def test_overrides_may_follow_options_as_make_writes_them(capsys):
+    assert reproduce.main(["nope", "--seeds=2", "logger=csv", "--long"]) == 2
+    assert "preset nope: unknown" in capsys.readouterr().err

@@ -25,8 +25,8 @@ def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     rows: list[pd.Series] = []
     groups: dict[Hashable, list[pd.Series]] = {}
     for label, run in frame.iterrows():
-        groups.setdefault((label,) if run["failure"] else _without_seed(run), []).append(run)
-    for runs in groups.values():
+        groups.setdefault((label,) if run["failure"] else _without_seeds(run), []).append(run)
+    for runs in [alike for group in groups.values() for alike in _by_seeds(group)]:
         seeds = [run.get("cfg.seed") for run in runs]
         several = len(runs) > 1 and all(map(is_number, seeds)) and len(set(seeds)) == len(seeds)
         rows += [_merged(runs)] if several else [_single(run) for run in runs]
@@ -34,15 +34,31 @@ def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return merged.set_axis(labels(merged), axis="index")
 
 
-def _without_seed(run: pd.Series) -> Hashable:
-    """The settings and facts, with a mark for the seeds that follow the seed of the run."""
-    seed, found = run.get("cfg.seed"), []
+def _without_seeds(run: pd.Series) -> Hashable:
+    """The settings and facts, without seeds."""
+    found = []
     for name, value in zip(run.index, run, strict=True):
         key = str(name).removeprefix("cfg.")
         if key == name or is_missing(value) or any(key == other or key.startswith(f"{other}.") for other in ELSEWHERE):
             continue
-        found.append((key, "the run's" if key.split(".")[-1] == "seed" and value == seed else repr(value)))
+        if not _is_seed(name):
+            found.append((key, repr(value)))
     return (*found, *(str(run.get(fact)) for fact in FACTS))
+
+
+def _is_seed(name: str) -> bool:
+    return str(name).startswith("cfg.") and str(name).split(".")[-1] == "seed"
+
+
+def _by_seeds(runs: list[pd.Series]) -> list[list[pd.Series]]:
+    """The runs in groups whose other seeds, as simulate.seed, are equal or follow the seed of the run."""
+    names = [name for name in runs[0].index if _is_seed(name) and len({repr(run.get(name)) for run in runs}) > 1]
+    groups: dict[Hashable, list[pd.Series]] = {}
+    for run in runs:
+        values = (run.get(name) for name in names)
+        marks = tuple("the run's" if value == run.get("cfg.seed") else repr(value) for value in values)
+        groups.setdefault(marks, []).append(run)
+    return list(groups.values())
 
 
 def _single(run: pd.Series) -> pd.Series:
