@@ -107,9 +107,8 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
     """Whether the folder has a finished run with the same config and the same images, made by the same code."""
-    if not (folder / "metrics.json").is_file():
-        return False
     try:
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         config = (folder / "config.yaml").read_text(encoding="utf-8")
         origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         code, images = origin.get("code"), origin["data"]["sha256"]
