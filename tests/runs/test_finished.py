@@ -1,4 +1,4 @@
-"""A finished run is kept while its config, its images and the code behind its numbers are the same; links are not written through."""
+"""A finished run is kept while its config, images and code are the same; a config is never written through a link."""
 
 import shutil
 from pathlib import Path
