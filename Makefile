@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= paper
+SEEDS ?= 1
 SWEEP ?= threshold_rate
 EXPERIMENT ?= diehl_fc
 RUNS ?= outputs/sweeps
@@ -10,10 +11,10 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench
 
-.PHONY: help reproduce-paper sweep compare bench sync dashboard test lint types format test-slurm
+.PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers docs lint types format test-slurm
 help:
 	@echo "reproduce"
-	@echo "  make reproduce-paper [PRESET=quick]   all published rows: outputs/report/index.html"
+	@echo "  make reproduce-paper [PRESET=quick SEEDS=5]   all published rows: outputs/report/index.html"
 	@echo "  make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   a named grid; again: only missing jobs"
 	@echo "  make compare [RUNS=outputs/sweeps OUT=outputs/comparison SORT=NAME]   runs side by side"
 	@echo "  make bench [ARGS=--quick]             time this package and other libraries: outputs/bench/bench.md"
@@ -21,6 +22,8 @@ help:
 	@echo "  make dashboard                        show the offline W&B runs in the terminal"
 	@echo "develop"
 	@echo "  make test                             the test suite"
+	@echo "  make test-peers                       that networks of other libraries spike as ours; installs the libraries"
+	@echo "  make docs                             write the measured tables of README and docs from outputs/reference"
 	@echo "  make lint                             ruff: rules and format"
 	@echo "  make types                            mypy on src"
 	@echo "  make format                           apply ruff's fixes and format"
@@ -38,7 +41,7 @@ $(PEERS): $(READY) requirements-bench.txt
 	touch $@
 
 reproduce-paper: $(READY)
-	$(PY) -m respike.reproduce $(PRESET) $(ARGS)
+	$(PY) -m respike.reproduce $(PRESET) --seeds=$(SEEDS) $(ARGS)
 
 sweep: $(READY)
 	$(PY) -m respike.train sweep=$(SWEEP) experiment=$(EXPERIMENT) $(ARGS)
@@ -54,6 +57,12 @@ sync dashboard: $(READY)
 
 test: $(READY)
 	$(PY) -m pytest $(ARGS)
+
+test-peers: $(PEERS)
+	$(PY) -m pytest -n 0 -rs tests/bench/test_peers.py tests/bench/test_training.py $(ARGS)
+
+docs: $(READY)
+	$(PY) -m respike.report.docs $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

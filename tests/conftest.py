@@ -6,6 +6,7 @@ from respike.system import torchvision_guard  # noqa: F401  first: test modules 
 import logging
 import math
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def _no_log_handlers_are_left():
     for handler in list(logging.root.handlers):
         if handler not in before and type(handler) in (logging.StreamHandler, logging.FileHandler):
             logging.root.removeHandler(handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name the libraries whose networks were not compared with ours; without -rs pytest only counts skipped tests."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    missing = sorted({word for reason in reasons for word in re.findall(r"(\w+) is in requirements-bench", reason)})
+    if missing:
+        line = (
+            f"peer equivalence not run: not installed: {', '.join(missing)}; make test-peers installs them and runs it"
+        )
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
@@ -89,6 +91,15 @@ def test_make_targets_and_sweeps_exist(page, command, tmp_path):
     assert {word for word in words if "=" not in word} <= names
     if "SWEEP" in variables:
         compose_run([f"paths.run={tmp_path}", f"sweep={variables['SWEEP']}", f"experiment={variables['EXPERIMENT']}"])
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"]
+    assert f"## [{citation['version']}] - {citation['date-released']}" in (ROOT / "CHANGELOG.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_there_are_commands_to_check():

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from respike.networks.mlp import MLP
 from respike.runs.compose import compose_run
-from respike.train import main, train
+from respike.train import _seconds, main, train
 
 SMALL = (
     "+data.dataset.download=false",
@@ -32,18 +32,20 @@ def environment_in(folder):
     return os.environ | {
         "DATA_DIR": str(folder / "none"),
         "WANDB_MODE": "offline",
-        "WANDB_SILENT": "true",
+        "COLUMNS": "80",
         "OMP_NUM_THREADS": "1",
     }
 
 
 def run(folder, *overrides):
-    """`python -m respike.train` in `folder`, its run in folder/run."""
+    """`python -m respike.train` in `folder`, its run in folder/run; what it printed is in folder/stdout and folder/stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "respike.train", f"hydra.run.dir={folder / 'run'}", *overrides],
         cwd=folder, env=environment_in(folder), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
 
 
 def refused(folder, monkeypatch, capsys, *overrides):
@@ -108,6 +110,32 @@ def test_a_run_leaves_its_files_and_they_agree(finished):
     assert set(origin["time"]) >= {"fit", "convert", "simulate", "test", "total"}
 
 
+def test_a_run_ends_with_its_numbers_and_two_lines_about_wandb(finished):
+    metrics, lines = read(finished), (finished / "stdout").read_text().splitlines()
+    end = lines[len(lines) - lines[::-1].index("") :]
+    told = {line[2:21].strip(): line[21:] for line in end[1:-2]}
+    assert told["ReLU network"].startswith(f"{100 * metrics['ann/test_acc']:.2f} %")
+    assert told["spiking network"].startswith(f"{100 * metrics['snn/test_acc']:.2f} %")
+    assert told["agreement"] == f"{100 * metrics['snn/agreement']:.2f} %"
+    steps, time_ms = metrics["snn/steps_to_1pct"], metrics["snn/time_to_1pct_ms"]
+    assert told["to within 1 point"].split() == [f"{steps:g}", "steps,", f"{time_ms:g}", "ms"]
+    assert told["verdict"] == "reduced: not comparable" and told["folder"] == "run"
+    assert [line for line in lines if "make sync" in line] == end[-1:] and "run/wandb/offline-run-" in end[-2]
+    assert "wandb" not in (finished / "stderr").read_text()
+    assert max(map(len, end[:-2])) <= 80
+
+
+def test_wandb_gets_the_headlines_first(finished):
+    records = wandb_file.records(finished / "run")
+    defined = [r.metric.name for r in records if r.WhichOneof("record_type") == "metric"]
+    headlines = ["snn/test_acc", "ann/test_acc", "snn/agreement"]
+    assert [name for name in defined if name not in ("", "trainer/global_step")][:3] == headlines
+    summaries = [r.summary.update for r in records if r.WhichOneof("record_type") == "summary"]
+    written = [[wandb_file.key(item) for item in summary] for summary in summaries]
+    assert headlines in written
+    assert not {name for names in written for name in names if name.startswith("sim/")}  # the curves repeat snn/
+
+
 def test_a_run_draws_its_pictures(finished):
     drawn = {path.name for path in (finished / "run" / "figures").iterdir()}
     assert drawn == {f"{name}.png" for name in PICTURES} | {"confusion.gif"}
@@ -150,7 +178,10 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     before = read(finished)
     after = again(finished, "encode=current", "simulate.duration=0.01", "callbacks.figures=null")
     assert after == read(finished)
-    assert after["time/fit_was_cached"] == 1
+    assert (
+        before["time/convert_was_cached"] == 0 and after["time/fit_was_cached"] == after["time/convert_was_cached"] == 1
+    )
+    assert after["time/convert_s"] == before["time/convert_s"]
     assert after["ann/test_acc"] == before["ann/test_acc"]
     assert after["snn/spikes_per_image"] != before["snn/spikes_per_image"]
     monkeypatch.chdir(finished)
@@ -178,6 +209,26 @@ def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_
     assert {k: v for k, v in plain.items() if k.startswith("snn/")} == {
         k: v for k, v in compiled.items() if k.startswith("snn/")
     }
+
+
+def test_seconds_of_an_earlier_run_are_not_taken_from_the_test():
+    earlier = {"time/fit_s": 100.0, "time/fit_was_cached": 1.0, "time/convert_s": 50.0, "time/convert_was_cached": 1.0}
+    now = time.perf_counter()
+    seconds = _seconds(earlier | {"time/simulate_s": 3.0}, now - 12, now - 10)
+    assert [round(value) for value in seconds.values()] == [7, 162]
+    fresh = {name: 0.0 if "cached" in name else 1.0 for name in earlier}
+    seconds = _seconds(fresh | {"time/simulate_s": 3.0}, now - 12, now - 10)
+    assert [round(value) for value in seconds.values()] == [6, 12]
+
+
+def test_a_training_that_diverges_is_one_line_and_nothing_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    error = refused(
+        tmp_path, monkeypatch, capsys, "experiment=diehl_fc", *SMALL, "logger=none", "recipe.optimizer.lr=1e20"
+    )
+    line = error.strip().splitlines()[-1]
+    assert line.startswith("respike: the training diverged: in epoch 1, at step ") and "nan" in line
+    assert not list((tmp_path / "outputs" / "stages").glob("*/model.ckpt"))
 
 
 def test_given_weights_are_converted_without_training(finished):
@@ -292,3 +343,12 @@ def test_a_network_and_images_from_outside_the_package(tmp_path, monkeypatch):
 def test_bad_input_is_a_line_and_a_status(tmp_path, monkeypatch, capsys, overrides, words):
     monkeypatch.chdir(tmp_path)
     assert words in refused(tmp_path, monkeypatch, capsys, "+data.dataset.download=false", "logger=none", *overrides)
+
+
+def test_wandb_online_without_an_account_is_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    error = refused(tmp_path, monkeypatch, capsys, *SMALL, "logger.mode=online")
+    assert "logger=wandb: No API key configured" in error and "WANDB_MODE=offline" in error

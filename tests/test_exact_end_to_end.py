@@ -207,5 +207,6 @@ def test_small_photographs_go_through_a_pretrained_net_file(tmp_path):
         compose_run(["experiment=exact_vgg16_pass", *places, *given, f"+data.dataset.cache_dir={tmp_path}"])
     )
     assert metrics["snn/agreement"] == 1 and metrics["data"] == "PASS" and metrics["test_images"] == 4
+    assert metrics["calibrated_on"] == "4 training images"
     assert metrics["ttfs/largest_logit_difference"] < 1e-9
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["snn/agreement"] == 1

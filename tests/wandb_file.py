@@ -1,6 +1,7 @@
 """Reads the records of an offline W&B run: a LevelDB log of protocol-buffer records behind a 7-byte header."""
 
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,18 @@ def _chunks(data: bytes) -> Iterator[bytes]:
 
 
 def records(run: Path) -> list[wandb_internal_pb2.Record]:
-    """All records of the one .wandb file below `run`."""
+    """All records of the one .wandb file below `run`. Another process writes the last ones after the run has finished."""
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
+    found = _read(file)
+    for _ in range(50):
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            break
+        time.sleep(0.1)
+        found = _read(file)
+    return found
+
+
+def _read(file: Path) -> list[wandb_internal_pb2.Record]:
     found = []
     for chunk in _chunks(file.read_bytes()):
         record = wandb_internal_pb2.Record()

@@ -2,13 +2,13 @@
 
     python -m respike.reproduce paper
     python -m respike.reproduce quick logger=csv
+    python -m respike.reproduce paper --seeds 5
 
 Finished rows are kept: after an interruption the same command continues.
 """
 
 import argparse
 import logging
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,27 +17,33 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report import judge, load_runs, to_text, write_report
-from respike.report.__main__ import terminal_width
 from respike.report.pictures import compact
 from respike.report.publish import publish
 from respike.report.runs import with_skipped
+from respike.report.terminal import terminal_width
+from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
-from respike.runs.preset import load_preset, run_rows
+from respike.runs.preset import load_preset, number_of_seeds, remove_runs, run_rows
+from respike.system.signals import run_command
 from respike.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a preset. Returns the exit status: 1 if a row failed or an option has a new name, 2 for other mistakes."""
+    """Run a preset. Returns the exit status: 1 if a row failed or an argument is wrong, 2 for other mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
     parser.add_argument("--fresh", action="store_true", help="run finished rows again")
+    parser.add_argument(
+        "--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (%(default)s)"
+    )
     parser.add_argument("--long", action="store_true", help="also rows of an hour or more")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         check_words(given.overrides)
+        seeds = number_of_seeds(given.seeds)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 1
@@ -45,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = load_preset(given.preset)
         folder = Path(preset.paths.outputs, given.preset)
         if given.fresh:
-            shutil.rmtree(folder, ignore_errors=True)
-        runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long)
+            remove_runs(folder, [str(row.name) for row in preset.rows])
+        runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long, seeds)
         groups = OmegaConf.to_container(preset.groups)
         assert isinstance(groups, list)
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
@@ -56,13 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nrespike: interrupted; finished rows and epochs are kept, the same command continues", file=sys.stderr)
-        return 130
-    print(to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width()))
-    print(f"\nreport: {Path(preset.paths.outputs, 'report', 'index.html')}")
+    print(f"\n{to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width())}")
+    for line in offline_lines(runs, folder):
+        print(line)
+    print(f"report: {Path(preset.paths.outputs, 'report', 'index.html')}")
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main, "finished rows and epochs are kept, the same command continues")

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,16 +19,19 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from respike.callbacks.log import RunMetrics, log_metrics, wandb_labels
+from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
+from respike.report.terminal import run_text, terminal_width
 from respike.runs.compose import check_choices
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
+from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
 from respike.runs.sweep import run_job
 from respike.system.distributed import init_distributed, rank
 from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
+from respike.system.signals import run_command
 from respike.system.threads import set_threads
 from respike.training.fit import check_fit, fit_metrics, give_weights, interruptible
 
@@ -42,10 +46,18 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
     try:
-        return _train(cfg, folder, overrides)
-    finally:
-        if wandb.run is not None:  # otherwise the next run of this process would continue this one
-            wandb.finish()
+        metrics = _train(cfg, folder, overrides)
+    except BaseException:
+        _finish_wandb(exit_code=1)  # W&B lists the run as failed
+        raise
+    _finish_wandb()
+    return metrics
+
+
+def _finish_wandb(exit_code: int = 0) -> None:
+    """End the run of W&B, if there is one: otherwise the next run of this process would continue it."""
+    if wandb.run is not None:
+        wandb.finish(exit_code)
 
 
 def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict[str, float | str]:
@@ -67,6 +79,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     with interruptible(trainer):
         trainer.test(module, datamodule=data, verbose=False)
     log_metrics(trainer, fit | _seconds(metrics.values | fit, start, tested))
+    log_headlines(trainer, metrics.values)
     device = trainer.strategy.root_device
     origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started)
     return folder.finish(metrics.values | facts, origin, trainer)
@@ -74,7 +87,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    chosen = [instantiate(cfg.logger, **wandb_labels(cfg))] if cfg.logger else []
+    chosen: list[Any] = [make_logger(cfg)] if cfg.logger else []
     resolved = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(resolved, dict)
     for logger in chosen:
@@ -86,11 +99,23 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
 
 
 def _seconds(metrics: Mapping[str, float], start: float, tested: float) -> dict[str, float]:
-    """Seconds of the test without conversion and simulation, and of the run. A cached training counts with its seconds."""
+    """Seconds of the test without conversion and simulation, and of the run.
+
+    A cached training and a cached conversion were done before: the run counts with their seconds, the test without.
+    """
     now = time.perf_counter()
-    inner = metrics.get("time/convert_s", 0.0) + metrics.get("time/simulate_s", 0.0)
-    earlier = metrics.get("time/fit_s", 0.0) if metrics.get("time/fit_was_cached") else 0.0
-    return {"time/test_s": now - tested - inner, "time/total_s": now - start + earlier}
+    spent = {name: metrics.get(f"time/{name}_s", 0.0) for name in ("fit", "convert", "simulate")}
+    earlier = {name: seconds for name, seconds in spent.items() if metrics.get(f"time/{name}_was_cached")}
+    inner = sum(spent[name] for name in ("convert", "simulate") if name not in earlier)
+    return {"time/test_s": now - tested - inner, "time/total_s": now - start + sum(earlier.values())}
+
+
+def _print_end(cfg: DictConfig) -> None:
+    """The short table with which a run ends."""
+    folder = Path(cfg.paths.run)
+    print(f"\n{run_text(folder, terminal_width())}", flush=True)
+    for line in offline_lines([folder], Path(cfg.paths.outputs)):
+        print(line, flush=True)
 
 
 def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
@@ -105,9 +130,8 @@ def run_config(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(_job, cfg, HydraConfig.get().overrides.task)
         _job(cfg, HydraConfig.get().overrides.task)
-    except KeyboardInterrupt:
-        print("respike: interrupted; finished epochs are kept, the same command continues", file=sys.stderr)
-        sys.exit(130)
+        if rank() == 0:
+            _print_end(cfg)
     except Exception as error:
         line = explain(error)
         if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -128,4 +152,4 @@ def main() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "finished jobs, stages and epochs are kept, the same command continues")

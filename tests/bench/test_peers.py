@@ -1,5 +1,10 @@
 """Given the same input spikes, every library's network spikes as our reference does."""
 
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -72,3 +77,16 @@ def test_firing_at_or_above_the_threshold_matters_where_pools_are(draw_workload)
 def test_a_network_with_branches_is_refused_by_name(draw_workload):
     with pytest.raises(InputError, match="chains of layers only"):
         drives(draw_workload("projection").snn)
+
+
+def test_a_run_of_the_tests_names_the_peers_that_are_missing():
+    chosen = ["-n", "0", "-p", "no:cacheprovider", __file__, "-k", "reference and fc and (Norse or snn)"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *chosen],
+        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    missing = [name for name in ("norse", "snntorch") if importlib.util.find_spec(name) is None]
+    assert ran.returncode == 0, ran.stdout
+    assert ("peer equivalence not run" in ran.stdout) == bool(missing)
+    if missing:
+        assert f"not installed: {', '.join(missing)};" in ran.stdout

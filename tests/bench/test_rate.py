@@ -1,5 +1,7 @@
 """Batch search, time budgets, medians, agreement, and the results of isolated processes."""
 
+import os
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -71,6 +73,35 @@ def test_peak_memory_is_the_process_own_not_its_parents(tmp_path):
     child = call("respike.bench.timing.spread", {"times": [1.0], "images": 1}, tmp_path / "row.log", 60, 1)
     assert 50 < child["peak_mib"] < peak_mib() - 300
     del held
+
+
+LEFT = """
+import ctypes
+
+def left_of_200_mib():
+    def resident():
+        return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+    before, block = resident(), libc.malloc(200 << 20)
+    ctypes.memset(block, 1, 200 << 20)
+    libc.free(block)
+    return {"mib": (resident() - before) >> 10}
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+@pytest.mark.parametrize("configured", [False, True])
+def test_every_process_keeps_freed_memory_or_none_does(tmp_path, monkeypatch, configured):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    if configured:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    (tmp_path / "block.py").write_text(LEFT)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    found = call("block.left_of_200_mib", {}, tmp_path / "row.log", 60, 1)
+    assert found["mib"] < 20 if configured else found["mib"] > 180
+    assert found["allocator"] == ("set by MALLOC_TRIM_THRESHOLD_" if configured else "freed memory is kept")
 
 
 def test_agreement_counts_what_differs_on_the_images_both_have():

@@ -118,12 +118,12 @@ def test_trees_of_another_form_are_refused(tmp_path):
 
     refused("no folder .*train")
     (tmp_path / "set" / "train").mkdir(parents=True)
-    refused("train: Couldn't find any class folder")
+    refused("train: no class folder")
     write_images(tmp_path / "set")
     refused("channels=2", channels=2)
     refused("size=0", size=0)
     (tmp_path / "set" / "test" / "emu").mkdir()
-    refused("test: Found no valid file for the classes emu")
+    refused("test: no image files for the classes emu")
     Image.new("RGB", (8, 8)).save(tmp_path / "set" / "test" / "emu" / "0.png")
     refused("same classes.* emu")
     (tmp_path / "set" / "train" / "emu").mkdir()
@@ -158,3 +158,89 @@ def test_some_of_the_files_are_spread_over_all_and_make_a_reduced_set(tmp_path):
     assert torch.equal(some.test_images, whole.test_images) and some.reduced == "4 of 8 training images"
     with pytest.raises(InputError, match="train_files"):
         image_folder(tmp_path / "set", size=8, channels=3, train_files=0)
+
+
+def one_image(root, name, write):
+    """The only training image of an image folder, (1, 8, 8) grey; `write(file)` writes it."""
+    for part in ("train", "test"):
+        (root / part / "thing").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(root / part / "thing" / "0.png")
+    (root / "train" / "thing" / "0.png").unlink()
+    write(root / "train" / "thing" / name)
+    return image_folder(root, size=8, channels=1, cache_dir=root / "decoded").train_images[0, 0].numpy()
+
+
+GREY = np.linspace(0, 1, 64).reshape(8, 8)
+DEEP = {
+    "png": lambda file: Image.fromarray(np.rint(65535 * GREY).astype(np.uint16)).save(file),
+    "tif": lambda file: Image.fromarray(np.rint(65535 * GREY).astype(np.uint16)).save(file),
+    "big.tif": lambda file: Image.fromarray(np.rint(65535 * GREY).astype(">u2")).save(file),
+    "pgm": lambda file: Image.fromarray(np.rint(65535 * GREY).astype(np.uint16)).save(file),
+    "float.tif": lambda file: Image.fromarray(GREY.astype(np.float32)).save(file),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bits_and_unit_floats_are_scaled_to_eight_bits(tmp_path, name):
+    assert (one_image(tmp_path, f"0.{name}", DEEP[name]) == np.rint(255 * GREY)).all()
+
+
+def test_palettes_bits_and_opaque_alpha_are_the_pixels_they_mean(tmp_path):
+    grey = Image.fromarray(np.rint(255 * GREY).astype(np.uint8))
+    written = {"palette": grey.convert("RGB").quantize(256), "alpha": grey.convert("LA"), "bit": grey.convert("1")}
+    for name, image in written.items():
+        read = one_image(tmp_path / name, "0.png", image.save)
+        assert (read == np.asarray(image.convert("L"))).all() and read.max() == 255
+
+
+CLEAR = Image.new("RGBA", (8, 8), (200, 0, 0, 254))
+MEANT = {
+    "alpha": ("transparent", CLEAR.save, "0.png"),
+    "grey alpha": ("transparent", CLEAR.convert("LA").save, "0.png"),
+    "palette": ("transparent", lambda file: CLEAR.convert("RGB").quantize(4).save(file, transparency=0), "0.png"),
+    "colour": ("transparent", lambda file: CLEAR.convert("RGB").save(file, transparency=(200, 0, 0)), "0.png"),
+    "floats": (r"not in \[0, 1\]", Image.fromarray(np.full((8, 8), 1.5, np.float32)).save, "0.tif"),
+    "nan": (r"not in \[0, 1\]", Image.fromarray(np.full((8, 8), np.nan, np.float32)).save, "0.tif"),
+    "integers": ("32-bit integers", Image.fromarray(np.full((8, 8), 70000, np.int32)).save, "0.tif"),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_transparency_and_unknown_ranges_are_refused_by_name(tmp_path, name):
+    words, write, file = MEANT[name]
+    with pytest.raises(InputError, match=rf"{file} .*{words}") as caught:
+        one_image(tmp_path, file, write)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_to_files_and_class_folders_are_followed(tmp_path):
+    write_images(tmp_path / "set")
+    for part in ("train", "test"):
+        (tmp_path / "links" / part / "dog").mkdir(parents=True)
+        (tmp_path / "links" / part / "cat").symlink_to(tmp_path / "set" / part / "cat")
+        for file in (tmp_path / "set" / part / "dog").iterdir():
+            (tmp_path / "links" / part / "dog" / file.name).symlink_to(file)
+    linked, plain = (image_folder(tmp_path / name, size=8, channels=3) for name in ("links", "set"))
+    assert linked.sha256 == plain.sha256
+
+
+LINKS = {
+    "loop": ("train/cat/more", "..", "train/cat/more links to a folder"),
+    "test images below a class": ("train/cat/more", "../../test/cat", "train/cat/more links to a folder"),
+    "a test image": ("train/cat/9.png", "../../test/cat/0.png", "train/cat/9.png are the same file"),
+    "the test images of a class": ("train/emu", "../test/cat", "same classes.* emu"),
+    "all test images": ("test", "train", "the same file"),
+    "nothing": ("train/cat/9.png", "nowhere.png", "train/cat/9.png cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links_bring_no_test_images_into_the_training(tmp_path, name):
+    write_images(tmp_path)
+    link, target, words = LINKS[name]
+    if link == "test":
+        (tmp_path / "test").rename(tmp_path / "away")
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises(InputError, match=words) as caught:
+        image_folder(tmp_path, size=8, channels=3)
+    assert "\n" not in str(caught.value)

@@ -3,6 +3,8 @@
 import struct
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from respike.figures import curves as figures
 from respike.figures.layers import firing_rates
@@ -121,3 +123,32 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         save(figures.accuracy_over_time({"a": curve(0.98)}), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_legend_of_many_curves_leaves_the_panels_their_height():
+    def height(number):
+        curves = {f"a long name of a curve, number {i} of many, reduced": curve(0.985) for i in range(number)}
+        figure = figures.accuracy_over_time(curves)
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        boxes = [axes.get_window_extent() for axes in figure.axes]
+        assert not any(legend.overlaps(box) for box in boxes)
+        return boxes[0].height
+
+    assert height(12) == pytest.approx(height(2), rel=0.05)
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    figure = figures.accuracy_over_time({r"$\frac{$": curve(0.985), r"a$b$c": curve(0.9)}, ann={r"$x^": 0.99})
+    save(figure, tmp_path / "a.png")
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))
+
+
+def test_powers_of_ten_at_a_logarithmic_axis_stay_formulas(tmp_path):
+    figure = Figure()
+    figure.subplots().loglog([1, 1e5], [1, 1e5])
+    save(figure, tmp_path / "a.png")
+    labels = figure.axes[0].get_xticklabels()
+    assert all(label.get_parse_math() for label in labels) and any(
+        "mathdefault" in label.get_text() for label in labels
+    )

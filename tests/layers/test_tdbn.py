@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from respike.errors import InputError
 from respike.layers.norm_neuron import NormNeuron
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
@@ -57,6 +58,20 @@ def test_bfloat16_is_normalized_in_float32():
     y = TdBN(5, 0.4)(x)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, TdBN(5, 0.4)(x.float()))
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_one_number_per_channel_is_refused_in_training_as_by_torch_and_changes_nothing(backend):
+    x = torch.randn(1, 1, 5, 1, 1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        over_time(nn.BatchNorm2d(5), x)
+    layer = NormNeuron(LIF(), TdBN(5, 0.4), backend=backend)
+    with pytest.raises(InputError, match=r"one number per channel.*recipe\.batch_size"):
+        layer(x)
+    assert torch.equal(layer.norm.running_mean, torch.zeros(5)) and torch.equal(layer.norm.running_var, torch.ones(5))
+    assert layer.eval()(x).isfinite().all()
+    layer.train()(x, steps=2)  # two numbers, which are equal
+    torch.testing.assert_close(layer.norm.running_var, torch.full((5,), 0.9))
 
 
 @pytest.mark.parametrize("bias", [False, True])

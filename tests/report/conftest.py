@@ -45,6 +45,7 @@ def default_config(name: str) -> dict[str, Any]:
 def default_metrics() -> dict[str, Any]:
     return {
         "data": "MNIST", "reduced": "", "test_images": 10000,
+        "experiment": "diehl_fc", "differs": "", "other_data": "", "other_recipe": "",
         "ann/test_acc": 0.9865, "snn/test_acc": 0.9852, "snn/acc_drop": 0.0013, "snn/agreement": 0.9971,
         "snn/steps_to_1pct": 9, "snn/time_to_1pct_ms": 9.0,
         "snn/spikes_per_image": 12420.0, "snn/spikes_per_neuron": 3.9, "snn/synops_per_image": 5.63e6,

@@ -1,10 +1,13 @@
 """Which runs share a figure, and beside which of them published points may stand."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report import judge, load_runs
-from respike.report.groups import chosen_groups, group_figure, groups_by_network, slug
+from respike.report.groups import caption, chosen_groups, group_figure, groups_by_network, slug
+from respike.report.summary import provenance
+from respike.runs.conf import CONF
 
 
 def test_runs_of_one_network_share_a_figure(many_runs):
@@ -14,18 +17,67 @@ def test_runs_of_one_network_share_a_figure(many_runs):
     assert found["CNN 28x28-12c5-2s-64c5-2s-10o"] == ["diehl_cnn", "diehl_cnn_quick"]
 
 
-def test_published_points_stand_only_beside_full_runs(make_run):
-    paper = {"curve": [[10, 0.5], [20, 0.98]]}
-    full = make_run("full", paper=paper)
-    quick = make_run("quick", paper=paper, metrics={"reduced": "1 epoch"})
+@pytest.fixture
+def legend(make_run):
+    """legend(name=facts, ...) -> the legend of one figure of runs with these facts, and its caption."""
 
-    def legend(runs):
-        figure = group_figure(groups_by_network(judge(load_runs(runs)))[0])
-        return " / ".join(text.get_text() for text in figure.legends[0].get_texts())
+    def of(source, **runs):
+        paper = {"curve": [[10, 0.5], [20, 0.98]], "curve_source": source}
+        paths = [make_run(name, paper=paper, metrics=facts) for name, facts in runs.items()]
+        group = groups_by_network(judge(load_runs(paths)))[0]
+        return " / ".join(text.get_text() for text in group_figure(group).legends[0].get_texts()), caption(group)
 
-    assert "published" in legend([full, quick])
-    assert "published" not in legend([quick])
-    assert "quick, reduced" in legend([quick])
+    return of
+
+
+def test_reference_points_stand_only_beside_runs_that_are_held_against_the_paper(legend):
+    reduced = {"reduced": "1 epoch"}
+    both, said = legend("Table 2", full={}, quick=reduced)
+    assert "Table 2" in both and "open markers, Table 2" in said and "quick, reduced" in both
+    for facts in (reduced, {"other_data": "digits"}, {"differs": "convert=no_norm"}):
+        found, said = legend("Table 2", **{f"run{len(facts)}{next(iter(facts))}": facts})
+        assert "Table 2" not in found + said
+
+
+def test_points_are_called_published_only_if_the_experiment_says_so(legend):
+    assert "published" not in legend(None, full={})[0]
+    source = OmegaConf.load(CONF / "experiment" / "diehl_cnn_published.yaml").paper.curve_source
+    assert "run by us" in source and "published" not in legend(source, other={})[0]
+
+
+def test_steps_without_a_length_are_no_time(make_run):
+    def said(path):
+        group = groups_by_network(judge(load_runs([path])))[0]
+        figure = group_figure(group)
+        return {axes.get_xlabel() for axes in figure.axes}, caption(group)
+
+    labels, text = said(make_run("rates"))
+    assert labels == {"simulated time (ms)"} and "against simulated time" in text
+    direct = make_run("direct", paper={"curve": [[10, 0.5]], "curve_source": "Table 2"})
+    (direct / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n")
+    labels, text = said(direct)
+    assert labels == {"simulated steps"} and "against simulated steps" in text and "time" not in text + "".join(labels)
+    assert "Table 2" not in text
+
+
+def test_test_images_that_calibrated_are_told(make_run):
+    path = make_run("a", config={"callbacks": {"convert": {"calibrate_on": "test", "calibration_size": None}}})
+    rows = judge(load_runs([path]))
+    assert rows["departs"]["a"] == ("calibrated on the test images",)
+    assert "calibrated on the test images: a" in caption(groups_by_network(rows)[0])
+    assert ("calibration", "all test images") in provenance(rows.loc["a"])
+
+
+def test_the_images_that_calibrated_are_those_the_run_names(make_run):
+    """A conversion by weights alone measures no image, whatever calibrate_on says."""
+    on_test = {"callbacks": {"convert": {"calibrate_on": "test", "calibration_size": None}}}
+    told = {"tested": "10,000 test images", "trained": "60,000 training images", "weights": ""}
+    paths = [make_run(name, metrics={"calibrated_on": fact}, config=on_test) for name, fact in told.items()]
+    rows = judge(load_runs(paths))
+    assert rows["calibrated_on"].to_dict() == told
+    assert [name for name in told if rows["departs"][name]] == ["tested"]
+    for name, fact in told.items():
+        assert dict(provenance(rows.loc[name])).get("calibration", "") == fact
 
 
 @pytest.mark.parametrize("group", [{"title": "no runs"}, {"runs": ["a"]}, {"title": "t", "runs": "diehl_fc"}])

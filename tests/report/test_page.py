@@ -1,5 +1,6 @@
 """The page: well-formed, self-contained, every link leads somewhere, and a failure leaves the earlier one whole."""
 
+import math
 import re
 from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree
@@ -7,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from respike.errors import InputError
-from respike.report import load_runs, write_report
+from respike.report import judge, load_runs, write_report
 
 SKIPPED = {"<later>": "no data & no time"}
 TITLE = "Papers <reproduced> & more"
@@ -89,9 +90,9 @@ def test_tables_have_a_cell_for_every_heading(report):
         assert {len(line.findall("td")) for line in table.findall("tbody/tr")} == {headings}
 
 
-def test_a_reduced_run_is_badged_and_wears_no_verdict(report):
+def test_a_reduced_run_wears_no_verdict(report):
     line = next(row for row in page_of(report).iter("tr") if "diehl_cnn_quick" in text_of(row))
-    assert {span.get("class") for span in line.iter("span")} >= {"pill reduced", "badge"}
+    assert {span.get("class") for span in line.iter("span")} >= {"pill reduced"}
     assert "(99.10 %)" in text_of(line) and "1 of 5 epochs" in text_of(line)
     assert not re.search("surpassed|reproduced|below", text_of(line))
 
@@ -164,3 +165,34 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
         write_report(load_runs([]), {}, tmp_path / "out", "T")
+
+
+def test_one_bad_run_costs_its_row_and_never_the_report(make_run, tmp_path):
+    make_run("good")
+    make_run("title", paper={"title": r"<b>$\frac{$</b>, $x^", "source": "$"}, config={"name": r"$\frac{"})
+    make_run("paper", config={"paper": "abc"})
+    make_run("number", paper={"published": {"snn/test_acc": "abc"}})
+    make_run("nan", metrics={"snn/test_acc": math.nan, "ann/test_acc": math.inf})
+    make_run("curve", curve=[[1, 1.0, math.nan, math.nan, 2.0], [2, math.inf, math.nan, 0.1, 2.0]])
+    (make_run("binary") / "curves.csv").write_bytes(bytes(range(256)) * 9)
+    (make_run("metrics") / "metrics.json").write_bytes(b"\xff\x00")
+    (make_run("budget", config={"budget_min": "soon"}) / "provenance.json").write_text(
+        '{"started": 5, "time": {"fit": "x"}}'
+    )
+    rows = judge(load_runs([tmp_path / "runs"]))
+    assert {name for name, run in rows.iterrows() if run["failure"]} == {"number", "nan", "binary", "metrics", "budget"}
+    write_report(load_runs([tmp_path / "runs"]), {}, tmp_path / "out", "Some are bad")
+    text = text_of(page_of(tmp_path / "out"))
+    for name, run in rows.iterrows():
+        assert str(name) in text and " ".join(run["failure"].split()) in text
+    assert r"<b>$\frac{$</b>" in text and "reproduced" in text
+
+
+def test_at_400_pixels_a_row_is_a_card_with_its_verdict_below_its_name(report):
+    page = page_of(report)
+    table = page.find(".//table[@class='cards']")
+    for row in table.findall("tbody/tr"):
+        labels = [cell.get("data-label") for cell in row]
+        assert labels[0] == "row" and [cell for cell in row if "verdict" in (cell.get("class") or "").split()]
+    css = page.find(".//style").text
+    assert "td.verdict { display: block; order: -1; }" in css

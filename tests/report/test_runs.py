@@ -84,12 +84,17 @@ BREAKAGES = {
     ),
     "missing config": lambda path: (path / "config.yaml").unlink(),
     "broken config": lambda path: (path / "config.yaml").write_text("a: [1"),
-    "unresolved config": lambda path: (path / "config.yaml").write_text("a: ${nowhere}"),
+    "metrics of other types": lambda path: (path / "metrics.json").write_text(
+        json.dumps({"data": ["MNIST"], "reduced": "", "test_images": 10000})
+    ),
+    "metrics that are no text": lambda path: (path / "metrics.json").write_bytes(b"\xff\xfe\x00"),
+    "a config that runs code": lambda path: (path / "config.yaml").write_text("a: !!python/object/apply:os.getcwd []"),
     "config that is a list": lambda path: (path / "config.yaml").write_text("- a"),
     "missing provenance": lambda path: (path / "provenance.json").unlink(),
     "a word in the curve": lambda path: (path / "curves.csv").write_text("step,acc\n1,high\n"),
     "a curve without accuracy": lambda path: (path / "curves.csv").write_text("step\n1\n"),
     "a curve with a line too long": lambda path: (path / "curves.csv").write_text("step,acc\n1,0.5\n2,0.5,1,2\n"),
+    "a curve that is no text": lambda path: (path / "curves.csv").write_bytes(bytes(range(256)) * 9),
     "an empty curve": lambda path: (path / "curves.csv").write_text(""),
 }
 
@@ -102,6 +107,28 @@ def test_broken_runs_are_refused_in_one_line_that_names_the_file(make_run, break
         read_run(path)
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_a_broken_run_costs_its_row_and_no_other(make_run, breakage):
+    good, path = make_run("b"), make_run("a")
+    BREAKAGES[breakage](path)
+    frame = load_runs([good.parent])
+    assert frame["failure"]["b"] == "" and len(frame) == 2
+    failure = frame["failure"].drop("b").iloc[0]
+    assert "\n" not in failure and (str(path) in failure or failure == "unfinished, no metrics.json")
+
+
+def test_a_foreign_config_is_read_as_it_is_written(make_run, monkeypatch):
+    monkeypatch.setenv("SECRET", "of this machine")
+    run = read_run(make_run("a", config={"note": "${oc.env:SECRET}", "other": "${nowhere}"}))
+    assert run["cfg.note"] == "${oc.env:SECRET}" and run["cfg.other"] == "${nowhere}"
+
+
+def test_a_metric_has_no_name_of_a_column(make_run):
+    path = make_run("a", metrics={"path": "/elsewhere", "failure": "x"})
+    run = load_runs([path]).loc["a"]
+    assert (run["path"], run["failure"]) == (path, "")
 
 
 def test_a_missing_directory_is_refused(tmp_path):

@@ -1,48 +1,53 @@
-"""Which typed overrides make a run another one than its experiment describes."""
+"""The facts of a run: which typed overrides a comparison shows as settings, and which images calibrated."""
 
+import pytest
+import torch
+
+from respike.data.datamodule import ImageDataModule
+from respike.data.datasets import ImageSet
 from respike.runs.compose import compose_run
-from respike.runs.folder import changes
-
-DIEHL = {"method": "rate", "recipes": ["diehl_cnn_authors", "diehl_cnn_ours"], "data": "mnist"}
-NEUTRAL = [
-    "experiment=diehl_cnn",
-    "recipe=diehl_cnn_authors",
-    "method=rate",
-    "seed=3",
-    "logger=csv",
-    "data.root=/x",
-    "model.path=a.mat",
-    "trainer=gpu",
-    "keep_networks=false",
-]
+from respike.runs.folder import calibrated_on, changes
 
 
-def test_only_what_makes_another_experiment_counts_as_a_change():
-    assert changes([*NEUTRAL, "hydra.run.dir=x", "paths.outputs=y", "train=false", "data.test_size=10"], DIEHL) == []
-    changed = [
-        "data=fashion_mnist",
-        "convert=none",
-        "encode.max_rate=400",
-        "recipe.epochs=1",
-        "recipe/scheduler=cosine",
-        "model.sizes=[784,10]",
-        "ckpt_path=x.pt",
-        "data.val_size=9",
-    ]
-    assert changes([*NEUTRAL, *changed[:3]], DIEHL) == changed[:3]
-    assert changes(changed, DIEHL) == changed
+def image_set(root):
+    """Sixty black training images and thirty test images."""
+    images, labels = torch.zeros(60, 1, 6, 6, dtype=torch.uint8), torch.arange(60) % 3
+    return ImageSet("noise", images, labels, images[:30], labels[:30], ("a", "b", "c"), None)
 
 
-def test_another_data_set_than_the_published_one_is_a_change():
-    assert changes(["data=mnist"], DIEHL) == [] and changes(["data=digits"], DIEHL) == ["data=digits"]
-    on_digits = DIEHL | {"data": "digits"}
-    assert changes(["data=digits"], on_digits) == [] and changes(["data=mnist"], on_digits) == ["data=mnist"]
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "40 training images"),
+        (["callbacks.convert.calibration_size=7"], "7 training images"),
+        (["callbacks.convert.calibration_size=700"], "40 training images"),
+        (["callbacks.convert.calibrate_on=test"], "30 test images"),
+        (["convert=percentile"], "40 training images"),
+        (["convert=none", "callbacks.convert.calibrate_on=test"], ""),
+        (["convert=model_norm"], ""),
+    ],
+)
+def test_the_images_that_calibrate_are_those_the_conversion_measures(tmp_path, overrides, expected):
+    """20 of 60 training images are for validation. Without normalization, or by weights alone, no image counts."""
+    data = ImageDataModule(image_set, root="", batch_size=7, val_size=20, seed=0)
+    cfg = compose_run([f"paths.run={tmp_path}", "experiment=diehl_fc", *overrides])
+    assert calibrated_on(cfg, data) == expected
 
 
-def test_a_recipe_that_the_experiment_does_not_name_is_a_change():
-    assert changes(["recipe=diehl_cnn_ours"], DIEHL) == [] and changes(["recipe=custom"], DIEHL) == ["recipe=custom"]
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        ("diehl_cnn_published", "30 test images"),
+        ("exact_fc", "60 training images"),
+        ("stbp_resnet19_narrow", ""),
+    ],
+)
+def test_experiments_calibrate_on_what_they_say(tmp_path, experiment, expected):
+    data = ImageDataModule(image_set, root="", batch_size=7, seed=0)
+    assert calibrated_on(compose_run([f"paths.run={tmp_path}", f"experiment={experiment}"]), data) == expected
 
 
-def test_without_an_experiment_no_choice_of_recipe_or_method_is_a_change():
-    protocol = compose_run(["paths.run=x", "name=x", "method=ttfs", "model=exact_fc", "recipe=custom"]).protocol
-    assert changes(["method=ttfs", "recipe=custom"], protocol) == []
+def test_only_what_may_change_the_measurement_is_a_change():
+    unmeasured = ["experiment=diehl_cnn", "seed=3", "logger=csv", "paths.outputs=y", "hydra.run.dir=x", "+threads=2"]
+    changed = ["recipe=diehl_cnn_ours", "recipe/scheduler=cosine", "model.sizes=[784,10]", "ckpt_path=x.pt"]
+    assert changes([*unmeasured, *changed, "~convert"]) == [*changed, "convert"]

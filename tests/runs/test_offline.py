@@ -1,6 +1,7 @@
 """Offline runs are found, uploaded where there is an account, and linked for the terminal dashboard."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -49,16 +50,25 @@ def test_a_login_is_seen(tmp_path, calls):
     assert offline_runs.has_account()
 
 
-def test_the_dashboard_gets_one_folder_with_a_link_to_every_run(tmp_path, calls, monkeypatch, capsys):
+def test_the_dashboard_shows_one_folder_with_a_link_to_every_run_and_touches_nothing(tmp_path, monkeypatch, capsys):
     written(tmp_path, "a", "b")
-    for terminal, status in ((False, 1), (True, 0)):
-        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
-        assert offline_runs.main(["dashboard", str(tmp_path)]) == status
-        assert sorted(path.name for path in (tmp_path / "dashboard").iterdir()) == [
-            "offline-run-2026_a",
-            "offline-run-2026_b",
-        ]
-    assert calls == [[offline_runs._wandb(), "leet", str(tmp_path / "dashboard")]]
+    (tmp_path / "dashboard").mkdir()
+    (tmp_path / "dashboard" / "thesis.txt").write_text("mine")
+    shown = []
+
+    def leet(command):
+        shown.extend(sorted(path.name for path in Path(command[-1]).iterdir()))
+        return type("", (), {"returncode": 0})
+
+    monkeypatch.setattr(offline_runs.subprocess, "run", leet)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert offline_runs.main(["dashboard", str(tmp_path)]) == 1
+    assert "needs a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert offline_runs.main(["dashboard", str(tmp_path)]) == 0
+    assert shown == ["offline-run-2026_a", "offline-run-2026_b"]
+    assert (tmp_path / "dashboard" / "thesis.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dashboard", "runs"]
 
 
 @pytest.mark.parametrize("action", ["sync", "dashboard"])

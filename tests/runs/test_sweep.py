@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
 from respike.runs.compose import CONF, compose_run, names
-from respike.runs.sweep import OPTIONAL, check_grid, check_installed
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed, seconds_left, varied
 
 SMALL = (
     "experiment=diehl_fc",
@@ -25,11 +26,21 @@ SMALL = (
 )
 
 
-def sweep(folder, *overrides):
+# The command line with a clock that runs backwards.
+CLOCK_SET_BACK = """
+import time
+now, start = time.time, time.time()
+time.time = lambda: 2 * start - now()
+from respike.train import main
+main()
+"""
+
+
+def sweep(folder, *overrides, command=("-m", "respike.train")):
     """`python -m respike.train -m` in `folder`; status, and all it printed."""
-    environment = os.environ | {"DATA_DIR": str(folder / "none"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"DATA_DIR": str(folder / "none"), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     done = subprocess.run(
-        [sys.executable, "-m", "respike.train", "-m", *SMALL, *overrides],
+        [sys.executable, *command, "-m", *SMALL, *overrides],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -41,10 +52,10 @@ def finished_jobs(folder):
 
 def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_path):
     grid = ("neuron.threshold=-1,0.5,1", "encode.max_rate=500,1000")
-    status, printed = sweep(tmp_path, *grid)
+    status, printed = sweep(tmp_path, *grid, command=("-c", CLOCK_SET_BACK))
     assert status == 1
-    assert "4 finished jobs, 2 failed" in printed
-    assert printed.count("must be above 0, as in neuron.threshold=1") >= 2
+    assert "4 finished, 2 failed" in printed
+    assert printed.count("must be above 0, as in neuron.threshold=1") == 4  # as each job ends, and at the end
     first = finished_jobs(tmp_path)
     folders = [path.parent for path in (tmp_path / "outputs/sweeps/diehl_fc/grid").rglob("metrics.json")]
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
@@ -55,11 +66,37 @@ def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_pa
     lost = folders[0]
     (lost / "metrics.json").unlink()  # as if it had been killed before its end
     status, printed = sweep(tmp_path, "neuron.threshold=0.5,1,2", grid[1])
-    assert status == 0 and "6 finished jobs, 0 failed" in printed
+    assert status == 0 and "6 finished (3 kept), 0 failed" in printed  # without earlier failures
     again = finished_jobs(tmp_path)
     assert {name for name in first if again[name] == first[name]} == set(first) - {lost.name}
     assert json.loads((lost / "metrics.json").read_text())["snn/test_acc"] == metrics[0]["snn/test_acc"]
-    assert len(re.findall(r"INFO\] - kept ", printed)) == 3
+    said = re.findall(
+        r"^\[(\d)/6\] neuron.threshold=\S+,encode.max_rate=\d+: (kept, )?ReLU .* %, spiking .* %", printed, re.M
+    )
+    assert [number for number, _ in said] == list("123456") and sum(bool(kept) for _, kept in said) == 3
+    assert re.search(r"^\[5/6\] .*; about .* left$", printed, re.M)
+    lines = printed[printed.index("\n\n") :].splitlines()
+    assert sum(line.split()[:2] in (["500", "2"], ["1000", "0.5"]) for line in lines) == 2  # the table of the jobs
+    assert not list(tmp_path.rglob(".multirun-*"))
+
+
+def test_the_jobs_of_a_grid_are_counted_as_hydra_makes_them():
+    params = {"neuron.threshold": "0.25,0.5,1", "simulate.seed": "range(10)"}
+    assert varied(["experiment=diehl_fc"], params) == {"neuron.threshold": 3, "simulate.seed": 10}
+    assert varied(["simulate.seed=3", "neuron.threshold=1,2"], params) == {"neuron.threshold": 2}
+    assert varied(["a=interval(0,1)", "convert=glob(*)", "+b=choice(x,y)"], None) == {"a": 0, "convert": 0, "+b": 2}
+
+
+def test_the_time_left_is_that_of_jobs_like_those_that_ran():
+    def job(seconds, fit_s=0.0, kept=False, failure=""):
+        return {"seconds": seconds, "fit_s": fit_s, "kept": kept, "failure": failure}
+
+    once = [job(100.0, fit_s=90.0), job(12.0), job(0.1, kept=True), job(0.2, failure="x")]
+    assert seconds_left(once, 10, 1) == pytest.approx(10 * (10 + 12) / 2)
+    assert seconds_left(once, 10, 4) == pytest.approx(10 * 11 / 4)
+    each = [job(100.0, fit_s=90.0), job(110.0, fit_s=100.0)]  # every job trains
+    assert seconds_left(each, 3, 1) == pytest.approx(3 * 105)
+    assert math.isnan(seconds_left(once[2:], 5, 1))
 
 
 def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from respike.convert import data_norm
+from respike.errors import InputError
+from respike.simulate.rate.program import compile_program
+from respike.simulate.rate.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +18,19 @@ def draw_snn(draw_net):
         return data_norm(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def is_accepted():
+    """is_accepted(snn, images, settings): whether the grid of the settings holds the network; few bits do not hold all."""
+
+    def check(snn, images, settings):
+        try:
+            return compile_program(snn, images.shape[1:], Settings(**settings)) is not None
+        except InputError:
+            return False
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -1,61 +1,24 @@
 """Trainings are kept by content, resumed where they were interrupted, and refused where they do not fit."""
 
 import copy
-import functools
+import resource
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from small_training import parts
 
-from respike.data.datamodule import ImageDataModule
-from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
-from respike.system.cache import cached, stage_hash
+from respike.system.files import read_csv
 from respike.training import history
 from respike.training.classifier import Classifier
-from respike.training.fit import check_fit, fit_key, fit_once, load_weights
-from respike.training.losses import half_squared_error
-
-
-def image_set(root):
-    """Sixty random 6x6 images of three classes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (60, 1, 6, 6), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(60) % 3
-    return ImageSet("noise", images, labels, images[:30], labels[:30], ("a", "b", "c"), None)
-
-
-def parts(tmp_path, epochs=4, callbacks=()):
-    torch.manual_seed(0)
-    net = MLP([36, 20, 3], dropout=0.5, output_relu="unmasked")
-    optimizer = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.5)
-    module = Classifier(net, half_squared_error, optimizer, seed=3)
-    data = ImageDataModule(image_set, root="", batch_size=7, seed=1)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=list(callbacks),
-    )
-    cfg = OmegaConf.create(
-        {
-            "data": {"root": "x", "batch_size": 7},
-            "model": {},
-            "lit": {"seed": 3},
-            "trainer": {"max_epochs": epochs},
-            "seed": 3,
-            "paths": {"stages": str(tmp_path / "stages")},
-            "simulate": {"threshold": 1},
-        }
-    )
-    return cfg, trainer, module, data
+from respike.training.fit import check_fit, fit_key, fit_once, load_stage, load_weights
 
 
 def test_a_long_epoch_says_how_far_it_is(tmp_path, monkeypatch, caplog):
@@ -94,6 +57,153 @@ def test_an_interrupted_training_resumes_and_ends_as_the_uninterrupted_one(tmp_p
         assert torch.equal(value, second.net.state_dict()[name])
 
 
+def assert_equal_to_uninterrupted(folder, module, stage):
+    """The weights and the history, but for times, of a training that nothing disturbed."""
+    cfg, trainer, whole, data = parts(folder / "whole")
+    expected = fit_once(cfg, trainer, whole, data)
+    assert all(torch.equal(value, module.net.state_dict()[name]) for name, value in whole.net.state_dict().items())
+    frames = [read_csv(each.folder / "history.csv").drop(columns="seconds") for each in (stage, expected)]
+    assert frames[0].equals(frames[1]) and frames[0]["epoch"].tolist() == [1, 2, 3, 4]
+    assert sorted(path.name for path in stage.folder.iterdir()) == ["history.csv", "model.ckpt", "stage.json"]
+
+
+class Between(Classifier):
+    """Interrupted after the history of the third epoch has been written, before the checkpoint."""
+
+    def on_train_epoch_end(self):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_epoch_without_its_checkpoint_is_done_again_and_is_once_in_the_history(tmp_path):
+    cfg, trainer, module, data = parts(tmp_path)
+    module.__class__ = Between
+    with pytest.raises(KeyboardInterrupt):
+        fit_once(cfg, trainer, module, data)
+    (written,) = (tmp_path / "stages").glob("*.unfinished/history.csv")
+    assert read_csv(written)["epoch"].tolist() == [1, 2, 3]
+    cfg, trainer, module, data = parts(tmp_path)
+    stage = fit_once(cfg, trainer, module, data)
+    assert stage.seconds >= read_csv(stage.folder / "history.csv")["seconds"].sum() - 0.01
+    assert_equal_to_uninterrupted(tmp_path, module, stage)
+
+
+class Runs:
+    """A pickle that runs code when it is read."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+def broken(file, how):
+    if how == "code":
+        torch.save({**torch.load(file, weights_only=False), "own": Runs()}, file)
+    else:
+        file.write_bytes(file.read_bytes()[: {"empty": 0, "cut": 5000}[how]])
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "code"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_again(tmp_path, monkeypatch, caplog, how):
+    monkeypatch.chdir(tmp_path)
+    cfg, trainer, module, data = parts(tmp_path, callbacks=[Stop(2)])
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit_once(cfg, trainer, module, data)
+    (last,) = (tmp_path / "stages").glob("*.unfinished/last.ckpt")
+    broken(last, how)
+    last.with_name(".last.ckpt.7.partial").write_text("of a killed process")
+    cfg, trainer, module, data = parts(tmp_path)
+    with caplog.at_level("WARNING", "respike"):
+        stage = fit_once(cfg, trainer, module, data)
+    (line,) = [line for line in caplog.messages if "last.ckpt.damaged" in line]
+    assert str(last) in line and "\n" not in line and not Path("ran").exists()
+    assert_equal_to_uninterrupted(tmp_path, module, stage)
+
+
+class FullDisk(pl.Callback):
+    """From the third epoch on: files may not grow beyond a limit, or the file system `folder` is filled."""
+
+    def __init__(self, folder=None):
+        self.folder = folder
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2 and self.folder is None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        elif trainer.current_epoch == 2:
+            with (
+                pytest.raises(OSError, match="No space left"),
+                (self.folder / "filler").open("wb", buffering=0) as file,
+            ):
+                while True:
+                    file.write(b"0" * 512)
+
+    def make_room(self):
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
+        if self.folder is not None:
+            (self.folder / "filler").unlink()
+
+
+@pytest.fixture(params=["limit", "mount"])
+def disk(request, tmp_path):
+    """A folder, and a callback that fills it up."""
+    if request.param == "limit":
+        yield tmp_path, FullDisk()
+        return
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mounted)]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("no permission to mount a small file system")
+    yield mounted, FullDisk(mounted)
+    subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_continues_when_there_is_room(tmp_path, disk):
+    folder, full = disk
+    cfg, trainer, module, data = parts(folder, callbacks=[full])
+    try:
+        with pytest.raises(InputError, match=r"stages cannot take the training .*make room") as caught:
+            fit_once(cfg, trainer, module, data)
+    finally:
+        full.make_room()
+    assert "\n" not in str(caught.value)
+    (unfinished,) = (folder / "stages").glob("*.unfinished")
+    assert torch.load(unfinished / "last.ckpt", weights_only=True)["epoch"] == 1
+    assert not list(unfinished.glob(".*"))
+    cfg, trainer, module, data = parts(folder)
+    assert_equal_to_uninterrupted(tmp_path, module, fit_once(cfg, trainer, module, data))
+
+
+def test_killed_trainings_end_with_the_weights_of_a_whole_one(tmp_path):
+    script = Path(__file__).with_name("kills.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "runs"), "2", "0"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith("2 kills of "), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("model.ckpt", 0), ("model.ckpt", 3000), ("history.csv", 0), ("history.csv", -1)]
+)
+def test_a_damaged_finished_training_changes_no_module_and_is_trained_again(tmp_path, caplog, name, size):
+    cfg, trainer, module, data = parts(tmp_path)
+    folder = fit_once(cfg, trainer, module, data).folder
+    load_stage(module, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:size])
+    fresh = parts(tmp_path)[2]
+    before = copy.deepcopy(fresh.net.state_dict())
+    with pytest.raises(InputError, match=name):
+        load_stage(fresh, folder)
+    assert all(torch.equal(value, before[key]) for key, value in fresh.net.state_dict().items())
+    cfg, trainer, module, data = parts(tmp_path)
+    with caplog.at_level("WARNING", "respike"):
+        stage = fit_once(cfg, trainer, module, data)
+    (line,) = [line for line in caplog.messages if "set aside" in line]
+    assert stage.fresh and str(folder) in line and folder.with_name(f"{folder.name}.damaged").is_dir()
+    assert_equal_to_uninterrupted(tmp_path, module, stage)
+
+
 def test_an_equal_training_is_done_once_and_another_one_anew(tmp_path):
     cfg, trainer, first, data = parts(tmp_path)
     assert fit_once(cfg, trainer, first, data).fresh
@@ -119,24 +229,6 @@ def test_simulation_and_data_folder_do_not_change_the_key_but_everything_that_tr
     (tmp_path / "start.pt").write_bytes(b"weights")
     assert fit_key(OmegaConf.merge(cfg, {"ckpt_path": str(tmp_path / "start.pt")}), data, module.net) != key
     assert fit_key(OmegaConf.merge(cfg, {"trainer": {"limit_train_batches": 2}}), data, module.net) != key
-
-
-def test_a_stage_that_was_whole_but_not_renamed_is_adopted(tmp_path):
-    (tmp_path / f"{stage_hash({'a': 1})}.unfinished").mkdir()
-    (tmp_path / f"{stage_hash({'a': 1})}.unfinished" / "stage.json").write_text('{"seconds": 7}')
-    stage = cached(tmp_path, {"a": 1}, lambda folder: pytest.fail("made again"))
-    assert stage.seconds == 7 and (stage.folder / "stage.json").is_file()
-
-
-def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
-    def fail(folder):
-        (folder / "model.ckpt").write_text("half")
-        raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError):
-        cached(tmp_path, {"a": 1}, fail)
-    assert cached(tmp_path, {"a": 1}, lambda folder: 2.5).fresh
-    assert cached(tmp_path, {"a": 1}, fail).seconds == 2.5
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

@@ -16,6 +16,7 @@ from respike.errors import InputError
 from respike.figures.style import save
 from respike.system.files import write_csv
 from respike.system.provenance import processor
+from respike.system.signals import run_command
 
 
 def parse(arguments: Sequence[str] | None) -> Plan:
@@ -76,4 +77,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -16,6 +16,7 @@ import torch
 
 from respike.errors import explain
 from respike.system.files import write_json
+from respike.system.memory import keep_freed_memory
 
 MIB = 1 << 20
 
@@ -25,7 +26,8 @@ def call(function: str, arguments: Mapping[str, Any], log: Path, limit: float, t
 
     function: "package.module.name"; its arguments and its result, a dict, must be JSON. log: file for its output.
     limit: seconds after which it is stopped. threads: of torch and of the libraries below it.
-    The result also has `wall_s` and `peak_mib`, the largest memory of the process in MiB.
+    The result also has `wall_s`, `peak_mib`, the largest memory of the process in MiB, and `allocator`. Freed memory is kept
+    in every process: our fused training step asks for it, and no row may differ from another one in the allocator.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     answer = log.with_suffix(".json")
@@ -66,6 +68,7 @@ def peak_mib() -> float:
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
+    allocator = keep_freed_memory()
     start = time.perf_counter()
     try:
         answer = resolve(job["function"])(**job["arguments"])
@@ -76,7 +79,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
             return {"reason": line}
         traceback.print_exc()
         return {"reason": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    return answer | {"wall_s": time.perf_counter() - start, "peak_mib": peak_mib()}
+    return answer | {"wall_s": time.perf_counter() - start, "peak_mib": peak_mib(), "allocator": allocator}
 
 
 def main() -> None:

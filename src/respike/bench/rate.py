@@ -153,7 +153,7 @@ def agreement(first: dict[str, Tensor], second: dict[str, Tensor], labels: Tenso
 
 def agreements(outputs: dict[str, Path], labels: Tensor) -> list[dict[str, Any]]:
     """`agreement` of every pair of contenders whose output file exists and has predictions. outputs: name -> file."""
-    loaded = {name: torch.load(path) for name, path in outputs.items() if path.is_file()}
+    loaded = {name: torch.load(path, weights_only=True) for name, path in outputs.items() if path.is_file()}
     comparable = [name for name, output in loaded.items() if output["predicted"] is not None]
     return [
         {"name": f"{one} / {other}", **agreement(loaded[one], loaded[other], labels)}

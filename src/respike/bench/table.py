@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from respike.report.tables import markdown_text
+from respike.report.tables import markdown_table, markdown_text
 from respike.system.provenance import git_commit
 
 COLUMNS = [
-    "part", "workload", "name", "arithmetic", "fires", "images", "steps", "batch", "runs", "seconds", "seconds_min",
+    "part", "workload", "title", "name", "arithmetic", "fires", "images", "steps", "batch", "runs", "seconds", "seconds_min",
     "seconds_max", "seconds_per_10000", "images_per_second", "accuracy", "peak_mib", "share_fp32", "share_bf16", "macs",
-    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "mib_per_image", "reason",
-    "reduced",
+    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "mib_per_image", "allocator",
+    "reason", "reduced",
 ]  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
 Every row does the same work on the same machine in one run, with the same number of threads. **Peak memory** is that of the
-row's own process, including libraries, network and images.
+row's own process, including libraries, network and images. The allocator has the same settings in every process{allocator}.
 """
 RATES = """\
 Rate-coded networks: up to {images} test images through the same data-normalized spiking network. Input spikes are drawn at each
@@ -59,8 +59,8 @@ def _version(package: str) -> str | None:
 
 
 def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One line per row, with every column of COLUMNS and `title`; missing values are None or NaN."""
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, "title"])
+    """One line per row, with every column of COLUMNS; missing values are None or NaN."""
+    frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.assign(reason=frame.reason.astype(object).where(frame.reason.astype(bool), None))
 
 
@@ -70,7 +70,8 @@ def markdown(frame: pd.DataFrame, facts: Facts) -> str:
     parts = ["# Benchmark"]
     if reduced := sorted(set(frame.reduced.dropna()) - {""}):
         parts.append(f"**Reduced, not to be quoted:** {markdown_text('; '.join(reduced))}.")
-    parts += [facts.machine, INTRO]
+    allocator = "".join(f": {markdown_text(name)}" for name in frame.allocator.dropna().unique())
+    parts += [facts.machine, INTRO.format(allocator=allocator)]
     if pd.notna(images):
         batches = ", ".join(map(str, facts.batches))
         noise = 200 * (0.99 * 0.01 / images) ** 0.5
@@ -86,15 +87,15 @@ def markdown(frame: pd.DataFrame, facts: Facts) -> str:
 
 
 def _table(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> str:
-    lines = [["", *columns], ["---", *["---:"] * len(columns)]]
+    lines = []
     row: Any  # the type of itertuples does not know the columns
     for row in rows.itertuples():
         if pd.notna(row.reason):
-            cells = [f"– {markdown_text(row.reason)}", *[""] * (len(columns) - 1)]
+            cells = [f"– {row.reason}", *[""] * (len(columns) - 1)]
         else:
             cells = [cell(row) for cell in columns.values()]
-        lines.append([markdown_text(row.name), *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        lines.append([row.name, *cells])
+    return markdown_table(["", *columns], lines)
 
 
 def _seconds(value: float) -> str:

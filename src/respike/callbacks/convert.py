@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
-from respike.system.cache import cached, network_key, source_hash
-from respike.system.distributed import barrier, rank
+from respike.system.cache import cached, code_hash, network_key
+from respike.system.distributed import rank
 from respike.training.trainer import callbacks_of, data_of
 
 Network = TypeVar("Network", RateSNN, TTFSNet)
@@ -57,18 +56,18 @@ class Convert(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert, log and save."""
-        self.snn, seconds = self._cached_conversion(trainer, pl_module.net)
-        log_metrics(trainer, {"time/convert_s": seconds})
+        self.snn, seconds, was_cached = self._cached_conversion(trainer, pl_module.net)
+        log_metrics(trainer, {"time/convert_s": seconds, "time/convert_was_cached": float(was_cached)})
         log_metrics(trainer, _ranges(self.snn) if isinstance(self.snn, TTFSNet) else _factors(self.snn))
         if self.keep_networks:
             log_network(trainer, "ann", pl_module.net.state_dict())
             log_network(trainer, "snn", self.snn)
 
-    def _cached_conversion(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN | TTFSNet, float]:
-        """The spiking network, and the seconds that its conversion took."""
+    def _cached_conversion(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN | TTFSNet, float, bool]:
+        """The spiking network, the seconds that its conversion took, and whether an earlier run did it."""
         if self.stages is None:
             start = time.perf_counter()
-            return self.convert(net, self._images(trainer)), time.perf_counter() - start
+            return self.convert(net, self._images(trainer)), time.perf_counter() - start, False
 
         def make(folder: Path) -> float:
             start = time.perf_counter()
@@ -82,21 +81,12 @@ class Convert(Callback):
             "stage": "convert",
             "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
             "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size],
-            "source": source_hash("convert", "networks", "data"),
+            "source": code_hash("conversion"),
         }
         key |= network_key(net)
         device = next(net.parameters(), torch.empty(0)).device
-        stage = cached(self.stages, key, make)
-        try:
-            return load_snn(stage.folder / "snn.pt", device), stage.seconds
-        except InputError as error:
-            log.warning("the cached conversion is damaged and is made again (%s)", error)
-        barrier()  # until every process has seen the damaged file
-        if rank() == 0:
-            shutil.rmtree(stage.folder.with_name(f"{stage.folder.name}.damaged"), ignore_errors=True)
-            stage.folder.rename(stage.folder.with_name(f"{stage.folder.name}.damaged"))
-        stage = cached(self.stages, key, make)
-        return load_snn(stage.folder / "snn.pt", device), stage.seconds
+        snn, stage = cached(self.stages, key, make, lambda folder: load_snn(folder / "snn.pt", device))
+        return snn, stage.seconds, not stage.fresh
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """The calibration images in batches. In a distributed run each process gets its share of them."""

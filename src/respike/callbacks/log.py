@@ -1,12 +1,15 @@
 """Logging to whichever loggers a run has: numbers, curves over simulated steps, figures, charts, networks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from matplotlib.image import imread
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer
@@ -14,17 +17,41 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from respike.convert.saving import SavedNetwork
+from respike.errors import InputError
 from respike.system.distributed import rank
 from respike.system.files import write_atomically
+
+# The numbers of a run that W&B is told first.
+HEADLINES = ("snn/test_acc", "ann/test_acc", "snn/agreement")
+
+
+def make_logger(cfg: DictConfig) -> Logger:
+    """The logger of cfg.logger. For one of W&B: with labels, with little text on the terminal, and HEADLINES defined first.
+
+    Offline, W&B prints nothing but its own warnings; online, where the run is. Raises InputError if W&B refuses the run, as
+    without an account.
+    """
+    if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
+        return instantiate(cfg.logger)
+    settings = wandb.Settings(quiet=True, silent=cfg.logger.get("mode") == "offline")
+    logger = instantiate(cfg.logger, settings=settings, **wandb_labels(cfg))
+    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it is obsolete
+    try:
+        runs = _wandb_runs([logger])
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"logger=wandb: {reason} (WANDB_MODE=offline, the default, needs no account)") from error
+    for run in runs:
+        for name in HEADLINES:
+            run.define_metric(name, step_metric="trainer/global_step", step_sync=True)
+    return logger
 
 
 def wandb_labels(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of WandbLogger by which W&B sorts runs: tags, job type, and the group and name of a sweep's job.
 
-    Tags name the data set, the network, the conversion and the encoding. Returns {} for other loggers.
+    Tags name the data set, the network, the conversion and the encoding.
     """
-    if cfg.logger._target_ != "pytorch_lightning.loggers.WandbLogger":
-        return {}
     parts = (cfg.data.get("dataset"), cfg.model, cfg.get("convert"), cfg.get("encode"))
     tags = [part._target_.rsplit(".", 1)[-1] for part in parts if part and "_target_" in part]
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -44,26 +71,37 @@ def log_metrics(trainer: Trainer, metrics: dict[str, float]) -> None:
         logger.log_metrics(metrics)
 
 
+def log_headlines(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Write the HEADLINES that were measured to the summary of W&B, in this order."""
+    if rank() > 0:
+        return
+    for run in _wandb_runs(trainer.loggers):
+        run.summary.update({name: metrics[name] for name in HEADLINES if name in metrics})
+
+
 def log_curve(trainer: Trainer, prefix: str, columns: dict[str, list[float]]) -> None:
-    """Log columns of equal length, one of them `step`, as prefix/<column> against prefix/step (W&B, TensorBoard)."""
+    """Log columns of equal length, one of them `step`, as prefix/<column> against prefix/step (W&B, TensorBoard).
+
+    They are not in W&B's summary: what is final about them is a metric of its own.
+    """
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             for name, values in columns.items():
                 for step, value in zip(columns["step"], values, strict=True):
                     logger.experiment.add_scalar(f"{prefix}/{name}", value, step)
-    for run in _wandb_runs(trainer):
+    for run in _wandb_runs(trainer.loggers):
         # Lightning's logger has declared its own step for all metrics; each of these needs its own declaration
-        run.define_metric(f"{prefix}/step")
+        run.define_metric(f"{prefix}/step", summary="none")
         for name in columns:
             if name != "step":
-                run.define_metric(f"{prefix}/{name}", step_metric=f"{prefix}/step")
+                run.define_metric(f"{prefix}/{name}", step_metric=f"{prefix}/step", summary="none")
         for row in zip(*columns.values(), strict=True):
             run.log({f"{prefix}/{name}": value for name, value in zip(columns, row, strict=True)})
 
 
-def _wandb_runs(trainer: Trainer) -> list[Any]:
-    """The W&B runs of the trainer's loggers: one, or none."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+def _wandb_runs(loggers: Sequence[Logger]) -> list[Any]:
+    """The W&B runs of the loggers: one, or none."""
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
 
 
 def log_figure(trainer: Trainer, name: str, path: Path) -> None:
@@ -77,17 +115,13 @@ def log_figure(trainer: Trainer, name: str, path: Path) -> None:
 
 def log_film(trainer: Trainer, name: str, path: Path) -> None:
     """Log a GIF file (W&B)."""
-    import wandb
-
-    for run in _wandb_runs(trainer):
+    for run in _wandb_runs(trainer.loggers):
         run.log({f"figures/{name}": wandb.Video(str(path), format="gif")})
 
 
 def log_confusion(trainer: Trainer, name: str, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> None:
     """Log true and predicted classes (B,) as an interactive confusion matrix (W&B)."""
-    import wandb
-
-    for run in _wandb_runs(trainer):
+    for run in _wandb_runs(trainer.loggers):
         chart = wandb.plot.confusion_matrix(
             y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes), title=name
         )
@@ -98,9 +132,7 @@ def log_lines(
     trainer: Trainer, name: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], x_name: str
 ) -> None:
     """Log lines over common x as an interactive chart (W&B)."""
-    import wandb
-
-    for run in _wandb_runs(trainer):
+    for run in _wandb_runs(trainer.loggers):
         chart = wandb.plot.line_series(xs=list(x), ys=list(lines.values()), keys=list(lines), title=name, xname=x_name)
         run.log({f"charts/{name}": chart})
 
@@ -121,11 +153,11 @@ def log_network(trainer: Trainer, name: str, network: SavedNetwork | dict[str, T
 
 
 def _artifact(logger: WandbLogger, name: str, path: Path) -> None:
-    import wandb
-
-    artifact = wandb.Artifact(f"{logger.experiment.name or 'run'}-{name}", type="model")
+    run = logger.experiment
+    usable = re.fullmatch(r"[\w.-]{1,100}", run.name or "")  # W&B takes no = or blank, as in the name of a sweep's job
+    artifact = wandb.Artifact(f"{run.name if usable else f'run-{run.id}'}-{name}", type="model")
     artifact.add_file(str(path))
-    logger.experiment.log_artifact(artifact)
+    run.log_artifact(artifact)
 
 
 class RunMetrics(Logger):

@@ -1,6 +1,5 @@
 """Evaluates the time-to-first-spike network on the test set and compares it with the original network in float64."""
 
-import copy
 import dataclasses
 import logging
 import math
@@ -20,6 +19,7 @@ from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import ttfs_energy
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
+from respike.networks.copying import eval_copy
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import all_gather, rank
@@ -67,7 +67,7 @@ class SimulateTTFS(Callback):
 
 def _relu_outputs(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
     """Outputs of the original network in float64 for all test images, (B, C), on every rank."""
-    net = copy.deepcopy(pl_module.net).double().eval()
+    net = eval_copy(pl_module.net).double()
     with torch.inference_mode():
         batches = data.batches("test", 100, shared=True)
         outputs = [net(images.to(pl_module.device).double()).cpu() for images, _, _ in batches]

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
-from respike.system.cache import cached, network_key, source_hash
+from respike.system.cache import cached, code_hash, network_key
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_json
 from respike.training.trainer import data_of
@@ -36,6 +36,10 @@ class TrainAccuracy(Callback):
                 write_json(folder / "accuracy.json", right / count)
             return time.perf_counter() - start
 
-        key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": source_hash("networks", "data")}
-        stage = cached(self.stages, key | network_key(pl_module.net), make)
-        log_metrics(trainer, {"ann/train_acc": json.loads((stage.folder / "accuracy.json").read_text())})
+        key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": code_hash("train_acc")}
+        accuracy, _ = cached(self.stages, key | network_key(pl_module.net), make, _read)
+        log_metrics(trainer, {"ann/train_acc": accuracy})
+
+
+def _read(folder: Path) -> float:
+    return float(json.loads((folder / "accuracy.json").read_text(encoding="utf-8")))

@@ -1,14 +1,16 @@
 """Calibration images: what a conversion measures activations on, and how it reads them in batches."""
 
+import itertools
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 import torch
 from torch import Tensor
 
 from respike.data.pixels import to_unit
+from respike.system.distributed import all_gather
 
 Images = Tensor | Iterable[Tensor]
+PIXELS = 1 << 16  # about so many are enough to compare networks
 EMPTY = "the calibration set is empty; give at least one image"
 
 
@@ -22,12 +24,24 @@ def image_batches(images: Images, size: int = 500) -> Iterator[Tensor]:
             yield to_unit(batch)
 
 
-def first_image_shape(images: Images | None) -> tuple[Images | None, torch.Size | None]:
-    """The images, unread, and the shape (C, H, W) of the first; None without images."""
-    if images is None or isinstance(images, Tensor):
-        return images, None if images is None or not len(images) else images.shape[1:]
-    if isinstance(images, list | tuple):
-        return images, next((part.shape[1:] for part in images if len(part)), None)
-    parts = iter(images)
-    first = next(parts, None)
-    return (iter(()), None) if first is None else (chain([first], parts), first.shape[1:])
+def first_images(images: Images) -> tuple[Tensor, Images]:
+    """A few of the images as `image_batches` gives them, 1 to 8 by their size, to compare networks on; and all images.
+
+    The few are an empty tensor if there are none, as on a process of a distributed run that has no share.
+    """
+    parts = iter([images] if isinstance(images, Tensor) else images)
+    read: list[Tensor] = []
+    for part in parts:
+        read.append(part)
+        if len(part):
+            break
+    if not read:
+        return torch.empty(0), images
+    few = max(1, min(8, PIXELS // max(1, read[-1][:1].numel())))
+    return to_unit(read[-1][:few]), images if isinstance(images, Tensor | list) else itertools.chain(read, parts)
+
+
+def images_shape(few: Tensor) -> torch.Size | None:
+    """The shape (C, H, W) of a few images, of which a process of a distributed run may have none; None if no process has any."""
+    shapes = [shape for shape in all_gather(tuple(few.shape[1:])) if shape]
+    return torch.Size(shapes[0]) if shapes else None

@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import functional
 from tqdm import tqdm
 
@@ -25,11 +26,20 @@ from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-PIXELS_VERSION = 1  # part of the cache key; raise it if the same files decode to other pixels
+PIXELS_VERSION = 2  # part of the cache key; raise it if the same files decode to other pixels
 MODES = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode
 BLOCK = 512  # images decoded at a time
 # Pillow's errors depend on the image format
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # tag numbers
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of train/ or of test/: classes in sorted order, and (file, number of its class) in a fixed order."""
+
+    classes: list[str]
+    samples: list[tuple[Path, int]]
 
 
 def image_folder(
@@ -47,8 +57,10 @@ def image_folder(
     this many pixels, then the centre is cropped. channels: 1 (grey) or 3 (RGB). cache_dir: folder for the decoded pixels
     (default: in the user's cache folder); they are decoded again if a file was changed, added or renamed. name: for
     tables (default: the name of root). train_files, test_files: use only so many files, at even distances.
-    Only the pages of images in use are in memory.
-    Raises InputError for other folder structures and for files that are no images.
+    16-bit images are scaled to 8 bits, and so are floating-point images with pixels in [0, 1]. Files and class folders may be
+    symbolic links. Only the pages of images in use are in memory.
+    Raises InputError for other folder structures, links to other folders, a file in both train/ and test/, files that are no
+    images, transparent pixels, and pixels without a known range.
     """
     given = Path(root).expanduser()
     root = _unpacked(given)
@@ -63,6 +75,7 @@ def image_folder(
         raise InputError(
             f"{root}: train/ and test/ must hold the same classes, only one of them has {', '.join(only[:5])}"
         )
+    _refuse_shared(train, test)
     (train_used, train_labels), (test_used, test_labels) = _spread(train, train_files), _spread(test, test_files)
     files = train_used + test_used
     shape = (len(files), channels, size, size)
@@ -113,25 +126,55 @@ def _unpacked(root: Path) -> Path:
     return folder
 
 
-def _spread(listing: ImageFolder, count: int | None) -> tuple[list[Path], list[int]]:
+def _spread(listing: Listing, count: int | None) -> tuple[list[Path], list[int]]:
     """Files and labels: all of the listing, or `count` of them at even distances."""
     if count is not None and count < 1:
         raise InputError(f"data.dataset.train_files={count} (or test_files): a number of images, or null for all")
     total = len(listing.samples)
     count = total if count is None else min(count, total)
     chosen = [listing.samples[total * i // count] for i in range(count)]
-    return [Path(file) for file, _ in chosen], [label for _, label in chosen]
+    return [file for file, _ in chosen], [label for _, label in chosen]
 
 
-def _listing(folder: Path) -> ImageFolder:
-    """Class names and (file, class) pairs below `folder`, without decoding."""
+def _listing(folder: Path) -> Listing:
+    """The images of folder/<class> and of the folders below, without decoding. Raises InputError for links to folders there."""
     form = "root/train/<class>/*.png and root/test/<class>/*.png are needed (or jpg, bmp, tif, ...)"
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: {form}; type data.root=/path/to/root")
-    try:
-        return ImageFolder(str(folder))
-    except FileNotFoundError as error:  # no class folder, or one without images
-        raise InputError(f"{folder}: {str(error).split('. ')[0].rstrip('.')}: {form}") from error
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise InputError(f"{folder}: no class folder in it: {form}")
+    samples: list[tuple[Path, int]] = []
+    empty = []
+    for label, name in enumerate(classes):
+        before = len(samples)
+        for place, below, files in sorted(os.walk(folder / name)):
+            for link in (Path(place, inner) for inner in below):
+                if link.is_symlink():  # it may lead to the test images, or back to where it is
+                    raise InputError(f"{link} links to a folder: only class folders and files may be symbolic links")
+            samples += [(Path(place, file), label) for file in sorted(files) if file.lower().endswith(IMG_EXTENSIONS)]
+        if len(samples) == before:
+            empty.append(name)
+    if empty:
+        raise InputError(f"{folder}: no image files for the classes {', '.join(empty[:5])}: {form}")
+    return Listing(classes, samples)
+
+
+def _refuse_shared(train: Listing, test: Listing) -> None:
+    """Raise InputError for a file in both, through symbolic or hard links, and for a link that leads nowhere."""
+
+    def identity(file: Path) -> tuple[int, int]:
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read ({error.strerror}): repair or remove it") from error
+        return state.st_dev, state.st_ino
+
+    known = {identity(file): file for file, _ in test.samples}
+    for file, _ in train.samples:
+        same = known.get(identity(file))
+        if same is not None:
+            raise InputError(f"{same} and {file} are the same file: test images must not be trained on")
 
 
 def _key(root: Path, files: Sequence[Path], shape: tuple[int, ...]) -> str:
@@ -179,8 +222,32 @@ def _decode(file: Path, channels: int, size: int) -> np.ndarray:
     """One image as uint8 (C, size, size). Raises InputError that names a file which cannot be decoded."""
     try:
         with Image.open(file) as opened:
-            image = opened.convert(MODES[channels])
+            image = _eight_bits(opened).convert(MODES[channels])
     except PILLOW_ERRORS as error:
-        raise InputError(f"{file} is no readable image ({error}): repair or remove it") from error
+        raise InputError(f"{file} is no image that can be used ({error}): repair or remove it") from error
     image = functional.center_crop(functional.resize(image, size), size)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image with 8 bits per channel and without transparency, which Pillow's `convert` would clip and drop.
+
+    Raises ValueError for pixels whose range is not known, and for transparent pixels.
+    """
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise ValueError("it has transparent pixels; magick IN -background white -flatten OUT draws it on white")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if image.mode == "I" and image.format != "PPM":  # Pillow scales PGM files to 16 bits
+        raise ValueError("its pixels are 32-bit integers without a known range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        if tags.get(TIFF_PHOTOMETRIC) == 0:
+            raise ValueError("0 is white in it, which is not supported with 16 bits; save it as PNG")
+        largest = 2.0 ** tags.get(TIFF_BITS, (16,))[0] - 1
+    elif image.mode == "F":
+        largest = 1.0
+    else:
+        return image
+    unit = np.asarray(image) / largest
+    if not (unit.min() >= 0 and unit.max() <= 1):  # also NaN
+        raise ValueError("its floating-point pixels are not in [0, 1]; scale them")
+    return Image.fromarray(np.rint(255 * unit).astype(np.uint8))

@@ -11,6 +11,7 @@ from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 
 DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))  # the curves beyond the palette's seven colours differ in their dashes
 MARKERS = ("o", "s", "D", "^", "v")
+LINE = 0.21  # height of a line of the legend [in]
 FEW = 12  # number of points up to which a curve has markers
 
 Curve = Mapping[str, Sequence[float]]
@@ -71,6 +72,7 @@ def _two_panels(
     longest = max(map(len, names))
     columns = 1 if longest > 44 else 2 if longest > 28 else min(3, len(names))
     figure.legend(handles, names, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
+    figure.set_size_inches(8.4, 3.5 + LINE * math.ceil(len(names) / columns))  # the panels keep their height
     return figure
 
 

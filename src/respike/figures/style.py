@@ -5,7 +5,8 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from respike.system.files import write_atomically
 
@@ -26,7 +27,13 @@ def plain_axes(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a PNG at twice the screen's resolution, atomically."""
+    """Write a PNG at twice the screen's resolution, atomically. A $ in a text is a dollar sign, not a formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatter):  # writes powers of ten as formulas
+            for label in axis.get_ticklabels(which="both"):
+                label.set_parse_math(True)
     with write_atomically(path) as temporary:
         # Without matplotlib's version in the file, two versions that draw alike write the same bytes.
         figure.savefig(temporary, format="png", dpi=2 * DPI, facecolor="white", metadata={"Software": None})

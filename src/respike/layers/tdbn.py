@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from respike.errors import InputError
 from respike.system.distributed import world_size
 
 
@@ -13,7 +14,7 @@ class TdBN(nn.Module):
     alpha: 1, or 1/sqrt(2) in front of a sum of two branches. In training, mean and (biased) variance are taken over all
     steps, images and places, of all processes together (`trainer=ddp`); in eval mode they are running averages (of unbiased
     variances). This is no subclass of torch's norms, because Lightning's `sync_batchnorm` would replace it by a layer without
-    alpha and v_th.
+    alpha and v_th. Raises InputError in training for a single number per channel, which has no unbiased variance.
     """
 
     running_mean: Tensor
@@ -41,16 +42,26 @@ class TdBN(nn.Module):
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         axes = [axis for axis in range(x.dim()) if axis != 2]
-        count = torch.tensor(float(x.numel() // x.shape[2]), dtype=x.dtype, device=x.device)
-        mean = sum_over_processes(x.sum(axes)) / sum_over_processes(count)
+        count: Tensor | float = x.numel() / x.shape[2]
+        if world_size() > 1:
+            count = sum_over_processes(torch.tensor(count, dtype=x.dtype, device=x.device))
+        mean = sum_over_processes(x.sum(axes)) / count
         squares = sum_over_processes(((x - mean.view(-1, *[1] * (x.dim() - 3))) ** 2).sum(axes))
-        var = squares / sum_over_processes(count)
-        self.track(mean.detach(), var.detach(), sum_over_processes(count))
+        var = squares / count
+        self.track(mean.detach(), var.detach(), count)
         return mean, var
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, count: Tensor | float) -> None:
-        """Update the running averages by the mean and biased variance (C,) of `count` numbers per channel."""
+        """Update the running averages by the mean and biased variance (C,) of `count` numbers per channel.
+
+        count: a Tensor in a distributed job, where every process has at least one number. Raises InputError for one number.
+        """
+        if not isinstance(count, Tensor) and count < 2:
+            raise InputError(
+                "tdBN: a batch with one number per channel has no variance (one image, one step, maps of 1x1); type a "
+                "recipe.batch_size that leaves no single image over, or model.steps=2"
+            )
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), self.momentum)
 

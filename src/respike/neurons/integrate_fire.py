@@ -61,7 +61,7 @@ class IntegrateFireEquation(Neuron):
         return IFState(state.potential, spikes, state.blocked)
 
     def scan(self, drive: Tensor, steps: int | None = None, state: IFState | None = None) -> tuple[Tensor, IFState]:
-        """All steps of a layer, as in `Neuron.scan`, without a new tensor at each step: three times as fast on a CPU."""
+        """All steps of a layer, as in `Neuron.scan`, without a new tensor at each step."""
         state = self.initial(drive[0]) if state is None else _copy(state)
         spikes = drive.new_empty(len(drive) if steps is None else steps, *drive.shape[1:])
         for t, fired in enumerate(spikes):

@@ -1,21 +1,19 @@
 """python -m respike.report RUN_DIR... [--out DIR]: the table of finished runs and their page; --compare: what varies."""
 
 import argparse
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
 from respike.report.comparison import compare, write_comparison
-from respike.report.comparison.compare import chosen_columns, sorted_points
-from respike.report.comparison.listing import to_text as compared_text
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.page import write_report
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
+from respike.report.terminal import comparison_text, terminal_width
 from respike.report.verdicts import judge
+from respike.system.signals import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def terminal_width() -> int:
-    """Characters of a line of the terminal, at least 100."""
-    return max(shutil.get_terminal_size((120, 24)).columns, 100)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,14 +76,11 @@ def _compare(given: argparse.Namespace) -> None:
     names = [name.strip() for name in given.columns.split(",") if name.strip()]
     out = given.out or Path("outputs/comparison")
     write_comparison(comparison, out, given.title or "Runs compared", given.sort, names)
-    points, columns = sorted_points(comparison, given.sort), chosen_columns(comparison, names)
-    print(compared_text(comparison, points, columns, terminal_width()))
-    for note in comparison.notes:
-        print(textwrap.fill(f"note: {note}", terminal_width(), subsequent_indent="    ", break_on_hyphens=False))
+    print(comparison_text(comparison, given.sort, names, terminal_width()))
     for _, job in comparison.failures.iterrows():
         print(f"no result: {job['path']} {job['overrides']}: {job['failure']}")
     print(f"\ncomparison: {out / 'index.html'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

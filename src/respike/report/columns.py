@@ -4,13 +4,15 @@ To add a metric to the tables, add it to METRICS and name it in the tuple of the
 the report, COMPARED of the comparison.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from respike.metrics.interval import half_interval
 from respike.report.runs import is_missing, is_number
+from respike.report.verdicts import OWN, UNPUBLISHED, is_compared
 
 NOTHING = "–"
 
@@ -65,7 +67,10 @@ class Column:
             return self.of(run)
         value = run.get(self.key) if is_number(run.get(self.key)) else None
         if self.unit in ("%", "points"):
-            return percent(value) if self.unit == "%" else points(value)
+            text = percent(value) if self.unit == "%" else points(value)
+            return with_interval(
+                text, run.get("over_seeds", {}).get(run["headline"] if self.key == "ours" else self.key)
+            )
         return duration(value) if self.unit == "s" else count(value)
 
 
@@ -78,6 +83,14 @@ def points(fraction: Any) -> str:
     """0.0012 -> "+0.12", a difference in percentage points."""
     # Adding 0.0 turns the -0.0 of a rounded tiny loss into 0.0.
     return NOTHING if is_missing(fraction) else f"{round(100 * fraction, 2) + 0.0:+.2f}"
+
+
+def with_interval(text: str, values: Sequence[float] | None) -> str:
+    """The text of a mean of fractions with half its 95 % interval: "98.60 ± 0.12 %"; as it is for a single value."""
+    if values is None or text == NOTHING:
+        return text
+    number, _, unit = text.partition(" ")
+    return f"{number} ± {100 * half_interval(values):.2f} {unit}".rstrip()
 
 
 def count(value: Any) -> str:
@@ -109,19 +122,21 @@ def latency(run: pd.Series) -> str:
     return ", ".join(parts) or NOTHING
 
 
-def size(run: pd.Series) -> str:
-    """Either "full" or "reduced" with the reasons; nothing for a skipped row."""
-    if run["failure"]:
+def departs(run: pd.Series) -> str:
+    """In what the row departs from the published run, "as published" if in nothing; nothing without a published number."""
+    if run["failure"] or (not run["departs"] and run["published"] is None):
         return NOTHING
-    return f"reduced: {run['reduced']}" if run["reduced"] else "full"
+    return "; ".join(run["departs"]) or "as published"
 
 
 def published(metric: str) -> Callable[[pd.Series], str]:
-    """The published value of a metric; in parentheses in the row of a reduced run, which is not judged by it."""
+    """The published value of a metric; in parentheses in a row that is not held against it."""
 
     def cell(run: pd.Series) -> str:
-        value = percent(run.get(f"cfg.paper.published.{metric or run['headline']}"))
-        return f"({value})" if run["reduced"] and value != NOTHING else value
+        value = (
+            NOTHING if run["verdict"] == OWN else percent(run.get(f"cfg.paper.published.{metric or run['headline']}"))
+        )
+        return value if value == NOTHING or is_compared(run) or run["verdict"] == UNPUBLISHED else f"({value})"
 
     return cell
 
@@ -174,38 +189,36 @@ def metric(key: str) -> Column:
 ROW = Column("row", "row", of=lambda run: str(run.name), is_number=False)
 PUBLISHED = Column("published", "published", of=published(""))
 OURS = Column("ours", "ours", "%", short="ours")
+SEEDS = Column("seeds", "seeds")
 DIFFERENCE = Column("difference", "difference", "points", short="difference (points)")
 VERDICT = Column(
     "verdict", "verdict", is_number=False,
     of=lambda run: f"{run['verdict']}: {run['failure']}" if run["failure"] else run["verdict"],
 )  # fmt: skip
 LATENCY = Column("latency", "steps / time to 1\u00a0%", of=latency, is_number=False)
-BUDGET = Column(
-    "budget", "budget", of=lambda run: NOTHING if is_missing(run["budget_min"]) else f"{run['budget_min']:g} min"
-)
 
 RESULTS = (
     ROW,
     Column("method", "network / method", of=text_of("method"), is_number=False),
     PUBLISHED,
     OURS,
+    SEEDS,
     DIFFERENCE,
     VERDICT,
     Column("data", "data set", of=text_of("data"), is_number=False),
-    Column("size", "reduced or full", of=size, is_number=False),
+    Column("departs", "differs in", of=departs, is_number=False),
     LATENCY,
     metric("time/total_s"),
-    BUDGET,
 )
 TERMINAL = (
     ROW,
     PUBLISHED,
     OURS,
+    SEEDS,
     DIFFERENCE,
     Column("verdict", "verdict", of=text_of("verdict"), is_number=False),
     LATENCY,
     metric("time/total_s"),
-    BUDGET,
 )
 DETAILS = (
     ROW,
@@ -228,3 +241,8 @@ COMPARED = (
     "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified", "snn/spikes_per_image",
     "snn/synops_per_image", "energy/snn_nj",
 )  # fmt: skip
+
+
+def without_single_seeds(columns: Sequence[Column], judged: pd.DataFrame) -> list[Column]:
+    """The columns, without that of seeds where every row has one."""
+    return [column for column in columns if column is not SEEDS or (judged["seeds"] > 1).any()]

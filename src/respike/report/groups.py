@@ -1,6 +1,5 @@
 """Groups of runs that share a figure, the names of their curves and the caption."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
 from respike.report.runs import is_missing, numbers
+from respike.report.verdicts import calibrated_on, is_compared, published_curve
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,16 @@ def caption(group: Group) -> str:
     sets = " and ".join(dict.fromkeys(sizes))
     if drawn.empty:
         return f"{group.text} Measured on {sets}; no accuracy over time was recorded.".strip()
-    said = [f"{group.text} Accuracy of the spiking network against simulated time, on {sets}".strip()]
+    clock = "time" if _in_ms(drawn) else "steps"
+    said = [f"{group.text} Accuracy of the spiking network against simulated {clock}, on {sets}".strip()]
     said += ["the top few points enlarged on the right"]
     said += ["dashed, the ReLU network before conversion"] if _networks(drawn) else []
-    said += ["open markers, the published values"] if _references(drawn) else []
+    marks = _references(drawn) if _in_ms(drawn) else {}
+    said += [f"open markers, {' and '.join(marks)}"] if marks else []
+    on_test = [str(run["row"]) for _, run in drawn.iterrows() if calibrated_on(run) == "test"]
+    said += [f"calibrated on the test images: {', '.join(on_test)}"] if on_test else []
+    several = [f"{run['row']} ({run['seeds']})" for _, run in drawn.iterrows() if run["seeds"] > 1]
+    said += [f"mean over seeds: {', '.join(several)}"] if several else []
     reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]
     note = f" Reduced, so not comparable with published numbers: {', '.join(reduced)}." if reduced else ""
     return f"{'; '.join(said)}.{note}"
@@ -108,6 +114,11 @@ def _curve_names(drawn: pd.DataFrame) -> list[str]:
     return names
 
 
+def _in_ms(drawn: pd.DataFrame) -> bool:
+    """Whether all steps of the curves have a length; those of directly trained networks have none."""
+    return all("time_ms" in curve and curve["time_ms"].notna().all() for curve in drawn["curve"])
+
+
 def _shared_title(members: pd.DataFrame) -> str:
     if len(members) == 1:
         return members["method"].iloc[0] or str(members.index[0])
@@ -128,13 +139,13 @@ def _networks(drawn: pd.DataFrame) -> dict[str, float]:
 
 
 def _references(drawn: pd.DataFrame) -> dict[str, list[tuple[float, float]]]:
-    """Published points of the full runs; points are never drawn for a reduced run."""
+    """The points of paper.curve of the rows that are held against the paper, under what paper.curve_source says they are."""
     found: dict[str, list[tuple[float, float]]] = {}
     for name, run in drawn.iterrows():
-        curve: Any = run.get("cfg.paper.curve")
-        if run["reduced"] or is_missing(curve) or not json.loads(curve):
+        points = published_curve(run)
+        if not points or not is_compared(run):
             continue
-        points = [(float(time), float(accuracy)) for time, accuracy in json.loads(curve)]
-        label = f"published, {run['source']}" if run["source"] else "published"
+        source: Any = run.get("cfg.paper.curve_source")
+        label = "reference" if is_missing(source) else str(source)
         found[label if found.get(label, points) == points else f"{label}, {name}"] = points
     return found

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.figures.layers import firing_rates
@@ -47,7 +48,7 @@ def write_report(
     with replaced(out, FIGURE_PREFIX) as folder:
         sections = _sections(grouped, out, folder)
         shown = [group.runs.index[0] for group in grouped if len(group.runs) == 1]
-        sheets = _sheets(judged, shown, out, folder)
+        sheets = run_sheets(judged, shown, out, folder)
         tables.to_csv(judged, folder / "results.csv")
         content = {
             "title": title,
@@ -59,6 +60,7 @@ def write_report(
             "anchors": {sheet["name"]: sheet["anchor"] for sheet in sheets},
             "summary": summary,
             "columns": columns,
+            "results": columns.without_single_seeds(columns.RESULTS, judged),
             "table": tables.to_markdown,
         }
         for template, name in (("REPORT.md.j2", "REPORT.md"), ("index.html.j2", "index.html")):
@@ -115,20 +117,31 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
     sections: list[dict[str, Any]] = []
     taken: list[str] = []
     for group in groups:
-        figure, name = group_figure(group), ""
+        (figure, problem), name = _drawn(group), ""
         if figure is not None:
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
             save(figure, folder / name)
         pictures = _pictures(group.runs["path"].iloc[0], out) if len(group.runs) == 1 else []
         listed = group.runs if group.table else group.runs[:0]
-        section = {"title": group.title, "caption": caption(group), "figure": name, "pictures": pictures}
+        section = {"title": group.title, "caption": caption(group) + problem, "figure": name, "pictures": pictures}
         sections.append(section | {"runs": listed, "rows": [run for _, run in listed.iterrows()]})
     return sections
 
 
-def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path) -> list[dict[str, Any]]:
-    """The details of each run; shown: the runs whose pictures a section shows."""
+def _drawn(group: Group) -> tuple[Figure | None, str]:
+    """The figure of a group, and why it cannot be drawn: the runs may be anybody's, and one bad curve costs only its figure."""
+    try:
+        return group_figure(group), ""
+    except Exception as error:
+        return None, f" The figure could not be drawn: {' '.join(str(error).split())}."
+
+
+def run_sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path | None) -> list[dict[str, Any]]:
+    """The details of each row of a judged frame.
+
+    shown: the rows whose pictures a section shows. folder: where figures of rates are written, None for none.
+    """
     sheets: list[dict[str, Any]] = []
     taken: list[str] = []
     for name, run in judged[judged["failure"] == ""].iterrows():
@@ -138,8 +151,8 @@ def _sheets(judged: pd.DataFrame, shown: Sequence[str], out: Path, folder: Path)
             "anchor": f"run-{taken[-1]}",
             "reduced": run["reduced"],
             "facts": summary.provenance(run),
-            "links": _links(run["path"], out),
-            "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png"),
+            "links": _links(run["path"], out) + _seeds(run["members"], out),
+            "figure": _rates_figure(run["rates"], folder / f"{FIGURE_PREFIX}rates-{taken[-1]}.png") if folder else "",
             "pictures": [] if name in shown else _pictures(run["path"], out),
         }
         sheets.append(sheet)
@@ -170,3 +183,8 @@ def _links(path: Path, out: Path) -> list[tuple[str, str]]:
     files = [path / name for name in RUN_FILES] + sorted((path / "figures").glob("*.*"))
     found = [(file.relative_to(path).as_posix(), relative_address(file, out)) for file in files if file.is_file()]
     return [("run directory", relative_address(path, out) + "/"), *found]
+
+
+def _seeds(members: Sequence[tuple[Any, Path]], out: Path) -> list[tuple[str, str]]:
+    """The run directory of every further seed of a row."""
+    return [(f"seed {seed}", relative_address(path, out) + "/") for seed, path in members[1:]]

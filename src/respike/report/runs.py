@@ -25,7 +25,8 @@ from respike.system.files import read_csv
 
 # A result is compared with a published one only if these three are known.
 REQUIRED_METRICS = ("data", "reduced", "test_images")
-FACTS = (*REQUIRED_METRICS, "changed")  # metrics whose names have no slash
+DEPARTURES = ("experiment", "differs", "other_data", "other_recipe")  # see respike.runs.protocol; early runs lack them
+FACTS = (*REQUIRED_METRICS, "changed", "calibrated_on", *DEPARTURES)  # metrics whose names have no slash
 RATES = ("snn/rate/", "snn/activity/")
 COLUMNS = ("path", "name", "failure", "overrides", "curve", "rates", *FACTS)
 # Before neurons had a config block of their own, their kind followed from their keys.
@@ -38,8 +39,8 @@ NEURONS = {
 def load_runs(paths: Sequence[Path | str]) -> pd.DataFrame:
     """The runs in or below the given directories, each once, labelled by a unique name (the index).
 
-    Runs of a folder are sorted by name, then path, its unfinished jobs last.
-    Raises InputError when a directory is missing or holds no run, or a file of a finished run cannot be read.
+    Runs of a folder are sorted by name, then path, its unfinished jobs last. A run of which a file cannot be read has the
+    reason as its failure. Raises InputError when a directory is missing or holds no run, or the only run cannot be read.
     """
     return frame_of(read_runs(paths))
 
@@ -49,11 +50,19 @@ def read_runs(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     found: dict[Path, dict[str, Any]] = {}
     for path in map(Path, paths):
         if (path / "metrics.json").is_file() or (path / "config.yaml").is_file():
-            records = [read_run(path)]
+            records = [read_run(path) if len(paths) == 1 else _read_or_say(path)]
         else:
             records = _read_folder(path)
         found |= {record["path"].resolve(): record for record in records}
     return list(found.values())
+
+
+def _read_or_say(path: Path) -> dict[str, Any]:
+    """The record of a run; of one that cannot be read, a record with the reason."""
+    try:
+        return read_run(path)
+    except InputError as error:
+        return _without_result(path, path.name, " ".join(str(error).split()), "")
 
 
 def frame_of(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -61,7 +70,7 @@ def frame_of(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(records), dtype=object).reindex(columns=_columns(records))
     for text in ("failure", "overrides", "reduced", "changed"):
         frame[text] = frame[text].fillna("")
-    return frame.set_axis(_labels(frame), axis="index")
+    return frame.set_axis(labels(frame), axis="index")
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -74,6 +83,11 @@ def read_run(path: Path) -> dict[str, Any]:
     missing = [name for name in REQUIRED_METRICS if name not in metrics]
     if missing:
         raise InputError(f"{path / 'metrics.json'}: lacks {', '.join(missing)}; run the experiment again")
+    for name in metrics.keys() & set(FACTS):
+        kind = int if name == "test_images" else str
+        if type(metrics[name]) is not kind or metrics[name] == 0:
+            wanted = "a whole number from 1 up" if kind is int else "a text"
+            raise InputError(f"{path / 'metrics.json'}: {name} is {metrics[name]!r}; expected {wanted}")
     curves = path / "curves.csv"
     curve = _read_curve(curves) if curves.is_file() else pd.DataFrame()
     return record_of(path, _read_config(path / "config.yaml"), metrics, curve, _read_json(path / "provenance.json"))
@@ -92,7 +106,7 @@ def record_of(
         "name": str(config.get("name") or path.name),
         "curve": curve,
         "rates": {name: value for name, value in metrics.items() if name.startswith(RATES)},
-        **metrics,
+        **{name: value for name, value in metrics.items() if "/" in name or name in FACTS},
         **{f"cfg.{key}": value for key, value in flat_settings(config).items()},
         **{f"provenance.{key}": value for key, value in _leaves(provenance, "")},
     }
@@ -176,8 +190,8 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys([*COLUMNS, *(name for record in records for name in record)]))
 
 
-def _labels(frame: pd.DataFrame) -> list[str]:
-    """The name of each run; where several runs share it, with the end of the path that distinguishes them."""
+def labels(frame: pd.DataFrame) -> list[str]:
+    """The name of each run of a frame; where several runs share it, with the end of the path that distinguishes them."""
     runs = list(zip(frame["name"], frame["path"], strict=True))
     return [_label(name, path, [other for shared, other in runs if shared == name]) for name, path in runs]
 
@@ -195,7 +209,7 @@ def _label(name: str, path: Path, namesakes: Sequence[Path]) -> str:
 def _read_folder(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run directory or a folder of them")
-    finished = [read_run(file.parent) for file in _below(folder, "metrics.json")]
+    finished = [_read_or_say(file.parent) for file in _below(folder, "metrics.json")]
     unfinished = [
         read_failure(file.parent, str(file.parent.relative_to(folder.parent)))
         for file in _below(folder, "config.yaml")
@@ -233,7 +247,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; a finished run holds it, run the experiment again") from error
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); run the experiment again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected an object; run the experiment again")
@@ -241,13 +257,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    """The settings as they are written: a run may be anybody's, so no interpolation (${oc.env:...}) is resolved."""
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; a finished run holds it, run the experiment again") from error
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a resolved config ({reason}); run the experiment again") from error
+        raise InputError(f"{path}: not a config ({reason}); run the experiment again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a list, expected keys and values; run the experiment again")
     return content

@@ -8,13 +8,25 @@ import pandas as pd
 
 from respike.report.columns import constants, duration
 from respike.report.runs import below, is_missing, is_number
-from respike.report.verdicts import BELOW, CHANGED, REDUCED, REPRODUCED, SKIPPED, SURPASSED, UNPUBLISHED
+from respike.report.verdicts import (
+    CHANGED,
+    COMPARED,
+    OTHER_DATA,
+    OTHER_RECIPE,
+    OWN,
+    REDUCED,
+    SKIPPED,
+    UNPUBLISHED,
+    calibrated_on,
+)
 
 VERDICT_RULE = (
-    "A full run is compared with the published number of its headline metric. It is reproduced when the two differ by no "
-    "more than the tolerance (that of the paper block, else two standard errors of the published accuracy on that many "
-    "test images), surpassed or below when they differ by more. A reduced run gets no verdict: the published number "
-    "stands in parentheses."
+    "A row is held against the published number of its headline metric only if its settings are those of the experiment and "
+    "its images those of the paper. It is reproduced when the two numbers differ by no more than the tolerance (that of the "
+    "paper block, else two standard errors of the difference: that of the published accuracy on its test images, and "
+    "that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by more. Where "
+    "the network was not trained as the published one, the verdict says: with another recipe. Other rows get no verdict: the "
+    "published number stands in parentheses. ± is half the 95 % interval of a mean over seeds (Student's t)."
 )
 ENERGY_RULE = (
     "Energy counts arithmetic only, not memory. The ReLU network pays for its multiply-accumulates, the spiking network "
@@ -24,16 +36,24 @@ HOROWITZ_45NM = "4.6 / 0.9"
 
 
 def verdicts(judged: pd.DataFrame) -> str:
-    """How many full runs have each verdict, and how many rows have none."""
+    """How many rows have each verdict, and how many have none."""
     counts = judged["verdict"].value_counts()
-    compared = {kind: counts[kind] for kind in (REPRODUCED, SURPASSED, BELOW) if kind in counts}
     said = []
-    if compared:
-        parts = ", ".join(f"{number} {kind}" for kind, number in compared.items())
-        said.append(f"{_rows(sum(compared.values()))} compared with a published number: {parts}.")
+    for words, kinds in {
+        "compared with a published number": {kind: kind for kind in COMPARED},
+        "trained with another recipe than the published network": {
+            verdict: verdict.partition(",")[0] for verdict in OTHER_RECIPE.values()
+        },
+    }.items():
+        found = {kind: counts[verdict] for verdict, kind in kinds.items() if verdict in counts}
+        if found:
+            parts = ", ".join(f"{number} {kind}" for kind, number in found.items())
+            said.append(f"{_rows(sum(found.values()))} {words}: {parts}.")
     others = {
         REDUCED: "reduced and not comparable",
+        OTHER_DATA: "on other data than the paper's and not comparable",
         CHANGED: "with changed settings and not comparable",
+        OWN: "with a number that is not a published one",
         UNPUBLISHED: "without a published number",
         SKIPPED: "skipped",
     }
@@ -77,8 +97,9 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
         ("started", run.get("provenance.started")),
         ("git commit", run.get("provenance.git_commit")),
         ("recipe", run.get("cfg.recipe.name")),
-        ("seed", run.get("cfg.seed") if is_missing(seed) else seed),
+        ("seeds" if run["seeds"] > 1 else "seed", run.get("cfg.seed") if is_missing(seed) else seed),
         ("conversion", run.get("cfg.convert._target_")),
+        ("calibration", _calibration(run)),
         ("input coding", _settings(run, "encode")),
         ("neuron", _settings(run, "neuron")),
         ("simulation", _settings(run, "simulate")),
@@ -89,6 +110,16 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     ]
     return [(fact, str(value)) for fact, value in facts if not is_missing(value) and value != ""]
+
+
+def _calibration(run: pd.Series) -> str:
+    """Which images the conversion measured, and how many of them if not all."""
+    if isinstance(run.get("calibrated_on"), str):  # early runs do not tell it
+        return run["calibrated_on"]
+    first, split = run.get("cfg.callbacks.convert.calibration_size"), calibrated_on(run)
+    return split and f"{'all' if is_missing(first) else f'the first {first:,}'} {split} images".replace(
+        "train ", "training "
+    )
 
 
 def _settings(run: pd.Series, block: str) -> str:

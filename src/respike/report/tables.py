@@ -8,24 +8,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from respike.report.columns import RESULTS, TERMINAL, Column
+from respike.metrics.interval import half_interval
+from respike.report.columns import RESULTS, TERMINAL, Column, without_single_seeds
 from respike.report.runs import metric_names
 
 GAP = "  "
 # A line may also end after - and _, because names of networks and runs have no spaces. Not at a no-break space.
 WORD_END = re.compile(r"( |(?<=[-_])(?=.))")
 RESULT_FIELDS = (
-    "method", "source", "headline", "published", "ours", "difference", "tolerance", "verdict", "data", "reduced",
-    "failure", "test_images", "budget_min", "cfg.seed", "changed",
+    "method", "source", "headline", "published", "ours", "half_interval", "difference", "tolerance", "verdict", "departs",
+    "data", "reduced", "failure", "test_images", "budget_min", "seeds", "cfg.seed", "changed",
 )  # fmt: skip
 
 
 def to_markdown(judged: pd.DataFrame, columns: Sequence[Column] = RESULTS) -> str:
     """A GitHub table with a line per row of a frame from `judge`; ends without a newline."""
-    lines = [[markdown_text(column.short_heading) for column in columns]]
-    lines += [["---:" if column.is_number else "---" for column in columns]]
-    lines += [[markdown_text(column.cell(run)) for column in columns] for _, run in judged.iterrows()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    cells = [[column.cell(run) for column in columns] for _, run in judged.iterrows()]
+    return markdown_table([column.short_heading for column in columns], cells, [column.is_number for column in columns])
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None) -> str:
+    """A GitHub table of texts. right: the columns that are aligned to the right, all but the first by default."""
+    if right is None:
+        right = [False, *[True] * (len(heads) - 1)]
+    lines = [heads, *rows]
+    texts = [[markdown_text(cell) for cell in line] for line in lines]
+    texts.insert(1, ["---:" if number else "---" for number in right])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in texts)
 
 
 def markdown_text(text: str) -> str:
@@ -36,17 +45,23 @@ def markdown_text(text: str) -> str:
 
 
 def to_csv(judged: pd.DataFrame, path: Path) -> None:
-    """Write a line per row of a frame from `judge`, with every metric; accuracies are fractions, unknown values empty."""
+    """Write a line per row of a frame from `judge`, with every metric; accuracies are fractions, unknown values empty.
+
+    half_interval: half the 95 % interval of `ours` over the seeds.
+    """
     fields = [*RESULT_FIELDS, *metric_names(judged)]
-    table = judged.reindex(columns=fields).rename(columns={"failure": "skipped", "cfg.seed": "seed"})
+    halves = [half_interval(run["over_seeds"].get(run["headline"], ())) for _, run in judged.iterrows()]
+    table = judged.assign(half_interval=halves, departs=judged["departs"].map("; ".join))
+    table = table.reindex(columns=fields).rename(columns={"failure": "skipped", "cfg.seed": "seed"})
     table.to_csv(path, index_label="row", lineterminator="\n")
 
 
 def to_text(judged: pd.DataFrame, width: int = 100) -> str:
     """The results for a terminal of `width` characters; below them each row's network, data and reasons."""
-    cells = [[column.cell(run) for column in TERMINAL] for _, run in judged.iterrows()]
-    table = pd.DataFrame(cells, columns=[column.short_heading for column in TERMINAL], dtype=object)
-    left = [column.short_heading for column in TERMINAL if not column.is_number]
+    columns = without_single_seeds(TERMINAL, judged)
+    cells = [[column.cell(run) for column in columns] for _, run in judged.iterrows()]
+    table = pd.DataFrame(cells, columns=[column.short_heading for column in columns], dtype=object)
+    left = [column.short_heading for column in columns if not column.is_number]
     notes = [
         textwrap.fill(_note(run), width, subsequent_indent="    ", break_on_hyphens=False)
         for _, run in judged.iterrows()
@@ -57,7 +72,7 @@ def to_text(judged: pd.DataFrame, width: int = 100) -> str:
 def _note(run: pd.Series) -> str:
     if run["failure"]:
         return f"{run.name} was skipped: {run['failure']}"
-    parts = [run["method"], run["data"], f"reduced: {run['reduced']}" if run["reduced"] else ""]
+    parts = [run["method"], run["data"], *run["departs"]]
     return f"{run.name}: {'; '.join(filter(None, parts))}"
 
 

@@ -32,6 +32,7 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
+        cfg.experiment = choices.get("experiment")
     check_choices(cfg, choices, overrides)
     return cfg
 

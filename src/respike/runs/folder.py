@@ -1,46 +1,27 @@
 """The files of a run's folder, and the facts about a run that decide whether it is compared with the paper."""
 
+import inspect
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from respike.data.datamodule import ImageDataModule
+from respike.runs.protocol import departures
+from respike.system.cache import DAMAGE, code_hash
 from respike.system.distributed import rank
-from respike.system.files import write_json
+from respike.system.files import write_atomically, write_json
 
+# Overrides that leave the measurement as it is, or are seen elsewhere.
+UNMEASURED = (
+    "experiment", "name", "seed", "logger", "paths", "hydra", "budget_min", "threads", "sweep", "sweep_name", "search",
+)  # fmt: skip
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
-# Keys and groups that may be typed with an experiment without changing what it measures.
-NEUTRAL = (
-    "experiment",
-    "name",
-    "seed",
-    "train",
-    "logger",
-    "paths",
-    "hydra",
-    "budget_min",
-    "paper",
-    "trainer",
-    "threads",
-    "sweep",
-    "sweep_name",
-    "search",
-    "keep_networks",
-)
-NEUTRAL_KEYS = (  # smaller data sets are named as reductions instead
-    "data.root",
-    "model.path",
-    "data.train_size",
-    "data.test_size",
-    "data.dataset.train_files",
-    "data.dataset.test_files",
-)
 
 
 class RunFolder:
@@ -55,8 +36,8 @@ class RunFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "metrics.json").unlink(missing_ok=True)
-        resolved = OmegaConf.to_yaml(cfg, resolve=True)
-        (self.path / "config.yaml").write_text(resolved, encoding="utf-8")
+        with write_atomically(self.path / "config.yaml") as temporary:  # in place of a link, not through it
+            temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
 
     def keep_history(self, history: Path) -> None:
         """Copy the history of the training to training.csv."""
@@ -70,38 +51,45 @@ class RunFolder:
         for logger in trainer.loggers:
             logger.finalize("success")
         if rank() == 0:
-            write_json(self.path / "provenance.json", origin | {"time": seconds})
+            write_json(self.path / "provenance.json", origin | {"code": code_hash("run"), "time": seconds})
             write_json(self.path / "metrics.json", metrics)
         return metrics
 
 
 def run_facts(cfg: DictConfig, data: ImageDataModule, overrides: Sequence[str]) -> dict[str, str | int]:
-    """The facts in metrics.json: data set, why the run is reduced, typed changes, number of test images."""
+    """The facts in metrics.json.
+
+    Data set, why the run is reduced, what was typed, number of test images, images that calibrated, `departures`.
+    """
     return {
         "data": data.images.name,
         "reduced": "; ".join(reductions(cfg, data)),
-        "changed": "; ".join(changes(overrides, cfg.protocol)),
+        "changed": "; ".join(changes(overrides)),
         "test_images": len(data.index["test"]),
+        "calibrated_on": calibrated_on(cfg, data),
+        **departures(cfg, data.images),
     }
 
 
-def changes(overrides: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
-    """The typed overrides that make a run different from the one its experiment describes.
+def calibrated_on(cfg: DictConfig, data: ImageDataModule) -> str:
+    """The images that gave the scales or ranges of the conversion, as "10,000 test images"; "" if there is none.
 
-    protocol: of the config; its method, its data and its recipes belong to the experiment.
+    A conversion that can do without images takes everything from the weights.
     """
-    described = {f"data={protocol['data']}", f"method={protocol['method']}"}
-    described |= {f"recipe={recipe}" for recipe in protocol["recipes"]}
+    callback = cfg.callbacks.get("convert")
+    if not callback or not cfg.get("convert"):
+        return ""
+    arguments = list(inspect.signature(get_method(cfg.convert._target_)).parameters.values())
+    if len(arguments) > 1 and arguments[1].default is not inspect.Parameter.empty:
+        return ""
+    number = len(data.index[callback.calibrate_on][: callback.calibration_size])
+    return f"{number:,} {'test' if callback.calibrate_on == 'test' else 'training'} images"
+
+
+def changes(overrides: Sequence[str]) -> list[str]:
+    """The typed overrides that may change what is measured: settings that a comparison shows, whatever determines them."""
     typed = [override.lstrip("+~") for override in overrides]
-    if not protocol["recipes"]:  # no experiment
-        typed = [override for override in typed if not override.startswith(("recipe=", "method="))]
-    return [
-        override
-        for override in typed
-        if override.split("=")[0].split(".")[0].split("/")[0] not in NEUTRAL
-        and not override.startswith(NEUTRAL_KEYS)
-        and override not in described
-    ]
+    return [override for override in typed if override.partition("=")[0].split(".")[0].split("/")[0] not in UNMEASURED]
 
 
 def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
@@ -118,10 +106,13 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
 
 
 def finished(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder has a finished run with the same config and the same images."""
-    if not (folder / "metrics.json").is_file() or not (folder / "provenance.json").is_file():
+    """Whether the folder has a finished run with the same config and the same images, made by the same code."""
+    try:
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+        origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        code, images = origin.get("code"), origin["data"]["sha256"]
+    except DAMAGE:
         return False
-    if (folder / "config.yaml").read_text(encoding="utf-8") != OmegaConf.to_yaml(cfg, resolve=True):
-        return False
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return origin["data"]["sha256"] == instantiate(cfg.data).images.sha256
+    same = config == OmegaConf.to_yaml(cfg, resolve=True) and code == code_hash("run")
+    return same and images == instantiate(cfg.data).images.sha256

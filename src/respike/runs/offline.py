@@ -7,13 +7,15 @@ python -m respike.runs.offline dashboard [outputs]
 import argparse
 import netrc
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
+from respike.report.terminal import shown_path
+from respike.system.signals import run_command
 
 HOST = "api.wandb.ai"
 
@@ -26,6 +28,18 @@ def offline_runs(root: Path) -> list[Path]:
             f"{root}: no offline run of W&B; runs with logger=csv, logger=none or logger=tensorboard write none"
         )
     return sorted(found, key=lambda folder: folder.name)
+
+
+def offline_lines(folders: Sequence[Path], root: Path) -> list[str]:
+    """Two lines for the end of a command: where its offline runs are, and how to upload them; [] if it has none.
+
+    folders: of the runs of the command. root: a folder above them, which `sync` takes.
+    """
+    written = [file.parent for folder in folders for file in folder.glob("wandb/offline-run-*/run-*.wandb")]
+    if not written:
+        return []
+    place = shown_path(written[-1]) if len(folders) == 1 else f"{len(folders)} runs below {shown_path(root)}"
+    return [f"W&B (offline): {place}", f"to upload: make sync (python -m respike.runs.offline sync {shown_path(root)})"]
 
 
 def has_account() -> bool:
@@ -58,16 +72,14 @@ def sync(root: Path) -> int:
 
 
 def dashboard(root: Path) -> int:
-    """Open all runs in `wandb leet`, which reads one folder: root/dashboard, with a link to each. Needs no account."""
-    folder = root / "dashboard"
-    shutil.rmtree(folder, ignore_errors=True)
+    """Open all runs in `wandb leet`, which reads one folder: a temporary one with a link to each run. Needs no account."""
     runs = offline_runs(root)
-    folder.mkdir(parents=True)
-    for run in runs:
-        (folder / run.name).symlink_to(run)
     if not sys.stdout.isatty():
-        raise InputError(f"the dashboard needs a terminal: type wandb leet {folder} in one")
-    return subprocess.run([_wandb(), "leet", str(folder)]).returncode
+        raise InputError(f"the dashboard needs a terminal: type python -m respike.runs.offline dashboard {root} in one")
+    with tempfile.TemporaryDirectory(prefix="respike-dashboard-") as folder:
+        for run in runs:
+            Path(folder, run.name).symlink_to(run)
+        return subprocess.run([_wandb(), "leet", folder]).returncode
 
 
 def _wandb() -> str:
@@ -88,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

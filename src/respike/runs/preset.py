@@ -1,6 +1,8 @@
-"""Presets of conf/report. Each row of a preset is one run; finished runs are kept."""
+"""Presets of conf/report. Each row of a preset is one run, or one per seed; finished runs are kept."""
 
+import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,12 +10,18 @@ from typing import Any
 
 import torch
 from hydra.errors import HydraException
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from respike.errors import InputError, explain
+from respike.neurons.encode import SpikeEncoder
 from respike.report import load_runs
+from respike.report.columns import duration
+from respike.report.terminal import numbers_text, shown_path, time_left
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.folder import finished
+
+SHORT_TRAINING = 300.0  # seconds: rows that train longer are run with one seed
 
 
 def load_preset(name: str) -> DictConfig:
@@ -26,6 +34,14 @@ def load_preset(name: str) -> DictConfig:
     preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
     assert isinstance(preset, DictConfig)
     return preset
+
+
+def remove_runs(folder: Path, rows: Sequence[str]) -> None:
+    """Remove the runs of these rows, of every seed, below the preset's folder; nothing else in it."""
+    for row in rows:
+        for run in [folder / row, *folder.glob(f"{row}-seed[0-9]*")]:
+            if (run / "config.yaml").is_file() and not run.is_symlink():
+                shutil.rmtree(run)
 
 
 def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
@@ -43,44 +59,132 @@ def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder
     return cfg
 
 
+def number_of_seeds(given: str) -> int:
+    """The number of seeds that --seeds gives. Raises InputError for anything but a whole number from 1 up."""
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"SEEDS={given}: a whole number from 1 up, as in make reproduce-paper SEEDS=5")
+    return int(given)
+
+
+class _Row:
+    """A row of a preset, composed. reason: why it is not run, "" if it is; failed: whether the reason is a mistake.
+
+    fit_s: seconds of its training, an estimate until it has run.
+    """
+
+    def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
+        self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
+        self.name, self.reason, self.failed = str(row.name), "", False
+        if row.get("needs") and not Path(row.needs).is_file():
+            file = Path(row.needs).name
+            self.reason = f"needs {file} of dannyneil/spiking_relu_conversion in the data folder's diehl2015"
+            return
+        try:
+            self.cfg = row_config(preset, row, extra, folder / self.name)
+            self.minutes = self.cfg.budget_min or 0.0
+            self.fit_s = 60.0 * self.minutes
+            if row.get("long") and not long and not finished(self.cfg, folder / self.name):
+                self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
+        except Exception as error:
+            self.reason, self.failed = _reason(error), True
+
+    def run(self, position: int) -> tuple[str, DictConfig, Path]:
+        """Name, config and folder of the run with the row's own seed (0), or with one of the next seeds."""
+        if position == 0:
+            return self.name, self.cfg, self.folder / self.name
+        seed = self.cfg.seed + position
+        place = self.folder / f"{self.name}-seed{seed}"
+        return place.name, row_config(self.preset, self.row, [*self.extra, f"seed={seed}"], place), place
+
+    def once(self) -> str:
+        """Why one seed is enough, "" if several are run."""
+        if any(str(override).startswith("seed=") for override in self.row.overrides):
+            return "which the row is about"
+        if self.cfg.train:
+            long = self.fit_s >= SHORT_TRAINING
+            return f"because its training takes {duration(self.fit_s)}" if long else ""
+        return "" if _is_random(self.cfg) else "because nothing in it is random"
+
+    def count(self, seeds: int) -> int:
+        """Number of runs: one, or one per seed."""
+        return 1 if self.reason or self.once() else seeds
+
+    def minutes_left(self, seeds: int, first: int = 0) -> float:
+        """The budgets of its runs from the position `first` on that have no result yet, in minutes."""
+        if self.reason:
+            return 0.0
+        places = [self.run(position)[2] for position in range(first, self.count(seeds))]
+        return self.minutes * sum(not (place / "metrics.json").is_file() for place in places)
+
+
+def _is_random(cfg: DictConfig) -> bool:
+    """Whether the simulation draws random numbers: spikes of the input, or noise."""
+    encoder = cfg.get("encode")
+    noise = (cfg.simulate.get(f"{name}_noise") for name in ("time", "alpha", "weight"))
+    return any(noise) or bool(encoder and issubclass(get_class(encoder._target_), SpikeEncoder))
+
+
 def run_rows(
     train: Callable[[DictConfig, Sequence[str]], Any],
     preset: DictConfig,
     folder: Path,
     extra: Sequence[str],
     long: bool = False,
+    seeds: int = 1,
 ) -> tuple[list[Path], dict[str, str], bool]:
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
-    Returns the folders of the finished runs, the reason for each missing row, and whether any row failed.
+    A row's run with its own seed is written to folder/<row>. With seeds > 1 a row that depends on the seed, and whose training
+    takes less than SHORT_TRAINING, is also run with the next seeds, in folder/<row>-seed<seed>.
+
+    Returns the folders of the finished runs, the reason for each missing run, and whether any run failed.
     """
+    rows = [_Row(preset, row, extra, folder, long) for row in preset.rows]
     runs, skipped, failed = [], {}, False
-    for number, row in enumerate(preset.rows, 1):
-        place = folder / row.name
-        head = f"[{number}/{len(preset.rows)}] {row.name}"
-        if row.get("needs") and not Path(row.needs).is_file():
-            skipped[row.name] = (
-                f"needs {Path(row.needs).name} of dannyneil/spiking_relu_conversion in the data folder's diehl2015"
-            )
-            print(f"{head}: skipped, {skipped[row.name]}", flush=True)
+    spent = planned = 0.0  # seconds of the runs so far, and their budgets
+    for number, row in enumerate(rows, 1):
+        head = f"[{number}/{len(rows)}]"
+        if row.reason:
+            skipped[row.name], failed = row.reason, failed or row.failed
+            file = sys.stderr if row.failed else sys.stdout
+            print(f"{head} {row.name}: {'failed' if row.failed else 'skipped'}, {row.reason}", file=file, flush=True)
             continue
-        try:
-            cfg = row_config(preset, row, extra, place)
-            done = finished(cfg, place)
-            if not done and row.get("long") and not long:
-                skipped[row.name] = f"takes {cfg.budget_min} minutes, add ARGS=--long"
-                print(f"{head}: skipped, {skipped[row.name]}", flush=True)
+        position = 0
+        while position < row.count(seeds):
+            name, cfg, place = row.run(position)
+            position += 1
+            try:
+                start, done = time.monotonic(), finished(cfg, place)
+                if not done:
+                    print(f"{head} {name}: running, budget {row.minutes:g} min ({shown_path(place)})", flush=True)
+                    train(cfg, extra)
+                    spent, planned = spent + time.monotonic() - start, planned + 60 * row.minutes
+                metrics = load_runs([place]).iloc[0].to_dict()  # a run whose files cannot be read has failed
+            except Exception as error:
+                failed, skipped[name] = True, _reason(error)
+                print(f"{head} {name}: failed, {skipped[name]}", file=sys.stderr, flush=True)
+                if position == 1:
+                    break
                 continue
-            print(f"{head}: {'kept' if done else f'running, budget {cfg.budget_min} min'} ({place})", flush=True)
-            if not done:
-                train(cfg, extra)
-            load_runs([place])  # a row whose files cannot be read has failed
             runs.append(place)
-        except Exception as error:
-            line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
-            failed = True
-            skipped[row.name] = line or f"stopped by {type(error).__name__}, see the traceback above"
-            if line is None:
-                traceback.print_exc()
-            print(f"{head}: failed, {skipped[row.name]}", file=sys.stderr, flush=True)
+            if position == 1:
+                row.fit_s = float(metrics.get("time/fit_s", 0.0))
+            minutes = row.minutes_left(seeds, position) + sum(other.minutes_left(seeds) for other in rows[number:])
+            left = time_left(60 * minutes * (spent / planned if planned else 1))
+            said = (
+                f"kept, {numbers_text(metrics)}"
+                if done
+                else f"{numbers_text(metrics)}, {duration(time.monotonic() - start)}"
+            )
+            print(f"{head} {name}: {said}{left and f'; {left}'}", flush=True)
+        if seeds > 1 and row.once():
+            print(f"{head} {row.name}: one seed, {row.once()}", flush=True)
     return runs, skipped, failed
+
+
+def _reason(error: Exception) -> str:
+    """Why a run failed, in one line; the traceback of an unexpected error is printed."""
+    line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
+    if line is None:
+        traceback.print_exception(error)
+    return line or f"stopped by {type(error).__name__}, see the traceback above"

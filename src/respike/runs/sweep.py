@@ -3,22 +3,31 @@
 import datetime
 import importlib.util
 import json
-import logging
+import math
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from respike.errors import InputError, explain
+from respike.report.terminal import jobs_text, numbers_text, shown_path, terminal_width, time_left
 from respike.runs.folder import finished
+from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
+from respike.system.distributed import rank
 from respike.system.files import write_json
+from respike.system.threads import cores
 
 FAILURE = "failure.json"
 OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and the module that it needs
@@ -26,7 +35,6 @@ OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and
     "SlurmLauncher": ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher"),
     "OptunaSearch": ("hydra/sweeper=optuna", "optuna"),
 }
-log = logging.getLogger(__name__)
 
 
 def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
@@ -34,7 +42,6 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
     folder = Path(cfg.paths.run)
     try:
         if finished(cfg, folder):
-            log.info("kept %s: finished earlier with the same config", folder)
             return json.loads((folder / "metrics.json").read_text())
         (folder / FAILURE).unlink(missing_ok=True)
         return train(cfg, overrides)
@@ -43,9 +50,7 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
         if reason is None:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        failure = {"overrides": list(overrides), "reason": reason, "time": time.time()}
-        write_json(folder / FAILURE, failure)
-        log.error("failed %s: %s", ", ".join(overrides), reason)
+        write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
         return None
 
 
@@ -70,35 +75,130 @@ def check_installed(target: str) -> None:
         raise InputError(f"{choice} needs {module}, which is not installed: pip install 'respike[cluster]'")
 
 
+def varied(overrides: Sequence[str], params: Mapping[str, Any] | None) -> dict[str, int]:
+    """The keys that a sweep varies, each with its number of values; 0 for one that cannot be counted, as an interval.
+
+    overrides: as typed. params: of the sweeper; a typed key replaces the same key of params.
+    """
+    given = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
+    last = {override.get_key_element(): override for override in OverridesParser.create().parse_overrides(given)}
+    return {key: _values(override) for key, override in last.items() if override.is_sweep_override()}
+
+
+def _values(override: Override) -> int:
+    try:
+        return len(list(override.sweep_string_iterator()))
+    except HydraException:  # an interval, or a glob, whose options only the sweeper can list
+        return 0
+
+
+def seconds_left(jobs: Sequence[Mapping[str, Any]], left: int, at_once: int) -> float:
+    """Estimate of the seconds that `left` jobs will take, from the records of the ended ones; NaN before a job has run.
+
+    Kept and failed jobs tell nothing. A single training is taken to serve all jobs.
+    """
+    ran = [job for job in jobs if not job["kept"] and not job["failure"]]
+    if not ran:
+        return math.nan
+    trainings = [job["fit_s"] for job in ran if job["fit_s"]]
+    seconds = sum(job["seconds"] for job in ran) - (trainings[0] if len(trainings) == 1 else 0.0)
+    return seconds / len(ran) * left / max(1, min(at_once, left))
+
+
 class SweepReport(Callback):
-    """Checks the grid before a multirun. After it, prints the number of jobs and why jobs failed; then the status is 1."""
+    """Checks the grid before a multirun, says in one line how each job ended, and ends with a table of the jobs.
+
+    A copy of this object goes with each job into its process and leaves a record in the folder `records` of this multirun.
+    So the jobs that are counted are those of this multirun, whatever the clocks say and earlier multiruns left.
+    """
 
     def __init__(self):
-        self.start = 0.0
+        self.started = self.job_started = 0.0
+        self.keys: list[str] = []
+        self.planned = 0
+        self.at_once = 1
+        self.records: Path | None = None
+        self.stamp: int | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the launcher, the sweeper and the grid."""
-        self.start = time.time()
-        sweeper = config.hydra.sweeper
+        """Check the launcher, the sweeper and the grid, and count its jobs."""
+        self.started = time.monotonic()
+        launcher, sweeper, task = config.hydra.launcher, config.hydra.sweeper, config.hydra.overrides.task
         try:
-            check_installed(config.hydra.launcher._target_)
+            check_installed(launcher._target_)
             check_installed(sweeper._target_)
             if "BasicSweeper" in sweeper._target_:
-                check_grid(config.hydra.overrides.task, sweeper.get("params"))
+                check_grid(task, sweeper.get("params"))
         except InputError as error:
             print(f"respike: {error}", file=sys.stderr)
             sys.exit(1)
+        counts = varied(task, sweeper.get("params"))
+        self.keys = [key.lstrip("+") for key in counts]
+        self.planned = math.prod(counts.values()) if "BasicSweeper" in sweeper._target_ else 0
+        at_once = launcher.get("n_jobs") or 1
+        self.at_once = at_once if at_once > 0 else max(1, cores() + 1 + at_once)  # joblib: -1 is all cores
+        self.records = Path(config.hydra.sweep.dir, f".multirun-{uuid.uuid4().hex}")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the time, and whether the job has a result from earlier."""
+        self.job_started, self.stamp = time.monotonic(), _stamp(config)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write the job's record, and say how it ended and how long the others will take."""
+        if self.records is None or rank() > 0:  # a single run, or another process of a distributed job
+            return
+        folder = Path(config.hydra.runtime.output_dir)
+        metrics = job_return.return_value if isinstance(job_return.return_value, Mapping) else {}
+        failure = "" if metrics else json.loads((folder / FAILURE).read_text())["reason"]
+        typed = [word for word in job_return.overrides or () if word.lstrip("+").partition("=")[0] in self.keys]
+        record = {
+            "number": config.hydra.job.num,
+            "overrides": ",".join(typed),
+            "folder": str(folder),
+            "failure": failure,
+            "kept": bool(metrics) and _stamp(config) == self.stamp,
+            "seconds": time.monotonic() - self.job_started,
+            "fit_s": 0.0 if metrics.get("time/fit_was_cached", 1) else metrics["time/fit_s"],
+        }
+        self.records.mkdir(parents=True, exist_ok=True)
+        write_json(self.records / f"{record['number']}.json", record)
+        jobs = self._jobs()
+        said = f"failed, {failure}" if failure else f"{'kept, ' if record['kept'] else ''}{numbers_text(metrics)}"
+        left = self.planned - len(jobs)
+        then = time_left(seconds_left(jobs, left, self.at_once)) if left > 0 else ""
+        of = f"/{self.planned}" if self.planned else ""
+        print(f"[{len(jobs)}{of}] {record['overrides']}: {said}{then and f'; {then}'}", flush=True)
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        """The records of the jobs that have ended, in the order of their numbers."""
+        assert self.records is not None
+        jobs = [json.loads(path.read_text()) for path in self.records.glob("*.json")]
+        return sorted(jobs, key=lambda job: job["number"])
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the number of jobs and the failures; exit with status 1 if a job failed."""
-        folder = Path(config.hydra.sweep.dir)
-        done = len(list(folder.rglob("metrics.json")))
-        failures = [json.loads(path.read_text()) for path in sorted(folder.rglob(FAILURE))]
-        failed = [failure for failure in failures if failure["time"] >= self.start]
-        took = datetime.timedelta(seconds=round(time.time() - self.start))
-        print(f"\n{folder}: {done} finished jobs, {len(failed)} failed, {took}", flush=True)
-        for failure in failed:
-            print(f"  failed {', '.join(failure['overrides'])}\n    {failure['reason']}", flush=True)
-        print(f"compare them: make compare RUNS={folder}", flush=True)
+        """Print the table of the finished jobs, and why others failed; exit with status 1 if a job failed."""
+        folder, jobs = Path(config.hydra.sweep.dir), self._jobs()
+        assert self.records is not None
+        shutil.rmtree(self.records, ignore_errors=True)
+        failed = [job for job in jobs if job["failure"]]
+        finished = [Path(job["folder"]) for job in jobs if not job["failure"]]
+        kept = sum(job["kept"] for job in jobs)
+        took = datetime.timedelta(seconds=round(time.monotonic() - self.started))
+        print(f"\n{jobs_text(finished, terminal_width())}".rstrip())
+        print(
+            f"\n{shown_path(folder)}: {len(finished)} finished{f' ({kept} kept)' if kept else ''}, {len(failed)} failed, {took}"
+        )
+        for job in failed:
+            print(f"  failed {job['overrides']}\n    {job['failure']}")
+        print(f"compare them: make compare RUNS={shown_path(folder)}")
+        for line in offline_lines(finished, folder):
+            print(line)
+        sys.stdout.flush()
         if failed:
             sys.exit(1)
+
+
+def _stamp(config: DictConfig) -> int | None:
+    """When the metrics of the job were written, None without them. A run removes them at its start."""
+    path = Path(config.hydra.runtime.output_dir, "metrics.json")
+    return path.stat().st_mtime_ns if path.is_file() else None

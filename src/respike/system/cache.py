@@ -12,20 +12,25 @@ import inspect
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from torch import nn
 
-from respike.system.distributed import barrier, broadcast, rank
+from respike.errors import InputError
+from respike.system.distributed import all_gather, barrier, broadcast, rank
 from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the contents of a stage; after an increase every stage is made again
+VERSION = 2  # of the contents of a stage; after an increase every stage is made again
+SOURCES = (".py", ".c", ".h")
+DAMAGE = (InputError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -46,22 +51,29 @@ def stage_hash(key: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def cached(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> Stage:
-    """Return the stage with this key under `root`; if there is none, `make(folder)` fills its folder.
+def cached(
+    root: Path, key: dict[str, Any], make: Callable[[Path], float], load: Callable[[Path], Loaded]
+) -> tuple[Loaded, Stage]:
+    """The stage with this key under `root`, and what `load(folder)` reads from it. `make(folder)` fills a missing one.
 
-    make: returns the seconds it took; it may find in its folder what an interrupted earlier call left there.
-    In a distributed job every process must call this function.
+    make: returns the seconds it took; it may find in its folder what an interrupted earlier call left there. load: raises
+    one of DAMAGE for files that it cannot read; the stage is then set aside, as "<hash>.damaged", and made again.
+    In a distributed job every process must call this function. Raises InputError if a stage has to be made and `root` cannot be
+    written.
     """
     folder = root / stage_hash(key)
-    root.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
-        finished = folder / "stage.json"
+        seconds = broadcast(_seconds(folder))
+        if seconds is not None:
+            try:
+                loaded, error = load(folder), None
+            except DAMAGE as damage:
+                error = damage
+            if not any(all_gather(error is not None)):
+                return loaded, Stage(folder, seconds, False)
+            _set_aside(folder, error)
         unfinished = folder.with_name(folder.name + ".unfinished")
-        if rank() == 0 and not finished.is_file() and (unfinished / "stage.json").is_file():
-            unfinished.rename(folder)  # complete, but the process died before the rename
-        if broadcast(finished.is_file()):
-            return Stage(folder, json.loads(finished.read_text())["seconds"], False)
-        unfinished.mkdir(exist_ok=True)
+        unfinished.mkdir(parents=True, exist_ok=True)
         seconds = make(unfinished)
         if rank() == 0:
             with write_atomically(unfinished / "stage.json") as temporary:
@@ -69,18 +81,59 @@ def cached(root: Path, key: dict[str, Any], make: Callable[[Path], float]) -> St
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
         barrier()
-        return Stage(folder, seconds, True)
+        return load(folder), Stage(folder, seconds, True)
 
 
-def source_hash(*packages: str) -> str:
-    """Hash of the Python and C files of some subpackages of respike, for the keys of stages that their code computes."""
+def _seconds(folder: Path) -> float | None:
+    """The seconds that a finished stage took to make; None if there is none. A damaged stage is set aside."""
+    if rank() > 0:
+        return None
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    if not (folder / "stage.json").is_file() and (unfinished / "stage.json").is_file():
+        unfinished.rename(folder)  # complete, but the process died before the rename
+    try:
+        return float(json.loads((folder / "stage.json").read_text(encoding="utf-8"))["seconds"])
+    except FileNotFoundError:
+        return None
+    except DAMAGE as error:
+        _set_aside(folder, error)
+        return None
+
+
+def _set_aside(folder: Path, error: Exception | None) -> None:
+    """Rename a damaged stage to "<hash>.damaged", in place of an older one."""
+    if rank() == 0:
+        reason = " ".join(str(error or "damaged on another process").split())
+        log.warning("%s is damaged (%s): it is set aside as %s.damaged and made again", folder, reason, folder.name)
+        aside = folder.with_name(folder.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+
+
+# Subpackages and files of respike whose code decides what a cached thing holds.
+CODE = {
+    "training": ("training", "networks", "data"),
+    "spiking training": ("training", "networks", "data", "neurons", "layers", "system/precision.py"),
+    "conversion": ("convert", "networks", "data", "neurons"),
+    "train_acc": ("networks", "data"),
+    "run": (
+        "training", "networks", "data", "neurons", "layers", "convert", "simulate", "metrics", "callbacks", "train.py",
+        "system/precision.py",
+    ),
+}  # fmt: skip
+
+
+def code_hash(kind: str) -> str:
+    """Hash of the Python and C files that decide what a stage, or a run, of this kind holds. kind: a key of CODE."""
+    root = Path(__file__).parents[1]
+    listed = [root / name for name in CODE[kind]]
     files = sorted(
-        file
-        for package in packages
-        for suffix in ("py", "c", "h")
-        for file in (Path(__file__).parents[1] / package).rglob(f"*.{suffix}")
+        file for path in listed for file in ([path] if path.is_file() else path.rglob("*")) if file.suffix in SOURCES
     )
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def module_source(net: nn.Module) -> str:
@@ -104,15 +157,24 @@ def network_key(net: nn.Module) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
+    """One process at a time makes or reads the stage. In a folder that cannot be written a finished stage needs no lock."""
     if rank() > 0:
         yield
         return
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=1)
     except Timeout:
         log.info("waiting for another process that makes the same stage (%s)", lock.lock_file)
         lock.acquire()
+    except OSError as error:
+        if not (folder / "stage.json").is_file():
+            raise InputError(
+                f"paths.stages={folder.parent}: cannot be written ({error.strerror}); type paths.stages=FOLDER"
+            ) from error
+        yield
+        return
     try:
         yield
     finally:

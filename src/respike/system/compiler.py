@@ -2,16 +2,19 @@
 
 import ctypes
 import hashlib
+import json
 import logging
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from respike.system.cache import cache_folder
-from respike.system.files import write_atomically
-from respike.system.provenance import processor
+from respike.system.files import write_atomically, write_json
+from respike.system.provenance import instructions, processor
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gnu11", "-Wno-psabi")
 log = logging.getLogger(__name__)
@@ -27,14 +30,16 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     if compiler is None:
         return None
     sources, options = [*sorted(source.parent.glob("*.h")), source], [*FLAGS, *flags]
-    content = [*(file.read_text() for file in sources), *options, compiler, processor()]
+    content = [*(file.read_text() for file in sources), *options, compiler, processor(), instructions()]
     key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
-    built = cache_folder("kernels") / f"{source.stem}-{key}.so"
     try:
-        if not built.is_file():
+        built = _own_folder() / f"{source.stem}-{key}.so"
+        if not _is_whole(built):
             with write_atomically(built) as temporary:
                 command = [compiler, *options, str(source), "-o", str(temporary)]
                 subprocess.run(command, check=True, capture_output=True, text=True)
+                temporary.chmod(0o700)
+                write_json(_digest_file(built), hashlib.sha256(temporary.read_bytes()).hexdigest())
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:1]
@@ -42,6 +47,49 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
             "%s cannot compile %s (%s): PyTorch is used instead, same results, slower", compiler, source.name, reason
         )
         return None
+
+
+def _digest_file(built: Path) -> Path:
+    return built.with_suffix(".sha256.json")
+
+
+def _is_whole(built: Path) -> bool:
+    """Whether a library is there, only this user could write it, and it is what was compiled: a cut one kills the process."""
+    if not built.is_file() or not _is_only_mine(built):
+        return False
+    try:
+        if json.loads(_digest_file(built).read_text()) == hashlib.sha256(built.read_bytes()).hexdigest():
+            return True
+    except (OSError, ValueError):
+        pass
+    log.warning("%s is damaged and is compiled again", built)
+    return False
+
+
+def _own_folder() -> Path:
+    """The cache folder of libraries, which nobody else can write; a temporary one if it cannot be had."""
+    folder = cache_folder("kernels")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+            return folder
+        reason = "it belongs to another user"
+    except OSError as error:
+        reason = str(error.strerror)
+    log.warning("compiled code is not kept in %s: %s", folder, reason)
+    return Path(_temporary_folder().name)
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="respike-kernels-")
+
+
+def _is_only_mine(path: Path) -> bool:
+    """Whether a file or folder belongs to this user, and neither its group nor others can write it."""
+    found = path.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @cache

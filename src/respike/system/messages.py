@@ -8,6 +8,7 @@ from respike.system.distributed import rank
 IRRELEVANT = (
     ".*treespec, LeafSpec.*",
     "The `srun` command is available",  # jobs are submitted to Slurm by a Hydra launcher
+    r"Checkpoint directory .* exists and is not empty",  # a training is resumed
     r"Found \d+ module\(s\) in eval mode",  # Standardize, whose numbers are constants
     "The number of training batches .* is smaller than the logging interval",
 )

@@ -1,7 +1,8 @@
-"""Floating-point precision: the fastest that the hardware supports, and convolutions in full float32."""
+"""Floating-point precision: the fastest that the hardware supports, and products in full float32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -22,13 +23,31 @@ def fastest_precision(accelerator: str) -> str:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Convolve float32 tensors in float32. By default cuDNN rounds them to TF32, with 10 bits of mantissa."""
-    before = torch.backends.cudnn.allow_tf32
+    """Multiply float32 tensors in float32. cuDNN rounds them to TF32, with 10 bits of mantissa, by default; cuBLAS and oneDNN
+    round them to TF32 or bfloat16 where torch.set_float32_matmul_precision allows it.
+    """
+    onednn: Any = torch.backends.mkldnn  # its attributes are made when it is imported
+    products = onednn.conv, onednn.matmul, torch.backends.cuda.matmul
+    before = torch.backends.cudnn.allow_tf32, [product.fp32_precision for product in products]
     torch.backends.cudnn.allow_tf32 = False
+    for product in products:
+        product.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = before[0]
+        for product, precision in zip(products, before[1], strict=True):
+            product.fp32_precision = precision
+
+
+@contextmanager
+def plain_sums() -> Iterator[None]:
+    """Compute float32 products as sums of products, in any order, which is what error bounds of sums are about.
+
+    As `full_float32`, and without the Winograd and Fourier transforms that cuDNN and NNPACK may use.
+    """
+    with full_float32(), torch.backends.cudnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
+        yield
 
 
 OmegaConf.register_new_resolver("fastest_precision", fastest_precision, replace=True)

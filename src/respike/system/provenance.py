@@ -32,6 +32,12 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {_threads()}"
 
 
+def instructions() -> str:
+    """The instruction sets of the CPU, as Linux lists them: code compiled for one CPU may not run on another."""
+    found = (line.split(":")[1] for line in _cpuinfo() if line.startswith(("flags", "Features")))
+    return " ".join(sorted(next(found, platform.machine()).split()))
+
+
 def _cpuinfo() -> list[str]:
     try:
         return Path("/proc/cpuinfo").read_text().splitlines()

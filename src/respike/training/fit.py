@@ -1,7 +1,7 @@
 """The training stage: train a module, or load the weights of an equal earlier training; resume an interrupted one."""
 
 import contextlib
-import copy
+import errno
 import hashlib
 import time
 from collections.abc import Iterator
@@ -16,15 +16,17 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
-from respike.system.cache import Stage, cached, module_source, source_hash
-from respike.system.distributed import rank
+from respike.networks.copying import eval_copy
+from respike.system.cache import Stage, cached, code_hash, module_source
+from respike.system.distributed import broadcast, rank
+from respike.system.files import read_csv
+from respike.training.checkpoints import AtomicCheckpoints, resume_from
+from respike.training.divergence import StopIfDiverged, not_finite
 from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.history import EpochHistory
 from respike.training.layer_activity import LayerActivity
 from respike.training.trainer import callbacks_of
 
-SOURCES = ("training", "networks", "data")  # subpackages whose code determines the trained weights
-SPIKING_SOURCES = ("neurons", "layers")  # also these for a network that spikes while it is trained
 IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
     "trainer": (
@@ -35,6 +37,7 @@ IRRELEVANT = {  # settings that do not change the weights
         "num_sanity_val_steps",
     ),
 }
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dic
         "early_stopping": EarlyStoppingSettings.from_config(cfg),
         "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": source_hash(*SOURCES, *(SPIKING_SOURCES if spiking else ())),
+        "source": code_hash("spiking training" if spiking else "training"),
     }
 
 
@@ -61,7 +64,7 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: I
     """Train the module, or load the weights of an equal earlier training, under cfg.paths.stages.
 
     The stage's folder holds model.ckpt and history.csv. Raises InputError for settings that need validation images if
-    there are none, and for a network of neurons without a derivative.
+    there are none, for a network of neurons without a derivative, for a training that diverges, and if the disk is full.
     """
     early_stopping = EarlyStoppingSettings.from_config(cfg)
     early_stopping.check(data)
@@ -70,8 +73,10 @@ def fit_once(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: I
     def make(folder: Path) -> float:
         return _fit(trainer, module, data, folder, early_stopping)
 
-    stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make)
-    load_weights(module, stage.folder / "model.ckpt")
+    def load(folder: Path) -> None:
+        load_stage(module, folder)
+
+    _, stage = cached(Path(cfg.paths.stages), fit_key(cfg, data, module.net), make, load)
     return stage
 
 
@@ -89,7 +94,7 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
     """Raise InputError if the network does not take these images, or has fewer outputs than there are classes."""
     try:
         with torch.no_grad():
-            outputs = copy.deepcopy(net).eval()(torch.zeros(1, *data.input_shape))
+            outputs = eval_copy(net)(torch.zeros(1, *data.input_shape))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -104,8 +109,8 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
 def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: ImageDataModule) -> Stage | None:
     """Give the module its weights: those of cfg.ckpt_path, of a training, or those it was built with.
 
-    Returns the stage of the training; None without one. Raises InputError for train=false without weights, and for a training
-    of no epochs.
+    Returns the stage of the training; None without one. Raises InputError for train=false without weights, for weights that
+    hold nan or inf, and for a training of no epochs.
     """
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)
@@ -113,6 +118,11 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
         raise InputError(
             "train=false without weights: give them as ckpt_path=FILE; a run saves its weights in its folder, as "
             "checkpoints/ann.pt or weights.pt"
+        )
+    broken = not_finite(module.net, module.net.state_dict())
+    if broken is not None:
+        raise InputError(
+            f"the network's {broken} holds nan or inf, so it computes nothing; type another ckpt_path or model.path"
         )
     if not cfg.train:
         return None
@@ -146,25 +156,39 @@ def _fit(
     history = EpochHistory(folder / "history.csv")
     last = ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     # `last` is called last: it saves the state of the other callbacks after their hooks have run
-    callbacks: list[Callback] = [history, *early_stopping.callbacks(folder), last]
+    callbacks: list[Callback] = [StopIfDiverged(), history, *early_stopping.callbacks(folder), last]
     if hasattr(module.net, "spiking_layers"):
         callbacks.insert(0, LayerActivity())
-    checkpoint = folder / "last.ckpt"
-    if not checkpoint.is_file() and rank() == 0:
-        history.path.unlink(missing_ok=True)
+    needed = ("best.ckpt",) if early_stopping.keep == "best" else ()
+    checkpoint = broadcast(resume_from(folder, needed) if rank() == 0 else folder / "last.ckpt")
+    trainer.strategy.checkpoint_io = AtomicCheckpoints()
     callbacks_of(trainer).extend(callbacks)
-    start, earlier = time.perf_counter(), history.seconds()
-    with interruptible(trainer):
-        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
-    for callback in callbacks:
-        callbacks_of(trainer).remove(callback)
-    if early_stopping.keep == "best":
-        load_weights(module, folder / "best.ckpt")
-    trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
-    if rank() == 0:
-        for file in ("last.ckpt", "best.ckpt"):
-            (folder / file).unlink(missing_ok=True)
-    return earlier + time.perf_counter() - start
+    start = time.perf_counter()
+    with _full_disk_is_one_line(folder), interruptible(trainer):
+        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint and checkpoint.is_file() else None)
+        for callback in callbacks:
+            callbacks_of(trainer).remove(callback)
+        if early_stopping.keep == "best":
+            load_weights(module, folder / "best.ckpt")
+        trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
+        if rank() == 0:
+            history.write()
+            for file in ("last.ckpt", "last.ckpt.damaged", "best.ckpt"):
+                (folder / file).unlink(missing_ok=True)
+    return history.earlier + time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _full_disk_is_one_line(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise InputError(
+            f"{folder.parent} cannot take the training ({error.strerror}): make room, or type paths.stages=FOLDER; finished "
+            "epochs are kept, the same command continues"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -181,24 +205,49 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
 def load_weights(module: LightningModule, path: str | Path) -> None:
     """Load the weights of `module.net` from a Lightning checkpoint or from a state dict of the network.
 
-    Raises InputError for a file that is missing, unreadable, or of another network.
+    Raises InputError for a file that is missing, unreadable, or of another network, and for weights with nan or inf.
     """
-    path = Path(path)
-    if not path.is_file():
+    _set_weights(module, _read_weights(path)[0], path)
+
+
+def load_stage(module: LightningModule, folder: Path) -> None:
+    """Load the weights of a finished training. Raises InputError, before the module is changed, if a file is damaged."""
+    weights, epochs = _read_weights(folder / "model.ckpt")
+    history = folder / "history.csv"
+    try:
+        whole = history.read_bytes().endswith(b"\n") and read_csv(history)["epoch"].tolist() == [*range(1, epochs + 1)]
+    except (OSError, ValueError, KeyError):
+        whole = False
+    if not whole:
+        raise InputError(f"{history}: not the {epochs} epochs of its model.ckpt")
+    _set_weights(module, weights, folder / "model.ckpt")
+
+
+def _read_weights(path: str | Path) -> tuple[dict[str, Any], int]:
+    """The network's state dict in a file, and the number of epochs in a Lightning checkpoint, else 0."""
+    if not Path(path).is_file():
         raise InputError(
             f"ckpt_path={path}: no such file; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        prefix = "net." if "state_dict" in content else ""
-        weights = content.get("state_dict", content)
+        if "state_dict" not in content:
+            return dict(content), 0
+        return {name.removeprefix("net."): value for name, value in content["state_dict"].items()}, content.get(
+            "epoch", 0
+        )
     except Exception as error:  # torch raises a different error for each way in which a file can be broken
         raise InputError(
             f"ckpt_path={path}: not a checkpoint, or a damaged one; expected a state dict or a Lightning checkpoint"
         ) from error
-    state_dict = {name.removeprefix(prefix): value for name, value in weights.items()}
+
+
+def _set_weights(module: LightningModule, weights: dict[str, Any], path: str | Path) -> None:
+    broken = not_finite(module.net, weights)
+    if broken is not None:
+        raise InputError(f"ckpt_path={path}: {broken} holds nan or inf; type another file")
     try:
-        module.net.load_state_dict(state_dict)
+        module.net.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"ckpt_path={path}: the checkpoint is of another network ({reason})") from error

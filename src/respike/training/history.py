@@ -5,10 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from respike.system.files import read_csv, write_csv
+from respike.system.files import write_csv
 from respike.training.layer_activity import ACTIVITY
 
 log = logging.getLogger(__name__)
@@ -16,15 +15,29 @@ EVERY = 120.0  # seconds between two log lines within an epoch, if there is no p
 
 
 class EpochHistory(Callback):
-    """Appends epoch, learning rate, losses, accuracies and seconds to a CSV file; a resumed training continues it."""
+    """Writes epoch, learning rate, losses, accuracies and seconds to a CSV file.
+
+    The rows are part of the checkpoint, so that a resumed training continues with those of the epochs it has done.
+    """
 
     def __init__(self, path: Path):
         self.path = path
+        self.rows: list[dict[str, float]] = []
         self.epoch_start = self.last_log = 0.0
+        self.earlier = 0.0  # seconds of the epochs before the training was resumed
 
-    def seconds(self) -> float:
-        """Total time of the epochs in the file, in seconds."""
-        return float(read_csv(self.path)["seconds"].sum()) if self.path.is_file() else 0.0
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rows of a checkpoint."""
+        self.rows = state_dict["rows"]
+        self.earlier = sum(row["seconds"] for row in self.rows)
+
+    def write(self) -> None:
+        """Write the file."""
+        write_csv(self.path, self.rows)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the epoch."""
@@ -49,12 +62,12 @@ class EpochHistory(Callback):
         metrics = {name.removeprefix("fit/"): float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch + 1,
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             **metrics,
             "seconds": round(time.perf_counter() - self.epoch_start, 3),
         }
-        table = pd.DataFrame([row])
-        write_csv(self.path, pd.concat([read_csv(self.path), table]) if self.path.is_file() else table)
+        self.rows.append(row)
+        self.write()
         if trainer.progress_bar_callback is None:
             shown = {name: value for name, value in row.items() if name != "epoch" and not name.startswith(ACTIVITY)}
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

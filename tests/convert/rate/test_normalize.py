@@ -114,6 +114,21 @@ def test_both_conventions_agree_on_the_first_two_layers_only(seed):
     assert all(abs(a / b - 1) > 0.1 for a, b in zip(text[2:], code[2:], strict=True))
 
 
+def test_the_authors_code_sees_only_the_first_kernel_of_a_convolution():
+    """k{1}{1} of the MATLAB, from the first input map to the first output map. Of a matrix it sees all weights."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 2, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4, bias=False)).double()
+    net[0].weight.data.uniform_(-1, 0.1)
+    net[0].weight.data[0, 0, 1, 0], net[0].weight.data[2, 1, 0, 0], net[3].weight.data[3, 7] = 5, 9, 40
+    images = torch.rand(20, 2, 3, 3).double() / 10
+    ours, theirs = (data_norm(net, images, convention=name).factors for name in ("lambda", "authors_code"))
+    assert ours == pytest.approx({"conv1": 9, "linear1": 40 / 9}, rel=1e-12)
+    assert theirs == pytest.approx({"conv1": 5, "linear1": 40 / 5}, rel=1e-12)
+    net[0].weight.data[0] = -1  # the first kernel has no positive weight: the activations decide
+    largest = float(net[:2](images).max())
+    assert data_norm(net, images, convention="authors_code").factors["conv1"] == pytest.approx(largest, rel=1e-12)
+
+
 def test_pools_do_not_count_in_the_authors_convention(draw_net):
     """The previous factor is that of the previous layer with weights."""
     net, images = draw_net("cnn")

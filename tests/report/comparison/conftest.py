@@ -5,17 +5,15 @@ import shutil
 from itertools import product
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from respike.report import load_runs
-from respike.train import CONF
+from respike.runs.compose import compose_run
 
 
 def composed(*overrides):
     """The resolved config of what is typed, as config.yaml holds it."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=["paths.run=out", "experiment=diehl_cnn", *overrides])
+    cfg = compose_run(["paths.run=out", "experiment=diehl_cnn", *overrides])
     return OmegaConf.to_container(cfg, resolve=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from respike.report.__main__ import main
 
 FILES = {
-    "index.html", "comparison.csv", "means.csv", "compare-curves.png", "compare-trade-off.png",
+    "index.html", "runs.html", "comparison.csv", "means.csv", "compare-curves.png", "compare-trade-off.png",
     "compare-map-test-acc.png", "compare-map-time-to-1pct-ms.png", "compare-map-spikes-per-image.png",
 }  # fmt: skip
 
@@ -27,7 +27,11 @@ def test_a_sweep_gives_maps_curves_trade_offs_tables_and_a_page_whose_links_reso
     page = ElementTree.fromstring((sweep / "out/index.html").read_text(encoding="utf-8"))
     links = [e.get(key) for e in page.iter() for key in ("href", "src") if e.get(key)]
     assert len(links) == len(grid_runs) + 2 + 5
-    assert all((sweep / "out" / unquote(link)).exists() for link in links)
+    runs = ElementTree.fromstring((sweep / "out/runs.html").read_text(encoding="utf-8"))
+    anchors = {f"runs.html#{element.get('id')}" for element in runs.iter("dl")}
+    assert len(anchors) == len(grid_runs) and anchors < set(links)
+    links += [e.get(key) for e in runs.iter() for key in ("href", "src") if e.get(key)]
+    assert all((sweep / "out" / unquote(link.partition("#")[0])).exists() for link in links)
     text = " ".join(page.itertext())
     assert "bad <job>" in text and "neuron.threshold=1 convert=none" in text and "no & memory" in text
     assert "http" not in (sweep / "out/index.html").read_text()

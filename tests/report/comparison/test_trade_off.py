@@ -55,3 +55,16 @@ def test_the_figure_numbers_and_names_every_best_point(grid_runs):
     for point in best:
         assert comparison.name(point) in text
     assert {str(i) for i in range(1, len(best) + 1)} < {text.get_text() for text in axes.texts}
+
+
+def test_labels_cover_no_other_point(grid_runs):
+    figure = trade_off_figure(compare(grid_runs))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    panel = axes.get_window_extent()
+    assert axes.get_legend() is None and not figure.legends[0].get_window_extent().overlaps(panel)
+    names, *numbers = sorted(axes.texts, key=lambda text: -len(text.get_text()))
+    assert not names.get_window_extent().overlaps(panel)
+    drawn = [tuple(point) for collection in axes.collections for point in getattr(collection, "get_offsets", list)()]
+    for number in numbers:
+        assert tuple(number.xy) in drawn and number.get_ha() == "center" == number.get_va()

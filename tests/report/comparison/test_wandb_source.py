@@ -21,11 +21,12 @@ def uploaded(path, **changes):
     facts = {name: metrics[name] for name in FACTS}
     rows = pd.read_csv(path / "curves.csv").add_prefix("sim/").to_dict("records")
     summary = {name: value for name, value in metrics.items() if name not in FACTS}
-    summary |= {"_step": 9, "_wandb": {"runtime": 3}, "sim/acc": 0.9, "figures/accuracy": {"_type": "image-file"}}
+    summary |= {"_step": 9, "_wandb": {"runtime": 3}, "figures/accuracy": {"_type": "image-file"}}
     config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
     source = {
         "id": "ab12", "state": "finished", "config": config | {"facts": facts}, "summary": summary,
-        "created_at": "2025-11-21T18:20:05", "scan_history": lambda keys: [{k: row[k] for k in keys} for row in rows[::-1]],
+        "created_at": "2025-11-21T18:20:05",
+        "scan_history": lambda keys: [{k: row[k] for k in keys} for row in rows[::-1] if row.keys() >= set(keys)],
     }  # fmt: skip
     return SimpleNamespace(**(source | changes))
 
@@ -77,3 +78,9 @@ def test_without_a_network_or_an_account_one_line_says_what_is_needed(monkeypatc
 
 def test_a_run_without_a_curve_has_an_empty_one(make_run):
     assert to_record(uploaded(make_run("a"), scan_history=lambda keys: []), "me/spikes")["curve"].empty
+
+
+def test_a_directly_trained_network_keeps_its_curve(make_run):
+    path = make_run("direct")
+    (path / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n")
+    pd.testing.assert_frame_equal(to_record(uploaded(path), "me/spikes")["curve"], read_run(path)["curve"])

@@ -52,6 +52,17 @@ def test_the_largest_activations_are_the_published_ones(case):
     assert [round(snn.scales[name], 3) for name in ("conv1", "conv2")] == [5.995, 5.727]
 
 
+def test_the_first_kernel_decides_nothing_in_the_published_network(published):
+    """authors_code looks for the largest weight in the first kernel only; here activations are larger than any weight."""
+    net = load_cnn(published("diehl2015", "cnn_99.14.mat"))
+    data = mnist(published("MNIST", "raw").parents[1], download=False)
+    ours, theirs = (
+        data_norm(net, data.test_images, output_layer=False, convention=name).factors
+        for name in ("lambda", "authors_code")
+    )
+    assert theirs == pytest.approx(ours, rel=1e-12)
+
+
 def test_accuracy_rises_as_in_the_published_curve(case):
     """Binomial bounds of 500 images, beside the 1.5 and 0.2 points between seeds before and after 20 ms."""
     _, record, labels = case

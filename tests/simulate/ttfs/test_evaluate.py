@@ -4,14 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from chains import chains
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from respike.callbacks.simulate_ttfs import SimulateTTFS
 from respike.convert.exact.mapping import exact_map
 from respike.convert.exact.ttfs_net import TTFSLayer
 from respike.errors import InputError, SilentLayer
+from respike.runs.compose import compose_run
 from respike.simulate.ttfs import TTFSRecord, search, simulate_ttfs
 from respike.simulate.ttfs import program as layer_program
 from respike.simulate.ttfs.program import compile_layer
@@ -211,6 +215,40 @@ def test_bad_settings_and_images_are_refused_in_one_line(what):
     with pytest.raises(InputError, match=words) as error:
         simulate_ttfs(snn, change(images), **chosen)
     assert "\n" not in str(error.value)
+
+
+MISSPELT = {  # what is typed -> the nearest name
+    "first_crossing=true": "exact",
+    "first_crossing=AUTHORS": "authors",
+    "first_crossing=author": "authors",
+    "first_crossing=null": "exact",
+    "evaluator=Certified": "certified",
+    "evaluator=close": "closed",
+    "evaluator=1": "certified",
+    "precision=float23": "float32",
+    "precision=[float32]": "float32",
+}
+
+
+@pytest.mark.parametrize("typed", MISSPELT)
+def test_only_the_exact_names_are_accepted_in_python_and_on_the_command_line(typed):
+    """YAML turns true, null and 1 into values that are no names."""
+    name, _, value = typed.partition("=")
+    near = f"simulate.{name}={MISSPELT[typed]}$"
+    with pytest.raises(InputError, match=near) as error:
+        cfg = compose_run(["paths.run=x", "experiment=exact_fc", f"simulate.{typed}"])
+        SimulateTTFS(instantiate(cfg.simulate)).setup(None, None, "test")
+    _, images, snn = small()
+    with pytest.raises(InputError, match=near) as again:
+        simulate_ttfs(snn, images, **{name: yaml.safe_load(value)})
+    assert "\n" not in f"{error.value}{again.value}"
+
+
+@pytest.mark.parametrize("name", ["exact", "authors"])
+def test_the_names_of_the_command_line_are_those_of_the_settings(name):
+    cfg = compose_run(["paths.run=x", "experiment=exact_fc", f"simulate.first_crossing={name}"])
+    SimulateTTFS(instantiate(cfg.simulate)).setup(None, None, "test")
+    assert TTFSSettings(first_crossing=cfg.simulate.first_crossing).authors == (name == "authors")
 
 
 @given(chains(), st.floats(-0.9, 0.5), st.sampled_from(NOISES), st.sampled_from(["float64", "float32"]))

@@ -1,12 +1,11 @@
 """The exact mapping of a ReLU network to spike times (Stanojevic et al. 2023): phase 1, then ranges, then phase 2."""
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from respike.convert.calibration import EMPTY, Images
+from respike.convert.calibration import EMPTY, Images, first_images
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.exact.ranges import measure_ranges
 from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet, TTFSOutput
@@ -34,8 +33,8 @@ def exact_map(
         _check_zeta(zeta)
     elif zeta != "auto":
         raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
-    shape, images = _shape_and_images(images)
-    chain = preprocess(net, shape, input_range, weight_bounds)
+    few, images = first_images(images)
+    chain = preprocess(net, _shape(few), input_range, weight_bounds, images=few)
     p, q = input_range
     ranges = measure_ranges(chain, images, (p, q), upper_bounds=zeta == "auto")
     snn = map_chain(chain, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
@@ -76,14 +75,12 @@ def map_chain(
     return TTFSNet(layers, (p, q), zeta).requires_grad_(False)
 
 
-def _shape_and_images(images: Images) -> tuple[tuple[int, ...], Images]:
-    """The shape (C, H, W) of the images, and all images. In a distributed run a process may have no image."""
-    parts = iter([images] if isinstance(images, Tensor) else images)
-    first = next(parts, None)
-    shapes = [shape for shape in all_gather(None if first is None else tuple(first.shape[1:])) if shape]
+def _shape(images: Tensor) -> tuple[int, ...]:
+    """The shape (C, H, W) of the images. In a distributed run a process may have no image."""
+    shapes = [shape for shape in all_gather(tuple(images.shape[1:])) if shape]
     if not shapes:
         raise InputError(EMPTY)
-    return shapes[0], () if first is None else itertools.chain([first], parts)
+    return shapes[0]
 
 
 def _check_zeta(zeta: float) -> None:

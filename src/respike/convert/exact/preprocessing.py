@@ -4,7 +4,6 @@ Steps: read the network as a chain; scale the input to [0, 1]; fold batch norms 
 weighted layer; bound each neuron's sum of weights. Operations of the form x -> kappa x + shift per channel are `Affine`.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.exact.chain import connect_in_order, pool_scaled_maps, read_chain
+from respike.convert.exact.ttfs_net import unit_leads
+from respike.convert.graph.check import TOLERANCE, check_graph
 from respike.convert.graph.nodes import BiasMapConv2d, Graph, Node, Weighted, conv_settings
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError
@@ -23,16 +24,40 @@ def preprocess(
     input_range: Sequence[float] = (0.0, 1.0),
     weight_bounds: Sequence[float] = (-10.0, 0.99),
     dtype: torch.dtype = torch.float64,
+    images: Tensor | None = None,
 ) -> Graph:
     """Phase 1: the function of the network, for images scaled to [0, 1], as a chain with bounded sums of weights.
 
-    input_shape: (C, H, W) of an image; input_range: [p, q] of the pixels that the network takes. Raises InputError for a
-    network that is no such chain, or for ranges and bounds that are not allowed.
+    input_shape: (C, H, W) of an image; input_range: [p, q] of the pixels that the network takes. images: a few images
+    (B, C, H, W) on which the graph and the chain are compared with the network. Raises InputError for a network that is no
+    such chain or differs from it, or for ranges and bounds that are not allowed.
     """
-    chain = read_chain(read_graph(copy.deepcopy(net).to(dtype)), input_shape)
+    graph = read_graph(net, dtype, input_shape)
+    chain = read_chain(graph, input_shape)
+    check_graph(net, images)
     p, q = input_range
+    images = None if images is None or not len(images) else images.to(graph.device)
+    expected = None if images is None else _value(graph, chain.output, images.to(dtype))
+    del graph  # its weights need not be held until the end
     chain = fold_forward(unit_input(chain, p, q, input_shape), input_shape)
-    return bound_weight_sums(chain, input_shape, *weight_bounds)
+    chain = bound_weight_sums(chain, input_shape, *weight_bounds)
+    if images is not None and expected is not None:
+        _check_value(chain.output, _value(chain, chain.output, unit_leads(images, (p, q), dtype)), expected)
+    return chain
+
+
+def _value(graph: Graph, name: str, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return next(value for node, value in graph.stream(images) if node == name)
+
+
+def _check_value(name: str, value: Tensor, expected: Tensor) -> None:
+    """Raise InputError if the chain's output is not the network's."""
+    if not (value - expected).abs().max() <= TOLERANCE * expected.abs().max():
+        raise InputError(
+            f"'{name}' of the mapped network does not have the values of the network; weights so large that float64 "
+            "cannot hold the mapping? train with weight decay"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""Reads a ReLU network as a graph with torch.fx, from modules and functional calls alike."""
+"""Reads a ReLU network as a graph with torch.fx, from modules and functional calls alike.
 
-import copy
+Every module of the graph is one of torch's own, with the weights that the network computes at test: pruning and
+parametrizations are resolved. What a subclass or a hook computes otherwise is not in the graph; check.py compares.
+"""
+
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +13,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from respike.convert.graph.fold import fold_batch_norms
 from respike.convert.graph.nodes import Add, Affine, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
 from respike.errors import InputError
-from respike.networks.mlp import MaskDropout
+from respike.networks.copying import eval_copy
+from respike.networks.mlp import MaskDropout, UnmaskedReLU
 
 CONVERTIBLE = (
     "Linear, Conv2d, ReLU, ReLU6, max- and average pools, BatchNorm, Flatten, Dropout, additions, concatenations of channels, "
@@ -22,7 +30,7 @@ CONVERTIBLE = (
 
 # Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "relu": (nn.ReLU, nn.Hardtanh, CappedReLU),
+    "relu": (UnmaskedReLU, nn.ReLU, nn.Hardtanh, CappedReLU),
     "linear": (nn.Linear,),
     "conv": (nn.Conv2d,),
     "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
@@ -35,6 +43,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "softmax": (nn.Softmax, nn.LogSoftmax),
 }
 LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in module_types)
+COMPUTE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before every forward
 BY_NAME = {"Normalize": "affine", "StochasticDepth": "identity"}  # classes of torchvision, which need not be imported
 
 # What a person can use instead of an operation without a rate-coded form, by words in its name.
@@ -240,6 +249,8 @@ class _Reader:
             module = _clamp(module.min_val, module.max_val)
         elif isinstance(module, nn.ZeroPad2d):
             module = Pad(module.padding)
+        elif kind != "identity":
+            module = _plain(module, path)
         return self.add(node, kind, [node.args[0]], module, path)
 
     def visit_branches(self, node: fx.Node, branches: list[Any], concat: bool) -> str:
@@ -402,14 +413,54 @@ class _Reader:
         return free
 
 
-def read_graph(net: nn.Module, input_shape: Sequence[int] | None = None) -> Graph:
-    """The graph of a network in eval mode, with a copy of its modules.
+def leaf_type(module: nn.Module) -> type[nn.Module]:
+    """The type of KINDS as which a module is converted."""
+    return next(leaf for leaf in LEAVES if isinstance(module, leaf))
+
+
+def _plain(module: nn.Module, path: str) -> nn.Module:
+    """A module of the type in KINDS, with the settings and the computed weights of `module`, in eval mode."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, COMPUTE_WEIGHTS):
+            hook(module, ())
+    base = leaf_type(module)
+    names = [name for name in inspect.signature(base).parameters if name not in ("device", "dtype")]
+    try:
+        settings = {name: getattr(module, name) for name in names}
+        if "bias" in settings:
+            settings["bias"] = settings["bias"] is not None
+        with torch.device("meta"):
+            plain = base(**settings)
+        weights = {name: getattr(module, name).detach() for name in plain.state_dict()}
+        plain.load_state_dict(weights, assign=True)
+    except (AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"layer '{path}' ({type(module).__name__}) lacks settings or weights of its base {base.__name__} ({reason}); "
+            f"use a plain nn.{base.__name__}"
+        ) from error
+    return plain.eval()
+
+
+def read_graph(
+    net: nn.Module, dtype: torch.dtype | None = None, input_shape: Sequence[int] | None = None
+) -> Graph:
+    """The graph of a network in eval mode, with modules of its own, in the given dtype or the one of the network.
 
     input_shape: (C, H, W) of an image; a forward that computes with the sizes of its images needs it. Batch norms directly
     behind a convolution or linear layer are folded into it. Raises InputError for an operation that no conversion handles,
-    images that do not fit, or a forward that torch.fx cannot trace.
+    images that do not fit, or a forward that torch.fx cannot trace. `check_graph` compares the graph with the network.
     """
-    net = copy.deepcopy(net).eval()
+    copy = eval_copy(net)
+    return fold_batch_norms(trace(copy if dtype is None else copy.to(dtype), input_shape)[0])
+
+
+def trace(net: nn.Module, input_shape: Sequence[int] | None = None) -> tuple[Graph, list[tuple[str, str]]]:
+    """The graph of a network in eval mode, nothing folded, and all calls of modules: (path of the module, name of its node).
+
+    The graph shares the network's weights. The node of a dropped module is the one that it reads; the name is "" if the
+    output does not depend on the module.
+    """
     try:
         traced = _Tracer().trace(net)
     except Exception as error:  # the network's forward runs here, and may fail on a traced value in any way
@@ -423,7 +474,9 @@ def read_graph(net: nn.Module, input_shape: Sequence[int] | None = None) -> Grap
         raise InputError(
             f"{type(net).__name__} returns {type(returned).__name__}; a network that returns one tensor is needed"
         )
-    return fold_batch_norms(Graph(reader.nodes, reader.visit(returned)))
+    output = reader.visit(returned)
+    calls = [(str(node.target), reader.names.get(node, "")) for node in traced.nodes if node.op == "call_module"]
+    return Graph(reader.nodes, output), calls
 
 
 def _sizes(net: nn.Module, traced: fx.Graph, input_shape: Sequence[int]) -> dict[fx.Node, Any]:

@@ -5,19 +5,65 @@ by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. A scale is one 
 al. 2017, equation 8.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from respike.convert.calibration import Images, first_image_shape
-from respike.convert.graph.nodes import Embed
+from respike.convert.calibration import Images, first_images, images_shape
+from respike.convert.graph.check import check_graph
+from respike.convert.graph.nodes import Embed, Graph
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
-from respike.convert.rate.wiring import build_rate_snn
+from respike.convert.rate.wiring import build_rate_snn, check_rate_snn
 from respike.errors import InputError, SilentLayer
 
 CONVENTIONS = ("lambda", "authors_code")
 SCALES = ("layer", "channel")
+Scales = dict[str, float | Tensor]  # per layer: one number, or one per channel (C,)
+
+
+@dataclass(frozen=True)
+class _Wired:
+    """A network in conversion: spiking layers with its weights, its graph, the node of each layer, images to compare on."""
+
+    snn: RateSNN
+    graph: Graph
+    node_of_layer: dict[str, str]
+    few: Tensor | None
+    fold_dropout: bool
+
+    def measured(self, output_layer: bool) -> dict[str, str]:
+        """The node of each layer whose activations decide its scale."""
+        kept = output_layer and self.snn.readout == "counts"
+        return {
+            name: node
+            for name, node in self.node_of_layer.items()
+            if self.snn.layer(name).kind not in UNSCALED and (kept or name != self.snn.output)
+        }
+
+    def checked(self) -> RateSNN:
+        """The spiking network, whose values are those of the graph up to its scales. Raises InputError if they are not."""
+        if self.few is not None and len(self.few):
+            check_rate_snn(self.snn, self.graph, self.node_of_layer, self.few, self.fold_dropout)
+        return self.snn
+
+
+UNSCALED = ("pool", "max", "current")  # kinds of layers that keep the scale of their sources, or their units
+
+
+def _wire(net: nn.Module, images: Images | None, fold_dropout: bool, *wiring: bool | str) -> tuple[_Wired, Images]:
+    """The network with unchanged weights, its graph compared with it on a few of the images; and all images.
+
+    wiring: spiking_pools, max_pool and readout of `build_rate_snn`.
+    """
+    few, images = (None, ()) if images is None else first_images(images)
+    shape = None if few is None else images_shape(few)
+    graph = read_graph(net, input_shape=shape)
+    snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, *wiring, input_shape=shape)
+    check_graph(net, few)
+    return _Wired(snn, graph, node_of_layer, few, fold_dropout), images
 
 
 def no_norm(
@@ -29,12 +75,11 @@ def no_norm(
     max_pool: str = "count",
     readout: str = "counts",
 ) -> RateSNN:
-    """Spiking layers with the network's weights unchanged. Of `images` only the shape is used.
+    """Spiking layers with the network's weights unchanged. `images` only serve to compare the result with the network.
 
     fold_dropout, spiking_pools, max_pool, readout: as in `build_rate_snn`.
     """
-    images, shape = first_image_shape(images)
-    return build_rate_snn(read_graph(net, shape), fold_dropout, spiking_pools, max_pool, readout, shape)[0]
+    return _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)[0].checked()
 
 
 def data_norm(
@@ -54,7 +99,9 @@ def data_norm(
     images: (B, C, H, W) in [0, 1], uint8 pixels, or an iterable of such tensors; the training set, not the test set.
     convention: "lambda" divides each layer by its scale and multiplies it by the previous layer's scale (the paper's text, and
     Rueckauer 2017). "authors_code" multiplies by the factor that was *applied* to the previous layer, as the published MATLAB
-    code does; from the third layer on activations then no longer peak at 1 (chains only).
+    code does; from the third layer on activations then no longer peak at 1 (chains only). Like that code it also looks for a
+    convolution's largest weight in its first kernel only (k{1}{1}: its loop `1:size(k)` ends at 1), which matters where a
+    weight exceeds every activation.
     scale: one per "layer", or one per "channel", from activations alone. output_layer: normalize the output layer too.
     fold_dropout, spiking_pools, max_pool, readout: as in `build_rate_snn`.
     Raises InputError for a network that rate-coded spikes cannot represent, SilentLayer for a layer without activation.
@@ -64,13 +111,14 @@ def data_norm(
             f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}"
         )
     by_channel = _by_channel(scale)
-    images, shape = first_image_shape(images)
-    graph = read_graph(net, shape)
-    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
-    measured = max_scale(graph, _measured(snn, node_of_layer, output_layer), images, by_channel)
+    wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    measured = max_scale(wired.graph, wired.measured(output_layer), images, by_channel)
     if not by_channel:
-        measured = {name: measured[name].clamp(min=_largest_weight(snn.layer(name))) for name in measured}
-    return _normalize(snn, measured, output_layer, convention)
+        authors = convention == "authors_code"
+        weights = {name: _largest_weight(wired.snn.layer(name), authors) for name in measured}
+        measured = {name: measured[name].clamp(min=weights[name]) for name in measured}
+    _normalize(wired.snn, measured, convention)
+    return wired.checked()
 
 
 def percentile_norm(
@@ -91,11 +139,10 @@ def percentile_norm(
     q in (0, 1]; zeros: whether silent neurons count in the quantile. Other arguments and errors as in `data_norm`.
     """
     by_channel = _by_channel(scale)
-    images, shape = first_image_shape(images)
-    graph = read_graph(net, shape)
-    snn, node_of_layer = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
-    measured = percentile_scale(q, zeros)(graph, _measured(snn, node_of_layer, output_layer), images, by_channel)
-    return _normalize(snn, measured, output_layer)
+    wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    measured = percentile_scale(q, zeros)(wired.graph, wired.measured(output_layer), images, by_channel)
+    _normalize(wired.snn, measured)
+    return wired.checked()
 
 
 def model_norm(
@@ -109,14 +156,14 @@ def model_norm(
     max_pool: str = "count",
     readout: str = "counts",
 ) -> RateSNN:
-    """Model-based normalization: no input in [0, 1] drives any neuron above 1. Of `images` only the shape is used.
+    """Model-based normalization: no input in [0, 1] drives any neuron above 1. `images` are used as in `no_norm`.
 
     A layer is divided by the largest sum over one neuron's positive weights (and its positive bias). strong: false divides
     only where that sum exceeds 1, as the authors' CNN code does. Other arguments and errors as in `data_norm`.
     """
-    images, shape = first_image_shape(images)
-    snn, _ = build_rate_snn(read_graph(net, shape), fold_dropout, spiking_pools, max_pool, readout, shape)
-    scales: dict[str, float | Tensor] = {"input": 1.0}
+    wired, _ = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    snn = wired.snn
+    scales: Scales = {"input": 1.0}
     for name in snn.layers:
         layer = snn.layer(name)
         source_scale = max(float(scales[source]) for source in layer.sources)
@@ -131,7 +178,8 @@ def model_norm(
             if factor <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
             scales[name] = source_scale * (factor if strong else max(1.0, factor))
-    return _rescale(snn, scales)
+    _rescale(snn, scales)
+    return wired.checked()
 
 
 def _by_channel(scale: str) -> bool:
@@ -140,14 +188,12 @@ def _by_channel(scale: str) -> bool:
     return scale == "channel"
 
 
-def _normalize(
-    snn: RateSNN, measured: dict[str, Tensor], output_layer: bool, convention: str = "lambda"
-) -> RateSNN:
+def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lambda") -> None:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead.
 
     A channel without activation takes the scale of its layer's strongest channel.
     """
-    scales: dict[str, float | Tensor] = {"input": 1.0}
+    scales: Scales = {"input": 1.0}
     previous_factor = 1.0
     for name in snn.layers:
         layer = snn.layer(name)
@@ -169,10 +215,10 @@ def _normalize(
         else:
             found = torch.where(measured[name] > 0, measured[name], measured[name].max())
             scales[name] = found if found.ndim else float(found)
-    return _rescale(snn, scales)
+    _rescale(snn, scales)
 
 
-def _joined(layer: SpikingLayer, scales: dict[str, float | Tensor]) -> float | Tensor:
+def _joined(layer: SpikingLayer, scales: Scales) -> float | Tensor:
     """The scale of a pool: that of its source, or of each of its concatenated sources."""
     first = scales[layer.sources[0]]
     if len(layer.synapses) == 1 and not any(isinstance(module, Embed) for module in layer.synapses[0]):
@@ -187,43 +233,38 @@ def _joined(layer: SpikingLayer, scales: dict[str, float | Tensor]) -> float | T
     return whole
 
 
-def _rescale(snn: RateSNN, scales: dict[str, float | Tensor]) -> RateSNN:
+def _rescale(snn: RateSNN, scales: Scales) -> None:
     """Rescale in place, and keep the factor of each layer with weights."""
     layers = {name: snn.layer(name) for name in snn.layers}
     snn.factors = {
         name: _mean(scales[name]) / _source_scale(layer, scales)
         for name, layer in layers.items()
-        if layer.kind not in ("pool", "max", "current")
+        if layer.kind not in UNSCALED
     }
     snn.rescale(scales)
-    return snn
 
 
 def _mean(scale: float | Tensor) -> float:
     return float(scale.mean()) if isinstance(scale, Tensor) else scale
 
 
-def _source_scale(layer: SpikingLayer, scales: dict[str, float | Tensor]) -> float:
+def _source_scale(layer: SpikingLayer, scales: Scales) -> float:
     """The largest (mean) scale of a layer's sources: the scale of the layer if it is not normalized."""
     return max(_mean(scales[source]) for source in layer.sources)
 
 
-def _measured(snn: RateSNN, node_of_layer: dict[str, str], output_layer: bool) -> dict[str, str]:
-    """The layers whose activations are measured, and their nodes."""
-    kept = output_layer and snn.readout == "counts"
-    return {
-        name: node
-        for name, node in node_of_layer.items()
-        if snn.layer(name).kind not in ("pool", "max", "current") and (kept or name != snn.output)
-    }
+def _largest_weight(layer: SpikingLayer, first_kernel: bool = False) -> float:
+    """The largest weight, at least 0. first_kernel: of a convolution only the kernel from input map 0 to output map 0."""
+    largest = 0.0
+    for synapse in layer.synapses:
+        weighted = synapse.weighted
+        if isinstance(weighted, nn.Linear | nn.Conv2d):
+            kernels = weighted.weight[0, 0] if first_kernel and isinstance(weighted, nn.Conv2d) else weighted.weight
+            largest = max(largest, float(kernels.max()))
+    return largest
 
 
-def _largest_weight(layer: SpikingLayer) -> float:
-    weighted = [synapse.weighted for synapse in layer.synapses]
-    return max((float(m.weight.max()) for m in weighted if isinstance(m, nn.Linear | nn.Conv2d)), default=0.0)
-
-
-def _largest_drive(layer: SpikingLayer, scales: dict[str, float | Tensor]) -> float:
+def _largest_drive(layer: SpikingLayer, scales: Scales) -> float:
     """The largest drive of one neuron if every source fires at its scale: sum of W+ * scale, plus b+."""
     total = torch.zeros(())
     for synapse in layer.synapses:

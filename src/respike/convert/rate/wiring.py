@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import Embed, Graph, Node, Scale, affine_of
+from respike.convert.graph.nodes import CappedReLU, Embed, Graph, Node, Scale, affine_of, per_channel
 from respike.convert.rate.paths import merge_path
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
@@ -26,8 +26,8 @@ def build_rate_snn(
     max_pool: str = "count",
     readout: str = "counts",
     input_shape: Sequence[int] | None = None,
-) -> tuple[RateSNN, dict[str, str]]:
-    """A RateSNN with the weights of the graph, and for each of its layers the node whose value the layer represents.
+) -> tuple[RateSNN, dict[str, str], Graph]:
+    """A RateSNN with the weights of the graph, for each of its layers the node whose value it represents, and the graph they are of.
 
     fold_dropout: multiply the following weights by the factor 1 - p of `MaskDropout`; false omits the factor, as the authors'
     simulation does. spiking_pools: an average pool is a layer of spiking neurons; false makes it part of the synapses that
@@ -64,7 +64,7 @@ def build_rate_snn(
         node_of_layer[layer_name] = _represented_node(graph, node, fold_dropout)
     if not fold_dropout:
         _refuse_biases_behind_dropout(graph, layers)
-    return RateSNN(layers, readout).requires_grad_(False), node_of_layer
+    return RateSNN(layers, readout).requires_grad_(False), node_of_layer, graph
 
 
 def _without_end(graph: Graph, readout: str) -> Graph:
@@ -323,3 +323,47 @@ def _refuse_biases_behind_dropout(graph: Graph, layers: dict[str, SpikingLayer])
         raise InputError(
             "convert.fold_dropout=false changes the function of a network with biases; use convert.fold_dropout=true"
         )
+
+
+def check_rate_snn(
+    snn: RateSNN, graph: Graph, node_of_layer: dict[str, str], images: Tensor, fold_dropout: bool = True
+) -> None:
+    """Raise InputError if a layer of the network, with ReLUs in place of neurons, is not its node up to the layer's scale.
+
+    On a few images (B, C, H, W) and in float64, so that only the rounding of rescaled weights is left. fold_dropout: as in
+    `build_rate_snn`; false compares with the graph without the factor of `MaskDropout`.
+    """
+    tolerance = torch.finfo(graph.dtype).eps ** 0.5
+    snn, images, nodes = copy.deepcopy(snn).cpu().double(), images.cpu().double(), {}
+    for name, node in graph.nodes.items():
+        drop = node.kind == "dropout_scale" and not fold_dropout
+        module = nn.Identity() if drop else copy.deepcopy(node.module).cpu().double()
+        nodes[name] = Node(name, node.kind, node.inputs, module)
+    layer_of_node = {node: layer for layer, node in node_of_layer.items()}
+    expected, values = {}, {"input": images}
+    with torch.no_grad():
+        for place, value in Graph(nodes, graph.output).stream(images):
+            if place in layer_of_node:
+                expected[layer_of_node[place]] = value.clone()  # a ReLU in place may follow
+        for name, layer in snn.layers.items():
+            scale = per_channel(torch.as_tensor(snn.scales[name], dtype=torch.float64), expected[name])
+            drive = layer.drive(values)
+            value = layer.pool(drive) if layer.kind == "max" and layer.pool is not None else drive
+            if layer.kind == "relu":
+                value = (value * scale).clamp(0, _cap(graph, node_of_layer[name])) / scale
+            values[name] = value
+            size = (drive * scale).abs().max() if layer.kind != "max" else (value * scale).abs().max()
+            if not (value * scale - expected[name]).abs().max() <= tolerance * size:
+                largest = max(float(torch.as_tensor(found).max()) for found in snn.scales.values())
+                raise InputError(
+                    f"layer '{name}' of the spiking network does not have the values of the network: with scales up to "
+                    f"{largest:.2g} weights or biases leave the range of {graph.dtype}; normalize otherwise"
+                )
+
+
+def _cap(graph: Graph, name: str) -> float | None:
+    """The largest value of a ReLU, or of the one in front of a max-pool or a dropped factor; None if it has no cap."""
+    node = graph.nodes[name]
+    while node.kind in ("maxpool", "dropout_scale"):
+        node = graph.nodes[node.inputs[0]]
+    return node.module.cap if isinstance(node.module, CappedReLU) else None

@@ -79,6 +79,11 @@ def _one_panel(comparison: Comparison, curves: pd.DataFrame) -> Figure:
     return figure
 
 
+def curve_clock(comparison: Comparison) -> str:
+    """The column that is time in the figure of curves: `time_ms`, or `step` where some steps have no length."""
+    return _clock(long_curves(comparison))
+
+
 def _mean(group: pd.DataFrame) -> dict[str, list[float]]:
     """The mean curve over the runs of a point; columns without a number are left out."""
     means = group.drop(columns=["run", "point"]).groupby("step").mean().dropna(axis=1, how="all").reset_index()
@@ -138,7 +143,8 @@ def _multiples(comparison: Comparison, curves: pd.DataFrame) -> Figure:
     _legend(figure, list(grid.flat[: len(panels)]), colour, palette, _shared_network(comparison, curves))
     more = f", the first {MOST_PANELS} of {len(found)} panels" if len(found) > MOST_PANELS else ""
     seeds = f" ({comparison.seed_note()})" if comparison.seed_note() else ""
-    title = f"Accuracy over simulated time, coloured by {colour.bare}{more}{seeds}"
+    over = "time" if clock == "time_ms" else "steps"
+    title = f"Accuracy over simulated {over}, coloured by {colour.bare}{more}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     return figure
 

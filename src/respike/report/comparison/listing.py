@@ -9,7 +9,7 @@ import pandas as pd
 from respike.report.columns import Column
 from respike.report.comparison.compare import MOST_NAMED, Comparison
 from respike.report.comparison.varied import DATA, settings_of, shown
-from respike.report.runs import is_missing, metric_names
+from respike.report.runs import DEPARTURES, is_missing, metric_names
 from respike.report.tables import text_table
 from respike.system.files import write_csv
 
@@ -68,6 +68,7 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
         "best_trade_off": runs["point"].map(comparison.points["best"]).astype(int),
     }
     columns |= {name: runs[name] for name in dict.fromkeys([comparison.latency.key, *metric_names(runs)])}
+    columns |= {name: runs[name] for name in DEPARTURES}
     columns |= {"changed": runs["changed"], "test_images": runs["test_images"], "run": runs["path"].map(str)}
     table = pd.DataFrame(columns)
     write_csv(path, table)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from respike.figures.style import save
@@ -12,6 +13,7 @@ from respike.report.comparison.curves import (
     MOST_LINES,
     OWN_FIGURE,
     ZETA,
+    curve_clock,
     effect_figure,
     noise_figure,
     overlaid_curves,
@@ -21,8 +23,9 @@ from respike.report.comparison.listing import cells, means_to_csv, point_table, 
 from respike.report.comparison.maps import heat_map
 from respike.report.comparison.trade_figure import trade_off_figure
 from respike.report.comparison.varied import Setting
-from respike.report.page import check_folder, relative_address, render, replaced
+from respike.report.page import check_folder, relative_address, render, replaced, run_sheets
 from respike.report.pictures import Picture
+from respike.report.verdicts import judge
 
 PREFIX = "compare-"
 Drawn = tuple[Picture, Figure | None]
@@ -31,8 +34,9 @@ Drawn = tuple[Picture, Figure | None]
 def write_comparison(
     comparison: Comparison, out: Path | str, title: str, sort: str = "", columns: Sequence[str] = ()
 ) -> list[Path]:
-    """Write out/index.html, comparison.csv (a line per run), means.csv (a line per point) and out/compare-*.png.
+    """Write out/index.html, runs.html, comparison.csv, means.csv and out/compare-*.png.
 
+    runs.html has the facts and files of each run, comparison.csv a line per run, means.csv a line per point.
     sort, columns: see `sorted_points` and `chosen_columns`. Everything is written to a temporary folder and moved in at
     the end, so a failure leaves an earlier comparison whole. Returns the files. Raises InputError when `out` is a file, or
     a name to sort by or to show is unknown.
@@ -45,19 +49,27 @@ def write_comparison(
         to_csv(comparison, points, folder / "comparison.csv")
         means_to_csv(comparison, points, shown, folder / "means.csv")
         content = _content(comparison, points, shown, out) | {"title": title, "pictures": pictures}
-        (folder / "index.html").write_text(render("comparison.html.j2", content), encoding="utf-8")
+        for template, name in (("runs.html.j2", "runs.html"), ("comparison.html.j2", "index.html")):
+            (folder / name).write_text(render(template, content), encoding="utf-8")
         written = [out / file.name for file in folder.iterdir()]
     return sorted(written)
 
 
 def _content(comparison: Comparison, points: Sequence[int], shown: Sequence[Column], out: Path) -> dict:
     table = point_table(comparison, points, shown)
+    local = [run for _, run in comparison.runs.iterrows() if run["path"].is_dir()]
+    rows = pd.concat([judge(run.to_frame().T) for run in local]) if local else comparison.runs[:0]
+    rows = rows.set_axis([run.name for run in local], axis="index")
+    sheets = run_sheets(rows, (), out, None)
+    pages = {rows.at[sheet["name"], "path"]: f"runs.html#{sheet['anchor']}" for sheet in sheets}
+    pages = {run["path"]: pages.get(run["path"], relative_address(run["path"], out) + "/") for run in local}
     links = {
-        point: [("/".join(p.parts[-2:]), relative_address(p, out) + "/") for p in runs["path"] if p.is_dir()]
+        point: [("/".join(p.parts[-2:]), pages[p]) for p in runs["path"] if p in pages]
         for point, runs in comparison.runs.groupby("point")
     }
     return {
         "comparison": comparison,
+        "sheets": sheets,
         "headings": list(table),
         "rows": list(
             zip(cells(table, sort_values(comparison, points, shown)), [links[point] for point in points], strict=True)
@@ -94,7 +106,7 @@ def _curves(comparison: Comparison) -> Drawn:
     picture = Picture(
         f"{PREFIX}curves.png",
         f"Bands are the 95 % interval of the mean over {comparison.repeated}, where there are several.",
-        "Accuracy over simulated time",
+        f"Accuracy over simulated {'steps' if curve_clock(comparison) == 'step' else 'time'}",
     )
     return picture, overlaid_curves(comparison)
 

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullLocator
 
 from respike.figures.curves import MARKERS
@@ -65,6 +66,15 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
+    if setting:
+        handles = [
+            Line2D([], [], marker=marker, color="none", markerfacecolor=FAINT, markeredgecolor="none", label=value)
+            for value, marker in markers.items()
+        ]
+        figure.legend(
+            handles=handles, title=setting.label, loc="outside lower center", ncols=len(handles), frameon=False,
+            fontsize=8.5, title_fontsize=8.5,
+        )  # fmt: skip
     seeds = f"\n{comparison.seed_note()}" if comparison.seed_note() else ""
     title = f"{accuracy.figure_title} against {late.words}, coloured by {spent.words}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
@@ -112,7 +122,7 @@ def _panel(
     )  # fmt: skip
     looks = (
         (False, {"s": 49, "alpha": 0.75, "edgecolor": "white", "linewidth": 0.5, "zorder": 3}),
-        (True, {"s": 100, "edgecolor": "black", "linewidth": 1.6, "zorder": 4}),
+        (True, {"s": 150, "edgecolor": "black", "linewidth": 1.6, "zorder": 4}),
     )
     for best, look in looks:
         chosen = points[points["best"] == best]
@@ -127,12 +137,6 @@ def _panel(
     axes.set_xlim(0, 1.06 * points["late"].max() or 1.0)
     axes.set_xlabel(f"{late.heading}: further left is faster", color=INK)
     axes.set_ylabel("final accuracy (%), logarithmic in the error", color=INK)
-    if setting:
-        handles = [
-            Line2D([], [], marker=marker, color="none", markerfacecolor=FAINT, markeredgecolor="none", label=value)
-            for value, marker in markers.items()
-        ]
-        axes.legend(handles=handles, title=setting.label, loc="best", fontsize=8.5, title_fontsize=8.5)
 
 
 def _log_error_axis(axes: Axes, errors: pd.Series) -> None:
@@ -155,9 +159,12 @@ def _names(comparison: Comparison, best: Sequence[int]) -> str:
 
 
 def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
-    """Numbers at the best points, from fast to slow, and their names to the right of the panel."""
+    """Numbers in the best points, from fast to slow, and their names to the right of the panel."""
     for i, (late, error) in enumerate(zip(best["late"], best["error"], strict=True), start=1):
-        axes.annotate(str(i), (late, error), xytext=(6, 6), textcoords="offset points", fontsize=9, zorder=5)
+        axes.annotate(
+            str(i), (late, error), ha="center", va="center", fontsize=8, fontweight="bold", zorder=5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
     axes.annotate(
         text, (1.02, 1), xycoords="axes fraction", va="top", fontsize=8.5, color=INK, linespacing=1.3,
         annotation_clip=False,

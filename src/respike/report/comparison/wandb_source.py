@@ -13,6 +13,7 @@ from respike.errors import InputError
 from respike.report.runs import REQUIRED_METRICS, is_number, record_of
 
 CURVE = ("step", "time_ms", "acc", "agreement", "spikes_per_image")
+DIRECT_CURVE = ("step", "acc", "spikes_per_image")  # steps without a length, no network to agree with
 
 
 class WandbRun(Protocol):
@@ -75,11 +76,12 @@ def to_record(source: WandbRun, project: str) -> dict[str, Any]:
 
 
 def _curve(source: WandbRun) -> pd.DataFrame:
-    rows = list(source.scan_history(keys=[f"sim/{name}" for name in CURVE]))
-    if not rows:
-        return pd.DataFrame()
-    curve = pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("sim/"))
-    return curve[list(CURVE)].astype(float).sort_values("step", ignore_index=True)
+    for columns in (CURVE, DIRECT_CURVE):  # rows that lack one of the keys are not returned
+        rows = list(source.scan_history(keys=[f"sim/{name}" for name in columns]))
+        if rows:
+            curve = pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("sim/"))
+            return curve[list(columns)].astype(float).sort_values("step", ignore_index=True)
+    return pd.DataFrame()
 
 
 def _plain(value: Any) -> float | int | str | None:

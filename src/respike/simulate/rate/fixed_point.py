@@ -7,6 +7,7 @@ thread count or device can change a spike. program.py compiles whole networks.
 
 import copy
 import math
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import SpikingLayer, Synapse
+from respike.errors import InputError
 from respike.simulate.connections import sum_pool
 
 EXACT = 2**53  # integers up to here are exact in float64
+FINEST = 2.0**-16  # of the threshold: where no weight is larger, the grid is not made finer
 
 
 def largest_drive(
@@ -43,11 +46,12 @@ def _device(layer: SpikingLayer) -> torch.device:
     return next(iter([*layer.parameters(), *layer.buffers()]), torch.empty(0)).device
 
 
-def round_layer(layer: SpikingLayer, bits: int, input_grid: int) -> float:
-    """Round a layer's synapses and bias (float64) in place to integers. Returns the integer that stands for a potential of 1.
+def round_layer(layer: SpikingLayer, bits: int, input_grid: int, threshold: float) -> float:
+    """Round a layer's synapses (float64) in place to integers. Returns the integer that stands for a potential of 1.
 
-    bits: signed bits of a weight; input_grid: the integer that stands for an input of 1. A pool that is a spiking layer keeps its integer sum, and its threshold is multiplied by its
-    area. Pools in front of or behind weights are folded into them.
+    bits: signed bits of a weight; input_grid: the integer that stands for an input of 1; threshold: of its neurons. A pool that
+    is a spiking layer keeps its integer sum, and its threshold is multiplied by its area. Pools in front of or behind weights
+    are folded into them. Raises InputError for weights that are not finite, or that are too large for the grid.
     """
     only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
     for synapse in layer.synapses:
@@ -55,12 +59,13 @@ def round_layer(layer: SpikingLayer, bits: int, input_grid: int) -> float:
         if only_pool:
             resolution = 1 << (bits - 1)  # of the threshold: the pool's weights are 1
             synapse.append(Scale(resolution))
+            _check_resolution(resolution * before * behind, 1 / (before * behind), bits, threshold)
             return float(resolution * before * behind * (input_grid if synapse.source == "input" else 1))
         if synapse.weighted is None:
             synapse.append(Scale(1 / (before * behind)))
         else:
             synapse.rescale(1.0, before * behind)
-    return _round_weights(layer, bits, input_grid)
+    return _round_weights(layer, bits, input_grid, threshold)
 
 
 def _sum_pools(synapse: Synapse) -> tuple[int, int]:
@@ -75,17 +80,44 @@ def _sum_pools(synapse: Synapse) -> tuple[int, int]:
     return before, behind
 
 
-def _round_weights(layer: SpikingLayer, bits: int, input_grid: int) -> float:
-    largest = max(float(weights_of(synapse).abs().max()) for synapse in layer.synapses)
-    exponent = math.floor(math.log2(((1 << (bits - 1)) - 1) / largest)) if largest > 0 else 0
-    unit = 2.0**exponent
+def _round_weights(layer: SpikingLayer, bits: int, input_grid: int, threshold: float) -> float:
+    weights = [float(weights_of(synapse).abs().max()) for synapse in layer.synapses]
+    biases = [] if layer.bias is None else [float(layer.bias.abs().max())]
+    if not all(map(math.isfinite, [*weights, *biases])):
+        raise InputError("weights or biases are not finite numbers: train the network again, or read another file")
+    largest = max(weights)
+    unit = _unit(max(largest, FINEST * threshold) if largest else threshold, bits)
+    _check_resolution(unit, largest, bits, threshold)
     whole = unit * (input_grid if "input" in layer.sources else 1)  # all branches of a layer share one unit
     for synapse in layer.synapses:
-        weights = weights_of(synapse)
-        weights.copy_((weights * unit).round() * (1 if synapse.source == "input" else whole / unit))
+        own = weights_of(synapse)
+        own.copy_((own * unit).round() * (1 if synapse.source == "input" else whole / unit))
     if layer.bias is not None:
         layer.bias.copy_((layer.bias * whole).round())
     return whole
+
+
+def _unit(largest: float, bits: int) -> float:
+    """The largest power of two by which a weight can be multiplied to be an integer of so many signed bits."""
+    ratio = ((1 << (bits - 1)) - 1) / max(largest, sys.float_info.min)
+    return 2.0 ** math.floor(math.log2(min(ratio, sys.float_info.max)))
+
+
+def _check_resolution(unit: float, largest: float, bits: int, threshold: float) -> None:
+    """Raise InputError if half a unit, the error of a weight, is too much of the threshold: 1/32 of it with 16 bits."""
+    if threshold * unit >= _units(bits):
+        return
+    enough = [more for more in range(bits + 1, 25) if threshold * _unit(largest, more) >= _units(more)]
+    advice = f"simulate.weight_bits={enough[0]} or simulate.weight_bits=null" if enough else "simulate.weight_bits=null"
+    raise InputError(
+        f"weights of up to {largest:.3g} are too large for the grid at a threshold of {threshold:.3g}; normalize the network, "
+        f"or type {advice}"
+    )
+
+
+def _units(bits: int) -> float:
+    """The smallest number of units of a threshold. Half a unit is rounded up to one: few bits are asked for to be coarse."""
+    return max(0.5, 2.0 ** (bits // 2 - 4))
 
 
 def weights_of(synapse: Synapse) -> Tensor:

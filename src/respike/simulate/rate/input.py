@@ -1,5 +1,8 @@
 """The input of a rate-coded network: pixels, checked and encoded. T steps, B images, P pixels of any shape."""
 
+import math
+
+import torch
 from torch import Tensor
 
 from respike.data.pixels import to_unit
@@ -8,12 +11,32 @@ from respike.neurons.encode import SpikeEncoder, spike_limits
 from respike.simulate.rate.program import Program
 from respike.simulate.rate.settings import Settings
 
+PART = 1000  # images at a time
+
 
 def encoded_input(program: Program, settings: Settings, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
     """Spikes or currents of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
     images = checked_pixels(images, settings)
     index, steps = index.to(images.device), steps.to(images.device)
     return program.input_values(settings.encode(images, index, steps, settings.dt, settings.seed))
+
+
+def largest_current(images: Tensor, settings: Settings) -> float | None:
+    """The largest magnitude of the input currents of images (B, ...P), and of pixel 1; None for input spikes.
+
+    Raises InputError for currents that are not finite.
+    """
+    if not settings.encode.analog:
+        return None
+    largest = settings.encode.largest_current or 0.0
+    for part in images.split(PART):
+        index, steps = torch.arange(len(part), device=part.device), torch.tensor([0], device=part.device)
+        currents = settings.encode(to_unit(part), index, steps, settings.dt, settings.seed)
+        peak = float(currents.abs().max())
+        if not math.isfinite(peak):
+            raise InputError(f"an input current is {peak}: images must hold finite pixels")
+        largest = max(largest, peak)
+    return largest
 
 
 def input_limits(images: Tensor, settings: Settings) -> Tensor:

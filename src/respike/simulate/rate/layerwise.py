@@ -15,14 +15,14 @@ from tqdm import tqdm
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.layers.over_time import over_time
-from respike.simulate.rate.input import encoded_input
+from respike.simulate.rate.input import encoded_input, largest_current
 from respike.simulate.rate.kernels import events, triton_backend
 from respike.simulate.rate.program import Program, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
 
-BUDGET = 1 << 24  # bytes of the widest layer in one chunk: best of 2^21 .. 2^26 measured, near the size of the caches
+BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
 EVENT_CHUNK = 1000  # images per call of the compiled simulation, which splits them among threads
 
 
@@ -55,7 +55,7 @@ def simulate(
     missing = sorted(set(trace) - set(index.tolist()))
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
-    program = compile_program(snn, images.shape[1:], chosen)
+    program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
     if triton_backend.is_selected(program, chosen):
         prepared = triton_backend.TritonProgram(program, chosen)
         size, run = min(chunk or prepared.chunk, prepared.chunk), prepared.run

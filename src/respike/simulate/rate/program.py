@@ -90,7 +90,7 @@ class ProgramLayer:
     def largest_potential(self, steps: int) -> float:
         """A bound on |potential| and its intermediate results over so many steps; known in fixed point."""
         if isinstance(self.neuron, FixedPointIntegrateFire):
-            at_rest = self.neuron.threshold + abs(self.neuron.start_potential)
+            at_rest = self.neuron.fires_at + abs(self.neuron.start_potential)
             return self.largest_drive * (steps + 1) + at_rest
         return self.largest_drive * (1 if isinstance(self.neuron, Carry) else steps)
 
@@ -128,10 +128,14 @@ class Program:
         return encoded if self.input_grid is None else (encoded * self.input_grid).round()
 
 
-def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Program:
+def compile_program(
+    snn: RateSNN, input_shape: torch.Size, settings: Settings, largest_current: float | None = None
+) -> Program:
     """The network as the settings run it, for images of shape (C, H, W).
 
-    In fixed point if simulate.weight_bits asks for it and the neuron allows it. Raises InputError for images that do not fit.
+    In fixed point if simulate.weight_bits asks for it and the neuron allows it. largest_current: a bound on the magnitude of
+    input currents, as `input.largest_current` finds it for some images; None: that of pixel 1. Raises InputError for images
+    that do not fit, and as `compile_fixed_point`.
     """
     neuron = settings.neuron.with_time_step(settings.dt)
     analog = settings.encode.analog
@@ -140,8 +144,8 @@ def compile_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -
     if neuron.fixed_point(1.0) is None:
         _log_float(type(neuron).__name__)
         return compile_float(snn, input_shape, neuron, analog)
-    largest_current = settings.encode.largest_current
-    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest_current)
+    largest = settings.encode.largest_current if largest_current is None else largest_current
+    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest)
 
 
 @cache
@@ -192,9 +196,9 @@ def compile_fixed_point(
 ) -> Program:
     """The network rounded, layer by layer, to multiples of a power of two, scaled to integers held in float64.
 
-    bits: signed bits of a weight, 2 to 24. largest_current: the largest input current, None for input spikes. A pool
-    keeps its integer sum and multiplies its threshold by its area. Currents are integers of at most `bits` bits.
-    Raises InputError where a sum over the steps could exceed 2^53.
+    bits: signed bits of a weight, 2 to 24. largest_current: the largest magnitude of an input current, None for input spikes. A
+    pool keeps its integer sum and multiplies its threshold by its area. Carried currents are integers of at most `bits` bits.
+    Raises InputError where a sum over the steps could exceed 2^53, and as `round_layer`.
     """
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
@@ -204,7 +208,7 @@ def compile_fixed_point(
     input_grid = 1 if largest_current is None else 1 << (bits - 1)
     grids: dict[str, float] = {}  # of carried currents: the integer that stands for 1
     analog = set() if largest_current is None else {"input"}
-    largest = {"input": input_grid * (largest_current or 1)}  # value of each source, 1 for spikes
+    largest = {"input": 1.0 if largest_current is None else round(input_grid * largest_current)}  # value of each source
     layers = []
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
         name, unit = counted.name, _unit(snn, counted.name)
@@ -212,7 +216,10 @@ def compile_fixed_point(
         if isinstance(unit, MaxPool):
             own_grids, drive = {}, max(largest[source] for source in layer.sources)
         else:
-            scale = round_layer(layer, bits, input_grid)
+            try:
+                scale = round_layer(layer, bits, input_grid, neuron.threshold)
+            except InputError as error:
+                raise InputError(f"simulate.weight_bits={bits}: layer '{name}': {error}") from error
             drive = largest_drive(layer, shapes, largest, own_grids)
         if _is_analog(layer, unit, analog):
             analog.add(name)
@@ -224,7 +231,7 @@ def compile_fixed_point(
             unit = neuron.fixed_point(scale)
             assert unit is not None  # callers compile other neurons in floating point
         layers.append(ProgramLayer(counted, layer, unit, name in analog, own_grids, drive))
-        if layers[-1].largest_potential(steps) >= EXACT:
+        if not layers[-1].largest_potential(steps) < EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
     return Program(
         connections, tuple(layers), torch.float64, fixed_point=True, input_grid=input_grid if "input" in analog else None,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
-from respike.simulate.rate.input import encoded_input
+from respike.simulate.rate.input import encoded_input, largest_current
 from respike.simulate.rate.program import compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord, Trace
@@ -21,7 +21,7 @@ def simulate_stepwise(
     """The same simulation as `simulate`, step by step, all images at once. keep: record a `Trace` of every image."""
     chosen = Settings.from_keywords(settings)
     index = torch.arange(len(images)) if index is None else index
-    program = compile_program(snn, images.shape[1:], chosen)
+    program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
     output = program.layers[-1]
     states: dict[str, Any] = {}
     spikes: dict[str, list[Tensor]] = {"input": [], **{layer.name: [] for layer in program.layers}}

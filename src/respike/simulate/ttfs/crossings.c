@@ -4,6 +4,7 @@
  * a row are adjacent, and LANES of them are integrated side by side, because each addition waits for the one before it. Inputs that
  * arrive last in their row (with ReLUs most inputs do) change no potential before, and are left out of the order.
  */
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -42,10 +43,12 @@ static void radix_sort(int64_t n, uint32_t *keys, int32_t *order, uint32_t *othe
 }
 
 /* needs_search[p] = 1 unless a bound proves that the potential stays below theta until the last input of the row:
- * max(alpha, 0) (source_length + late) + sum of max(w, 0) (lead + late) < theta. Pair p reads leads[key[p] + offsets[j]]; adjacent
- * pairs of one key share the row. */
+ * max(alpha, 0) (source_length + late) + sum of max(w, 0) (lead + late) < theta, also if every rounding error were in favour of
+ * that: `error` and `lost` are those of program.py for doubles. Pair p reads leads[key[p] + offsets[j]]; adjacent pairs of one key
+ * share the row. */
 void open_pairs(int64_t pairs, int64_t fan_in, double source_length, const REAL *leads, const int64_t *offsets, const int64_t *key,
                 const REAL *weights, const int64_t *neuron, const double *alpha, const double *theta, uint8_t *needs_search) {
+    const double error = (fan_in + 16) * DBL_EPSILON, lost = 4 * (fan_in + 16) * DBL_MIN;
     REAL *row = malloc(fan_in * sizeof(REAL)), late = 0;
     memset(needs_search, 1, pairs); /* without memory nothing is proved */
     for (int64_t p = 0; row && p < pairs; p++) {
@@ -74,7 +77,7 @@ void open_pairs(int64_t pairs, int64_t fan_in, double source_length, const REAL 
             bound += excitation[i];
             slope += sums[i];
         }
-        needs_search[p] = !(bound < theta[p]) || slope <= 0;
+        needs_search[p] = !(bound * (1 + error) + lost < theta[p]) || slope <= 0;
     }
     free(row);
 }

@@ -119,7 +119,7 @@ class Run:
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
         """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and the layer's counts."""
-        evaluator, authors = self.settings.evaluator, self.settings.first_crossing == "authors"
+        evaluator, authors = self.settings.evaluator, self.settings.authors
         leads = closed_form(program.drive(inputs), program.slope.to(inputs), program.surplus.to(inputs))
         leads.clamp_(min=0)
         if bool((program.slope <= 0).any()):
@@ -138,7 +138,7 @@ class Run:
     def potentials(self, inputs: Tensor) -> Tensor:
         """Potentials (B, C) of the output layer at its t_min; later inputs have no effect."""
         output = self.snn.output
-        if self.settings.first_crossing == "exact":
+        if not self.settings.authors:
             inputs = inputs.clamp(min=0)
         drive = connect(output.synapses, inputs, self.output_weight)
         v = (drive + (output.alpha * (output.t_min - output.t_min_prev)).to(drive)).flatten(1)

@@ -1,6 +1,8 @@
 """One hidden layer prepared for a trial: weights in the chosen precision, with noise. B images, N neurons, F inputs."""
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,10 @@ from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import surplus
 from respike.simulate.ttfs.settings import TTFSSettings
-from respike.system.precision import fastest_precision
+from respike.system.precision import plain_sums
 
-SUM = 2.0**-23  # twice the rounding error of a float32 addition
+UNIT = 2.0**-24  # unit roundoff of float32
+HUGE = 2.0**120  # sums below this do not overflow float32
 CROWDED = 0.005  # share of unproved pairs above which an image is checked by the second bound
 MARKS = (0.01, 0.04, 0.12)  # shares of the source's interval: most activations are far below the largest
 
@@ -40,50 +43,88 @@ class LayerProgram:
         """Pairs for which no bound proves that V stays below theta until the last input has arrived: bool (B, ...N).
 
         The first bound is V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T is the image's last input, at
-        t_min or later. Images with many unproved pairs are checked by `_between_marks` too. Products are computed in the
-        fastest precision, and theta is lowered by a bound on their rounding errors.
+        t_min or later. Images with many unproved pairs are checked by `_between_marks` too. Sums are computed in float32, with
+        the error bound of `Sums`; the rest in float64, with theta lowered by more than its rounding errors.
         """
-        fast = _fastest(leads)
-        positive, alpha = self.weight.clamp(min=0).to(fast), self.alpha.clamp(min=0)
-        room = self.theta - alpha * self.source_length
+        alpha, size = self.alpha.clamp(min=0), self.weight[0].numel()
+        room, rounded = self.theta - alpha * self.source_length, self.theta.abs() + alpha * self.source_length
         late = (-leads.flatten(1).amin(1)).clamp(min=0)  # T - t_min, (B,)
         anything_late = bool(late.any())
         if anything_late:
             leads = leads.clamp(min=0)
             total = alpha + self.weight.clamp(min=0).double().flatten(1).sum(1).view(alpha.shape)
-            room = room - late.double().view(-1, *[1] * total.ndim) * total
-        excitation = connect(self.synapses, leads.to(fast), positive)
-        found = excitation >= _below(room / self._margin(fast) - 1e-30, fast)
-        crowded = (found.flatten(1).float().mean(1) > CROWDED).nonzero().flatten()
-        if len(crowded) and not anything_late:
-            found[crowded] &= self._between_marks(leads[crowded], excitation[crowded], positive, alpha, room)
+            total = late.double().view(-1, *[1] * total.ndim) * total
+            room, rounded = room - total, rounded + total
+        room = room - (size + 16) * torch.finfo(torch.float64).eps * rounded
+        largest = leads.amax().double()
+        with plain_sums():
+            value = self.excitation(leads)
+            found = ~(value < self.excitation.limit(room, largest))  # also where a sum is not finite
+            crowded = (found.flatten(1).float().mean(1) > CROWDED).nonzero().flatten()
+            if len(crowded) and not anything_late:
+                found[crowded] &= self._between_marks(leads[crowded], value[crowded], alpha, room, largest)
         return found.logical_or_(self.slope <= 0)
 
-    def _between_marks(
-        self, leads: Tensor, excitation: Tensor, positive: Tensor, alpha: Tensor, room: Tensor
-    ) -> Tensor:
+    def _between_marks(self, leads: Tensor, value: Tensor, alpha: Tensor, room: Tensor, largest: Tensor) -> Tensor:
         """Pairs whose V may reach theta, by one bound between each two of the MARKS: bool (B, ...N). No input may be late.
 
         At a lead s = t_min - t the excitation is P(s) = sum J+ (lead_j - s)+, and the inhibition N(s) likewise; both decrease
         with s. So V <= alpha (t_min - a - t_min_prev) + P(a) - N(b) between two marks a < b, and without N after the last.
+        value: P(0) as computed; largest: a bound on the leads.
         """
-        fast, margin = positive.dtype, self._margin(positive.dtype)
-        negative = (-self.weight).clamp(min=0).to(fast)
-        found = torch.zeros_like(excitation, dtype=torch.bool)
+        up, down = self.excitation, self.inhibition
+        lost, subtracted = up.lost(largest) + down.lost(largest), bool(down.sums.max() * largest < HUGE)
+        found = torch.zeros_like(value, dtype=torch.bool)
         marks = [0.0, *(float(torch.tensor(m * self.source_length, dtype=torch.float32)) for m in MARKS)]
         for mark, following in zip(marks, [*marks[1:], None], strict=True):
-            if mark:
-                excitation = connect(self.synapses, (leads - mark).clamp_(min=0).to(fast), positive)
-            top = excitation.float() * margin
-            if following is not None:
-                inhibition = connect(self.synapses, (leads - following).clamp_(min=0).to(fast), negative)
-                top = top.sub_(inhibition.float() / margin)
-            found.logical_or_(top >= _below(room + alpha * mark - 1e-30, torch.float32))
+            reach = room + alpha * mark
+            value = up((leads - mark).clamp_(min=0)) if mark else value
+            if following is None or not subtracted:
+                found.logical_or_(~(value < up.limit(reach, largest)))
+                continue
+            top = (value * (1 + up.error)).sub_(down((leads - following).clamp_(min=0)).mul_(1 - down.error))
+            found.logical_or_(~(top < _below(reach - lost, torch.float32)))
         return found
 
-    def _margin(self, fast: torch.dtype) -> float:
-        """Factor that bounds the rounding error of a product: twice that of both factors, the result and each addition."""
-        return (1 + torch.finfo(fast).eps) ** 3 * (1 + (self.weight[0].numel() + 8) * SUM)
+    @cached_property
+    def excitation(self) -> "Sums":
+        """sum J+ x."""
+        return Sums(self.synapses, self.weight.clamp(min=0))
+
+    @cached_property
+    def inhibition(self) -> "Sums":
+        """sum J- x, J- = max(-J, 0)."""
+        return Sums(self.synapses, (-self.weight).clamp(min=0))
+
+
+class Sums:
+    """Sums S = sum_j w_ij x_j of weights and leads that are 0 or more, in float32, and how far from S they can be.
+
+    The computed sum of n products, in any order, is S (1 + d) with |d| <= g(n) = n u / (1 - n u), u = 2^-24, if nothing
+    underflows (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section 3.1); rounding w and x to float32
+    and subtracting a mark from x make it g(n + 3) (Lemma 3.3). Underflow, also where results below 2^-126 become 0, loses at
+    most `lost`. So computed (1 - error) - lost < S < computed (1 + error) + lost, where `error` has some u to spare for the
+    roundings of these products themselves. A sum that overflows is inf or NaN.
+    """
+
+    def __init__(self, synapses: nn.Linear | nn.Conv2d, weight: Tensor):
+        """weight: (N, ...F); sums: of each neuron's weights, (N,) or (N, 1, 1), float64."""
+        self.synapses, self.weight, self.size = synapses, weight.float(), weight[0].numel()
+        self.sums = weight.double().flatten(1).sum(1).view(-1, *[1] * (weight.ndim - 2))
+        share = (self.size + 16) * UNIT
+        self.error = share / (1 - 2 * share) if share < 0.25 else math.nan  # proves nothing: 4 million inputs
+
+    def __call__(self, leads: Tensor) -> Tensor:
+        """The computed sums (B, ...N) for leads (B, ...F)."""
+        return connect(self.synapses, leads.float(), self.weight)
+
+    def lost(self, largest: Tensor) -> Tensor:
+        """The loss to underflow for leads up to `largest`, in the shape of `sums`."""
+        return 2.0**-120 * (self.sums + self.size * (1 + largest))
+
+    def limit(self, room: Tensor, largest: Tensor) -> Tensor:
+        """Where a computed sum is below this float32 number, S is below `room` (float64)."""
+        return _below(room * (1 - self.error) - self.lost(largest), torch.float32)
 
 
 def connect(synapses: nn.Linear | nn.Conv2d, leads: Tensor, weight: Tensor) -> Tensor:
@@ -91,13 +132,6 @@ def connect(synapses: nn.Linear | nn.Conv2d, leads: Tensor, weight: Tensor) -> T
     if isinstance(synapses, nn.Linear):
         return F.linear(leads, weight)
     return F.conv2d(leads, weight, None, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
-
-
-def _fastest(leads: Tensor) -> torch.dtype:
-    """The fastest precision for a product of these leads; sums are float32 in each."""
-    if leads.is_cuda:
-        return leads.dtype
-    return torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32
 
 
 def _below(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -21,8 +21,8 @@ TILE = 1 << 20  # weights gathered at a time
 class Tile:
     """P pairs and what they read. Times count from t_min, so that input j arrives at -lead_j.
 
-    rows: leads of the inputs (R, F); row: the row of each pair (P,); weights (P, F), alpha (P,), theta (P,): of the pairs'
-    neurons; source_length: t_min - t_min_prev.
+    rows: leads of the inputs (R, F); row: the row of each pair (P,); weights (P, F), alpha (P,), theta (P,) (float64): of the
+    pairs' neurons; source_length: t_min - t_min_prev.
     """
 
     rows: Tensor
@@ -33,11 +33,18 @@ class Tile:
     source_length: float
 
     def uncertain(self) -> Tensor:
-        """Pairs that the bound of `LayerProgram.uncertain`, exact and for each row's own last input, does not prove: (P,)."""
-        late = (-self.rows.amin(1)).clamp(min=0)  # (R,)
-        alpha, until = self.alpha.clamp(min=0), (self.rows + late[:, None])[self.row]
-        bound = alpha * (self.source_length + late[self.row]) + (self.weights.clamp(min=0) * until).sum(1)
-        return ~(bound < self.theta) | (self.weights.sum(1) + self.alpha <= 0)
+        """Pairs that the first bound of `LayerProgram.uncertain` leaves open: (P,).
+
+        In float64, with the error bound of `Sums` for it, and for each row's own last input.
+        """
+        rows, weights = self.rows.double(), self.weights.double()
+        late = (-rows.amin(1)).clamp(min=0)  # (R,)
+        alpha, until = self.alpha, (rows + late[:, None])[self.row]
+        drive = alpha.clamp(min=0) * (self.source_length + late[self.row])
+        bound, inputs = drive + (weights.clamp(min=0) * until).sum(1), weights.shape[1] + 16
+        float64 = torch.finfo(torch.float64)
+        bound = bound * (1 + inputs * float64.eps) + 4 * inputs * float64.tiny
+        return ~(bound < self.theta) | (weights.sum(1) + alpha <= 0)
 
     def only(self, chosen: Tensor) -> "Tile":
         """The tile of the chosen pairs (P,), with the rows that they read."""
@@ -49,14 +56,15 @@ class Tile:
         """(pairs, times) of the pairs that cross while inputs still arrive; the onset of the drive is one more arrival."""
         onset = torch.full_like(self.rows[:, :1], -self.source_length)
         arrivals, order = torch.cat([-self.rows, onset], dim=1).sort(dim=1)
-        jumps = torch.cat([self.weights, self.alpha[:, None]], dim=1).gather(1, order[self.row])
-        return first_crossing(arrivals[self.row], jumps, self.theta)
+        jumps = torch.cat([self.weights, self.alpha[:, None].to(self.weights)], dim=1).gather(1, order[self.row])
+        return first_crossing(arrivals[self.row], jumps, self.theta.to(jumps))
 
     def published(self) -> Tensor:
         """Crossing times (P,) by the published search."""
         arrivals, order = (-self.rows).sort(dim=1, stable=True)
         weights = self.weights.gather(1, order[self.row])
-        return published_crossing(arrivals[self.row], weights, self.theta, self.alpha, -self.source_length)
+        alpha, theta = self.alpha.to(weights), self.theta.to(weights)
+        return published_crossing(arrivals[self.row], weights, theta, alpha, -self.source_length)
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,8 @@ def _tile(
     prove: bool,
 ) -> Found:
     """The search for some pairs, in PyTorch."""
-    weights, alpha = program.weight.flatten(1)[neurons], program.alpha.flatten().to(rows)[neurons]
-    pairs = Tile(rows, row, weights, alpha, theta.to(rows), program.source_length)
+    weights, alpha = program.weight.flatten(1)[neurons], program.alpha.flatten()[neurons]
+    pairs = Tile(rows, row, weights, alpha, theta, program.source_length)
     if prove:
         left = pairs.uncertain()
         pairs, places = pairs.only(left), places[left]

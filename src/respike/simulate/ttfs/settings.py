@@ -1,5 +1,6 @@
 """Settings of the evaluation of a time-to-first-spike network, and of noise. Checked when the object is made."""
 
+import difflib
 from dataclasses import dataclass
 
 import torch
@@ -41,11 +42,16 @@ class TTFSSettings:
     trial: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("evaluator", EVALUATORS), ("first_crossing", CROSSINGS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
+        for name, allowed in (
+            ("evaluator", EVALUATORS),
+            ("first_crossing", CROSSINGS),
+            ("precision", tuple(PRECISIONS)),
+        ):
+            given = getattr(self, name)
+            if given not in allowed:
+                near = [*difflib.get_close_matches(str(given).lower(), allowed, n=1), allowed[0]][0]
                 raise InputError(
-                    f"simulate.{name}={getattr(self, name)}: unknown, choose one of {', '.join(allowed)}, "
-                    f"as in simulate.{name}={next(iter(allowed))}"
+                    f"simulate.{name}={given}: unknown, choose one of {', '.join(allowed)}, as in simulate.{name}={near}"
                 )
         for name in ("time_noise", "alpha_noise", "weight_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -54,8 +60,13 @@ class TTFSSettings:
                 )
         if self.levels is not None and self.levels < 2:
             raise InputError(f"simulate.levels={self.levels}: 2 or more, or null for spikes at any time")
-        if self.evaluator == "events" and self.first_crossing == "authors":
+        if self.evaluator == "events" and self.authors:
             raise InputError("simulate.evaluator=events finds exact crossings only; use simulate.evaluator=sorted")
+
+    @property
+    def authors(self) -> bool:
+        """Whether crossings and outputs are those of the published code, in every layer."""
+        return self.first_crossing == "authors"
 
     @property
     def dtype(self) -> torch.dtype:

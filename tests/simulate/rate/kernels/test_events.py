@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -80,10 +80,11 @@ NEURONS = st.fixed_dictionaries(
 @needs_compiler
 @given(st.integers(0, 9), st.booleans(), NEURONS, st.booleans())
 def test_every_wiring_and_neuron_gives_the_spikes_of_the_reference(
-    draw_snn, assert_same_record, wiring, seed, bias, chosen, spiking_pools
+    draw_snn, assert_same_record, is_accepted, wiring, seed, bias, chosen, spiking_pools
 ):
     snn, images = draw_snn(wiring, seed, bias, spiking_pools)
     chosen = chosen | {"duration": 0.009}
+    assume(is_accepted(snn, images, chosen))
     index = torch.arange(len(images)) * 1009 + seed
     overlap = wiring == "cnn" and not spiking_pools  # a pool whose windows share pixels, in front of weights
     if wiring != "pools" and not overlap and chosen["weight_bits"] <= 16:

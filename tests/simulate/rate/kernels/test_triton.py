@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import Phase, example, given
+from hypothesis import Phase, assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from interpreted import DEVICE, kernels_of, needs
@@ -71,8 +71,9 @@ NEURONS = st.fixed_dictionaries(
 @few
 @given(NEURONS, st.booleans(), st.sampled_from([None, 1, 2]))
 @example({"weight_bits": 24, "neuron": IntegrateFire(0.2, "subtract", t_ref=0.003)}, True, 2)
-def test_any_neuron_on_any_wiring(assert_same_record, draw_snn, wiring, neuron, bias, chunk):
+def test_any_neuron_on_any_wiring(assert_same_record, draw_snn, is_accepted, wiring, neuron, bias, chunk):
     snn, images = draw_snn(wiring, neuron.get("seed", 0) % 7, bias)
+    assume(is_accepted(snn, images, neuron))
     assert_kernels_agree(assert_same_record, snn, images[:3], chunk, duration=0.006, **neuron)
 
 

@@ -168,7 +168,7 @@ class EventProgram:
         start[own.number_of] = neuron.start_potential
         self.kept += [synapses, start, bias]
         return STRUCTS[self.wide](
-            neuron.reset == "subtract", neuron.blocked_steps, neuron.threshold, neuron.fires_at,
+            neuron.reset == "subtract", min(neuron.blocked_steps, self.settings.steps), neuron.threshold, neuron.fires_at,
             neurons, channels, self._drops_first(layer), len(read), synapses, start.ctypes.data, bias.ctypes.data, 0,
         )  # fmt: skip
 

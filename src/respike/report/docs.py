@@ -1,0 +1,347 @@
+"""python -m respike.report.docs: write the measured tables and sentences of README.md and docs/ from outputs/reference.
+
+A page marks them by <!-- table NAME --> or <!-- text NAME --> and <!-- end -->; NAME is a key of BLOCKS. A test compares the
+pages with what this command would write. --check only compares.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from respike.errors import InputError
+from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
+from respike.report.runs import load_runs
+from respike.report.tables import markdown_table, to_markdown
+from respike.report.verdicts import judge
+from respike.runs.old_names import new_key
+from respike.system.files import read_csv
+from respike.system.signals import run_command
+
+BLOCK = re.compile(r"(<!-- (?:table|text) (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+TOLD = {column.key: column for column in RESULTS}
+ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
+REDUCED = Column("reduced", "reduced", of=text_of("reduced"), is_number=False)
+EARLY = Column("early", "early crossings", of=lambda run: f"{100 * run['ttfs/early']:.2g} %")
+PROVED = Column("proved", "proved by the bound", of=lambda run: share(run["ttfs/certified"]))
+EPOCHS = Column("cfg.recipe.epochs", "epochs")
+VALIDATION = Column("snn/val_acc", "validation", "%")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The committed results in a folder: runs, bench and sweeps."""
+
+    folder: Path
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The judged runs."""
+        return judge(load_runs([self.folder / "runs"]))
+
+    def table(self, names: Sequence[str], columns: Sequence[Column]) -> str:
+        """A line for each named run."""
+        if missing := [name for name in names if name not in self.runs.index]:
+            raise InputError(
+                f"{self.folder / 'runs'}: has no run {', '.join(missing)}; name the runs of a table in docs.py"
+            )
+        return to_markdown(self.runs.loc[list(names)], columns)
+
+    def bench(self, name: str = "") -> pd.DataFrame:
+        """Rows of the benchmark that were measured, with `network`: the workload and its steps."""
+        rows = read_csv(self.folder / "bench" / name / "bench.csv")
+        rows = rows[rows["reason"].isna()]
+        return rows.assign(network=rows["workload"] + ", " + rows["steps"].map("{:.0f}".format) + " steps")
+
+    def sweep(self, name: str) -> pd.DataFrame:
+        """The runs of a sweep; settings under their present names, `norm`: the normalization."""
+        rows = read_csv(self.folder / "sweeps" / name / "comparison.csv").rename(columns=new_key)
+        return rows.assign(norm=rows["convert"].str.rpartition(".")[2]) if "convert" in rows else rows
+
+
+def share(fraction: float) -> str:
+    """0.9999991 -> "99.9999 %": rounded down, so that 100 % means all."""
+    return f"{math.floor(round(1e6 * fraction, 3)) / 1e4:.6g} %"
+
+
+def sentence(text: str) -> str:
+    """Text in lines of the pages' width."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def listed(words: Iterable[object]) -> str:
+    """ "1, 2 and 3"."""
+    *most, last = map(str, words)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def results(reference: Reference) -> str:
+    """The main rows of every paper."""
+    names = (
+        "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
+        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "exact_fc", "exact_lenet", "stbp_resnet19_two_epochs",
+    )  # fmt: skip
+    accuracies = [
+        column
+        for kind, name in (("ann", "ANN"), ("snn", "SNN"))
+        for column in (Column(kind, f"{name} published", of=published(f"{kind}/test_acc")), metric(f"{kind}/test_acc"))
+    ]
+    late = metric("snn/time_to_1pct_ms")
+    return reference.table(names, [ROW, METHOD, DATA, *accuracies, metric("snn/agreement"), late, VERDICT])
+
+
+def exact(reference: Reference) -> str:
+    """The exactly mapped networks."""
+    names = ("exact_fc", "exact_fc_l1", "exact_lenet", "exact_vgg_mnist", "exact_vgg_fashion", "exact_vgg_cifar10")
+    measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
+    return reference.table(names, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), REDUCED])
+
+
+def three_ways(reference: Reference) -> str:
+    """One trained network as spike times and as rates."""
+    return reference.table(("exact_fc", "exact_fc_percentile", "exact_fc_data_norm"), SIDE_BY_SIDE)
+
+
+def direct(reference: Reference) -> str:
+    """The directly trained networks."""
+    shown = [metric(key) for key in ("snn/spikes_per_image", "snn/synops_per_image")]
+    said = Column("published", "published", of=published("snn/test_acc"))
+    columns = [ROW, METHOD, said, metric("snn/test_acc"), VALIDATION, EPOCHS, *shown, REDUCED]
+    return reference.table(("stbp_resnet19", "stbp_resnet19_two_epochs"), columns)
+
+
+def authors_cnn(reference: Reference) -> str:
+    """How far the run of the authors' file is from the curve of their own simulation."""
+    run = reference.runs.loc["diehl_cnn_published"]
+    ours = run["curve"].set_index("time_ms")["acc"]
+    theirs = dict(json.loads(str(run["cfg.paper.curve"])))
+    largest = max(abs(ours[time] - accuracy) for time, accuracy in theirs.items())
+    return sentence(
+        f"The accuracy of the authors' CNN file is within {100 * largest:.2f} points of their own simulation, which we ran "
+        f"on it, at each of {len(theirs)} times from {min(theirs):g} to {max(theirs):g} ms."
+    )
+
+
+def speed(reference: Reference) -> str:
+    """Compiled simulation against a plain loop."""
+    rows = reference.bench()
+    timed = rows[rows.part == "simulate"].set_index(["name", "network"])["seconds_per_10000"]
+    ours, loop = timed["ours, compiled events"], timed["plain PyTorch loop"]
+    said = listed(f"{ours[network]:.3g} s ({network})" for network in ours.index)
+    return sentence(
+        f"10,000 MNIST images take {said}, against {listed(f'{loop[network]:.3g} s' for network in ours.index)} for a plain "
+        "PyTorch loop."
+    )
+
+
+def simulation(reference: Reference) -> str:
+    """Seconds per 10,000 images of every contender, and of the bare products."""
+    rows = reference.bench()
+    floors = rows[rows.part == "floor"].set_index("network")
+    timed = rows[rows.part == "simulate"].pivot(index="name", columns="network", values="seconds_per_10000")
+    timed = timed.loc[list(dict.fromkeys(rows[rows.part == "simulate"].name)), floors.index]
+    for dtype in ("fp32", "bf16"):
+        timed.loc[f"bare products, {dtype}"] = floors[dtype]
+    lines = [
+        [name, *(f"{seconds:.3g}" for seconds in line)]
+        for name, line in zip(timed.index, timed.to_numpy(), strict=True)
+    ]
+    return markdown_table(["seconds", *timed.columns], lines)
+
+
+def agreement(reference: Reference) -> str:
+    """The same input spikes on the grid and in floating point."""
+    rows = reference.bench()
+    pairs = rows[(rows.part == "agreement") & rows.name.str.contains("compiled events / ours, float")]
+    heads = [
+        "network",
+        "grid against",
+        "images",
+        "predictions at single steps",
+        "final counts",
+        "final accuracy (points)",
+    ]
+    lines = [
+        [row["network"], row["name"].rpartition(", ")[2], count(row["images"]), f"{100 * row['predictions_differ']:.3f} %",
+         f"{100 * row['counts_differ']:.1f} %", points(row["accuracy_gap"])]
+        for _, row in pairs.iterrows()
+    ]  # fmt: skip
+    return markdown_table(heads, lines)
+
+
+def training_step(reference: Reference) -> str:
+    """Training steps of the full-width ResNet-19."""
+    rows = reference.bench("direct")
+    rows = rows[rows.batch == rows.batch.min()]  # the quarter of the width runs in larger batches
+    lines = [
+        [row["name"], row.arithmetic, f"{1000 / row.images_per_second:.1f}", f"{row.mib_per_image:.1f}"]
+        for _, row in rows.iterrows()
+    ]
+    return markdown_table(["", "arithmetic", "ms per image", "MiB per image"], lines)
+
+
+def allocator(reference: Reference) -> str:
+    """The allocator of these rows; files of earlier versions do not name it."""
+    rows = reference.bench("direct")
+    if "allocator" not in rows:
+        return sentence(
+            "In this run only our fused rows kept freed memory between steps, which is part of their lead. The benchmark now "
+            "gives every row the same allocator."
+        )
+    return sentence(f"Allocator of every row: {listed(rows.allocator.unique())}.")
+
+
+def normalizations(reference: Reference) -> str:
+    """The corners of the threshold x rate maps: accuracy and latency per normalization."""
+    chosen, norms, lines = [(0.25, 1000), (1, 1000), (1, 400)], ["no_norm", "data_norm", "model_norm"], []
+    for name in ("diehl_fc", "diehl_cnn"):
+        rows: Any = reference.sweep(name).set_index(["neuron.threshold", "encode.max_rate", "norm"])
+        for threshold, rate in chosen:
+            found = [rows.loc[(threshold, rate, norm)] for norm in norms]
+            cells = [f"{percent(run['snn/test_acc'])}, {run['snn/time_to_1pct_ms']:g} ms" for run in found]
+            lines.append([name, f"{threshold:g}", f"{rate} Hz", *cells])
+    return markdown_table(["network", "threshold", "rate", *norms], lines)
+
+
+def spike_threshold(reference: Reference) -> str:
+    """Accuracy and spikes of the rendered digits against the threshold of the input coding."""
+    rows = reference.sweep("digits_cnn").set_index(["encode.spike_threshold", "norm"])
+    lines = []
+    for threshold in sorted(rows.index.unique(0)):
+        found = [rows.loc[(threshold, norm)] for norm in ("no_norm", "data_norm")]
+        cells = [(percent(run["snn/test_acc"]), count(run["snn/spikes_per_image"])) for run in found]
+        lines.append([f"{threshold:g}", *(cell for pair in cells for cell in pair)])
+    heads = ["spike threshold", "unnormalized", "spikes per image", "data-normalized", "spikes per image"]
+    return markdown_table(heads, lines)
+
+
+def best_spike_threshold(reference: Reference) -> str:
+    """The optimum of each normalization in that sweep."""
+    rows = reference.sweep("digits_cnn")
+    best = rows.loc[rows.groupby("norm")["snn/test_acc"].idxmax()].set_index("norm")
+    said = [
+        f"{words} weights are best at {best['encode.spike_threshold'][norm]:g} ({percent(best['snn/test_acc'][norm])}, "
+        f"{count(best['snn/spikes_per_image'][norm])} spikes per image)"
+        for norm, words in (("no_norm", "unnormalized"), ("data_norm", "data-normalized"))
+    ]
+    return sentence(f"Among the thresholds of the sweep, {listed(said)}.")
+
+
+def zeta(reference: Reference) -> str:
+    """Margin of the exact mapping."""
+    rows = reference.sweep("exact_fc/zeta").sort_values("convert.zeta", ascending=False)
+    columns = [Column("convert.zeta", "zeta"), metric("ttfs/latency"), metric("snn/agreement"), EARLY, PROVED]
+    return to_markdown(rows, columns)
+
+
+def smallest_zeta(reference: Reference) -> str:
+    """The shortest latency with every prediction."""
+    rows = reference.sweep("exact_fc/zeta")
+    rows = rows[rows["snn/agreement"] == 1].sort_values("convert.zeta")
+    least, most = rows.iloc[0], rows.iloc[-1]
+    return sentence(
+        f"In the FC net zeta {least['convert.zeta']:g} keeps all {count(least['test_images'])} predictions at a latency of "
+        f"{least['ttfs/latency']:.1f}; zeta {most['convert.zeta']:g} has {most['ttfs/latency']:.1f}."
+    )
+
+
+def noise(reference: Reference) -> str:
+    """Noise of the exact mapping: mean over the trials."""
+    rows = reference.sweep("exact_fc/noise")
+    kinds = {
+        "simulate.time_noise": "spike times, sigma {:g}",
+        "simulate.alpha_noise": "drive alpha, sigma {:g}",
+        "simulate.levels": "spike times on a grid of {:g} levels per interval",
+    }
+    lines = []
+    for key, words in kinds.items():
+        for value, trials in rows[rows[key] > 0].groupby(key):
+            accuracy, agreed = trials["snn/test_acc"], trials["snn/agreement"]
+            spread = f"{100 * accuracy.std():.2f}" if len(trials) > 1 else ""
+            lines.append(
+                [words.format(value), f"{len(trials)}", percent(accuracy.mean()), spread, percent(agreed.mean())]
+            )
+    heads = ["noise", "trials", "accuracy", "standard deviation (points)", "agreement"]
+    return markdown_table(heads, lines)
+
+
+V_TH, WIDTH = "neuron.v_th", "neuron.surrogate.a"
+
+
+def vth_a(reference: Reference) -> str:
+    """Accuracy over threshold and half-width of the surrogate."""
+    accuracy = reference.sweep("stbp_resnet19_narrow").pivot(index=V_TH, columns=WIDTH, values="snn/test_acc")
+    lines = [[f"{v_th:g}", *map(percent, row)] for v_th, row in zip(accuracy.index, accuracy.to_numpy(), strict=True)]
+    return markdown_table(["V_th \\ half-width a", *map("{:g}".format, accuracy.columns)], lines)
+
+
+def best_a(reference: Reference) -> str:
+    """The best half-width of the surrogate for each threshold."""
+    rows = reference.sweep("stbp_resnet19_narrow")
+    best = rows.loc[rows.groupby(V_TH)["snn/test_acc"].idxmax()]
+    widths, ratios = (listed(map("{:g}".format, values)) for values in (best[WIDTH], best[WIDTH] / best[V_TH]))
+    return sentence(
+        f"The best a for V_th of {listed(map('{:g}'.format, best[V_TH]))} is {widths}: {ratios} times V_th (one seed)."
+    )
+
+
+BLOCKS: dict[str, Callable[[Reference], str]] = {
+    block.__name__: block
+    for block in (
+        results, exact, three_ways, direct, authors_cnn, speed, simulation, agreement, training_step, allocator,
+        normalizations, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
+    )
+}  # fmt: skip
+
+
+def pages(root: Path) -> list[Path]:
+    """The pages with marked blocks below the root of the repository."""
+    return [
+        root / "README.md",
+        *sorted((root / "docs").glob("*.md")),
+        root / "outputs" / "reference" / "sweeps" / "README.md",
+    ]
+
+
+def written(page: Path, reference: Reference) -> str:
+    """The text of a page with its blocks made anew. Raises InputError for a name that is not in BLOCKS."""
+
+    def made(match: re.Match[str]) -> str:
+        if match[2] not in BLOCKS:
+            raise InputError(f"{page}: block {match[2]} is unknown; there are {', '.join(BLOCKS)}")
+        return f"{match[1]}{BLOCKS[match[2]](reference)}\n{match[4]}"
+
+    return BLOCK.sub(made, page.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the pages. Returns the exit status: 1 if --check finds a difference, 2 for mistakes."""
+    parser = argparse.ArgumentParser(prog="python -m respike.report.docs", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="root of the repository (this folder)")
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a page differs")
+    given = parser.parse_args(arguments)
+    try:
+        reference = Reference(given.root / "outputs" / "reference")
+        texts = {page: written(page, reference) for page in pages(given.root)}
+    except (InputError, OSError) as error:
+        print(f"respike: {error}", file=sys.stderr)
+        return 2
+    changed = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
+    for page in changed:
+        if not given.check:
+            page.write_text(texts[page], encoding="utf-8")
+        print(f"{page}: {'differs from outputs/reference; type make docs' if given.check else 'written'}")
+    return int(given.check and bool(changed))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,76 @@
+"""Measured numbers of README and docs are those of the committed results."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from respike.errors import InputError
+from respike.report.docs import BLOCK, BLOCKS, Reference, main, pages, share, written
+
+ROOT = Path(__file__).parents[2]
+MARKER = re.compile(r"^<!-- (?:table|text) (\w+) -->$", re.MULTILINE)
+NUMBER = re.compile(r"\d[\d.,]* ?(?:%|points|times (?:as|faster|longer)|MiB\b|(?:s|ms|min|minutes|h|hours)\b)")
+GIVEN = {  # settings and definitions; every other number with a unit is measured
+    "95 %", "40 ms", "60 ms", "10 ms",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return Reference(ROOT / "outputs" / "reference")
+
+
+@pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
+def test_a_page_holds_what_the_command_writes(page, reference):
+    assert page.read_text(encoding="utf-8") == written(page, reference), "type: make docs"
+
+
+def test_every_block_is_closed_and_used():
+    texts = [page.read_text(encoding="utf-8") for page in pages(ROOT)]
+    named = [name for text in texts for name in MARKER.findall(text)]
+    assert named == [match[1] for text in texts for match in BLOCK.findall(text)]
+    assert set(named) == set(BLOCKS)
+
+
+@pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
+def test_no_measured_number_stands_outside_the_blocks(page):
+    text = re.sub(
+        r"```.*?```|^    .*$|`[^`]*`",
+        "",
+        BLOCK.sub("", page.read_text(encoding="utf-8")),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    assert not {match[0] for match in NUMBER.finditer(text)} - GIVEN
+
+
+def test_a_changed_number_is_written_again_and_an_unknown_block_is_named(tmp_path, reference):
+    page, right = tmp_path / "page.md", BLOCKS["speed"](reference)
+    page.write_text("before\n<!-- text speed -->\n10,000 images take 0.1 s.\n<!-- end -->\nafter\n")
+    assert written(page, reference) == f"before\n<!-- text speed -->\n{right}\n<!-- end -->\nafter\n"
+    page.write_text("<!-- table speeds -->\n<!-- end -->\n")
+    with pytest.raises(InputError, match="block speeds is unknown; there are results, exact"):
+        written(page, reference)
+    with pytest.raises(InputError, match="has no run nobody"):
+        reference.table(["nobody"], [])
+
+
+def test_without_results_the_command_says_so(tmp_path, capsys):
+    (tmp_path / "README.md").write_text("<!-- table results -->\n<!-- end -->\n")
+    assert main([str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_shares_are_rounded_down():
+    assert (share(1.0), share(0.9999999), share(0.999999), share(0.5)) == ("100 %", "99.9999 %", "99.9999 %", "50 %")
+
+
+def test_what_texts_say_of_single_runs(reference):
+    """Of the report's text and the recipe: seed 0 of the authors' recipe dies. Of README: the trainings take over an hour."""
+    died, alive = (reference.runs.loc[name] for name in ("diehl_cnn_authors", "diehl_cnn_authors_seed3"))
+    largest_class = 0.1135  # of MNIST's test images
+    assert died["cfg.seed"] == 0 and died["ann/test_acc"] <= largest_class < alive["ann/test_acc"]
+    rows = reference.runs.drop("stbp_resnet19_two_epochs")  # only with ARGS=--long
+    assert (
+        rows["time/fit_s"].dropna().unique().sum() > 3600
+    )  # each training once: later rows have the time of the first

@@ -1,0 +1,95 @@
+"""Runs that differ in the seed alone are one row with the closed forms of its mean and its interval."""
+
+import csv
+import math
+
+import pytest
+
+from respike.report import judge, load_runs, to_csv, to_text, write_report
+from respike.report.columns import DETAILS, RESULTS
+from respike.report.verdicts import BELOW
+
+ACCURACIES = (0.98, 0.986, 0.992)  # mean 0.986, standard deviation 0.006
+HALF = 4.302652729696142 * 0.006 / math.sqrt(3)  # t(0.975, 2) s / sqrt(n)
+
+
+@pytest.fixture
+def seeds(make_run):
+    """seeds(accuracies, **config) -> the folders of runs of one row, seed 0 first."""
+
+    def make(accuracies=ACCURACIES, **config):
+        return [
+            make_run(
+                f"row{f'-seed{k}' if k else ''}",
+                config={"name": "row", "seed": k, "simulate": {"seed": k, "dt": 0.001}, **config},
+                metrics={"snn/test_acc": accuracy, "snn/steps_to_1pct": 9 + k},
+            )
+            for k, accuracy in enumerate(accuracies)
+        ]
+
+    return make
+
+
+def cells(row):
+    return {column.key: column.cell(row) for column in (*RESULTS, *DETAILS)}
+
+
+def test_a_row_has_the_mean_the_interval_and_the_number_of_seeds(seeds, tmp_path):
+    rows = judge(load_runs(seeds()))
+    (row,) = (run for _, run in rows.iterrows())
+    assert row.name == "row" and row["seeds"] == 3 and row["cfg.seed"] == "0, 1, 2"
+    assert row["ours"] == pytest.approx(0.986) and row["snn/steps_to_1pct"] == 10
+    said = f"98.60 ± {100 * HALF:.2f} %"
+    assert cells(row)["ours"] == said == cells(row)["snn/test_acc"] and cells(row)["seeds"] == "3"
+    assert said in to_text(rows, 200)
+    to_csv(rows, tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        (record,) = csv.DictReader(file)
+    assert float(record["half_interval"]) == pytest.approx(HALF) and record["seed"] == "0, 1, 2"
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "ours"),
+    [
+        (ACCURACIES, 0.006 / math.sqrt(3)),  # the seeds differ by more than the test images allow for
+        ((0.986, 0.986, 0.986), math.sqrt(0.986 * 0.014 / 10000)),  # or not at all
+    ],
+)
+def test_the_tolerance_has_both_standard_errors(seeds, accuracies, ours):
+    row = judge(load_runs(seeds(accuracies))).iloc[0]
+    assert row["tolerance"] == pytest.approx(2 * math.hypot(math.sqrt(0.986 * 0.014 / 10000), ours))
+
+
+def test_a_mean_below_the_published_number_is_below(seeds):
+    assert judge(load_runs(seeds((0.976, 0.977, 0.978)))).iloc[0]["verdict"] == BELOW
+
+
+def test_a_single_run_has_no_interval(seeds):
+    row = judge(load_runs(seeds(ACCURACIES[:1]))).iloc[0]
+    assert cells(row)["ours"] == "98.00 %" and row["seeds"] == 1
+
+
+def test_runs_that_differ_in_more_or_repeat_a_seed_stay_apart(seeds, make_run):
+    paths = seeds()
+    other = make_run(
+        "other", config={"name": "row", "seed": 3, "simulate": {"seed": 0, "dt": 0.001}}
+    )  # a fixed seed of spikes
+    titled = make_run("titled", config={"seed": 4, "simulate": {"seed": 4, "dt": 0.001}}, paper={"title": "seed 4"})
+    assert list(judge(load_runs([*paths, other, titled]))["seeds"]) == [3, 1, 1]
+    again = make_run("again", config={"name": "row", "seed": 0, "simulate": {"seed": 0, "dt": 0.001}})
+    assert list(judge(load_runs([*paths, again]))["seeds"]) == [1, 1, 1, 1]
+
+
+def test_a_seed_that_is_the_same_in_all_runs_keeps_none_apart(seeds):
+    """That of the drawn digits is 0 for every run, so it equals the run's own seed in one of them."""
+    rows = judge(load_runs(seeds(data={"dataset": {"seed": 0}})))
+    assert list(rows["seeds"]) == [3]
+
+
+def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):
+    paths = seeds()
+    write_report(load_runs(paths), {}, tmp_path / "out", "Seeds")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert f"98.60 ± {100 * HALF:.2f} %" in page and "mean over seeds: row (3)" in page
+    for path in paths:
+        assert f'href="../runs/{path.name}/"' in page

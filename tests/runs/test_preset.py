@@ -1,0 +1,92 @@
+"""Rows of a preset: which of them run with several seeds, in which folders, and what is said about them."""
+
+import re
+
+import pytest
+from omegaconf import OmegaConf
+
+from respike import reproduce
+from respike.report import load_runs
+from respike.runs.preset import _Row, load_preset, run_rows
+from respike.train import train
+
+SMALL = (
+    "+data.dataset.download=false", "data.train_size=500", "data.test_size=40", "data.batch_size=20", "trainer.max_epochs=1",
+    "model.sizes=[784,20,10]", "callbacks.figures=null", "logger=none",
+)  # fmt: skip
+
+
+def preset_of(tmp_path, rows):
+    """A preset of these rows, {name: overrides}, whose runs train in a second, and whose data is the package's subset."""
+    places = [f"paths.outputs={tmp_path}", f"paths.data={tmp_path / 'none'}"]
+    rows = [{"name": name, "overrides": list(overrides)} for name, overrides in rows.items()]
+    return OmegaConf.create({"common": [*SMALL, *places], "rows": rows})
+
+
+def test_a_short_training_runs_with_several_seeds_and_finished_ones_are_kept(tmp_path, capsys):
+    preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc"], "third": ["experiment=diehl_fc", "seed=3"]})
+    runs, skipped, failed = run_rows(train, preset, tmp_path / "few", [], seeds=2)
+    assert [run.name for run in runs] == ["fc", "fc-seed1", "third"] and not skipped and not failed
+    frame = load_runs(runs)
+    assert list(frame["cfg.seed"]) == [0, 1, 3] and list(frame["name"]) == ["fc", "fc", "third"]
+    assert list(frame["time/fit_was_cached"]) == [0, 0, 0] and set(frame["changed"]) == {""}
+    assert len(set(frame["ann/test_loss"])) == 3
+    printed = capsys.readouterr().out
+    said = re.findall(
+        r"^\[(\d)/2\] (\S+): ReLU \S+ %, spiking \S+ %, agreement \S+ %, [\d.]+ s(; about .* left)?$", printed, re.M
+    )
+    assert [line[:2] for line in said] == [("1", "fc"), ("1", "fc-seed1"), ("2", "third")]
+    assert [bool(left) for _, _, left in said] == [True, True, False]
+    assert "[2/2] third: one seed, which the row is about" in printed
+
+    def never(cfg, overrides):
+        raise AssertionError(f"{cfg.name} is finished")
+
+    again = run_rows(never, preset, tmp_path / "few", [], seeds=2)
+    assert again == (runs, {}, False)
+    assert capsys.readouterr().out.count(": kept, ReLU ") == 3
+
+
+def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
+    """Training is not under five minutes by the budget of diehl_fc, which is five; the run itself takes a second."""
+    preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc", "budget_min=60"]})
+    assert _Row(preset, preset.rows[0], [], tmp_path, False).count(5) == 1
+    runs, _, _ = run_rows(train, preset, tmp_path / "few", [], seeds=2)
+    assert len(runs) == 2
+
+
+def test_rows_that_train_long_or_draw_nothing_run_once(tmp_path):
+    preset = load_preset("paper")
+    preset.paths.data = str(tmp_path)
+    rows = {}
+    for row in preset.rows:
+        if row.name in ("diehl_cnn", "diehl_cnn_published", "stbp_resnet19_two_epochs", "diehl_cnn_authors_seed3"):
+            row.pop("needs", None)  # the file is not read here
+            rows[row.name] = _Row(preset, row, [], tmp_path, True)
+    assert rows["diehl_cnn"].once() == rows["diehl_cnn_published"].once() == ""  # random input spikes
+    assert "training takes" in rows["stbp_resnet19_two_epochs"].once()
+    assert "row is about" in rows["diehl_cnn_authors_seed3"].once()
+    exact = {"name": "exact", "overrides": ["experiment=exact_fc", "train=false"]}
+    assert "random" in _Row(preset, OmegaConf.create(exact), [], tmp_path, True).once()
+    assert _Row(preset, OmegaConf.create(exact), ["simulate.time_noise=0.1"], tmp_path, True).once() == ""
+    current = {"name": "x", "overrides": ["experiment=diehl_fc", "train=false", "encode=current"]}
+    assert "random" in _Row(preset, OmegaConf.create(current), [], tmp_path, True).once()
+
+
+def test_seeds_follow_the_one_that_was_typed(tmp_path):
+    preset = load_preset("quick")
+    row = _Row(preset, preset.rows[0], ["seed=7"], tmp_path, False)
+    name, cfg, place = row.run(1)
+    assert (cfg.seed, place.name, name, cfg.name) == (8, "digits_cnn-seed8", "digits_cnn-seed8", "digits_cnn")
+
+
+@pytest.mark.parametrize("given", ["abc", "0", "-1", "", "1.5"])
+def test_a_number_of_seeds_is_one_line_if_it_is_none(capsys, given):
+    assert reproduce.main(["quick", f"--seeds={given}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"SEEDS={given}: a whole number from 1 up" in error
+
+
+def test_overrides_may_follow_options_as_make_writes_them(capsys):
+    assert reproduce.main(["nope", "--seeds=2", "logger=csv", "--long"]) == 2
+    assert "preset nope: unknown" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""A run is the published one if its settings, its images and its network file are, whatever was typed to get there."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from respike.data.datasets import CHECKSUMS, fashion_mnist, mnist
+from respike.report.runs import read_run
+from respike.runs.compose import compose_run
+from respike.runs.conf import CONF, names
+from respike.runs.preset import load_preset, row_config
+from respike.runs.protocol import departures, departures_of_old, git_blob
+
+REFERENCE = Path(__file__).parents[2] / "outputs" / "reference" / "runs"
+NONE = {"differs": "", "other_data": "", "other_recipe": ""}
+
+
+def images(name="MNIST", sha256=None):
+    return SimpleNamespace(name=name, sha256=sha256 or CHECKSUMS.get(name, "of these images"))
+
+
+def facts(*overrides, of=None):
+    cfg = compose_run([*overrides, "paths.run=x", "name=x"])
+    return departures(cfg, of or images())
+
+
+def departing(*overrides, of=None):
+    """The facts that are not empty, without the experiment."""
+    return {key: value for key, value in facts(*overrides, of=of).items() if value and key != "experiment"}
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        ["seed=3"],
+        ["trainer=gpu"],
+        ["logger=csv", "threads=1", "keep_networks=false", "callbacks.figures=null", "data.root=/x"],
+        ["recipe=diehl_fc_authors", "method=rate", "data=mnist", "convert.output_layer=true", "trainer.max_epochs=15"],
+    ],
+)
+def test_what_leaves_the_measurement_as_it_is_departs_from_nothing(neutral):
+    assert facts("experiment=diehl_fc", *neutral) == {"experiment": "diehl_fc", **NONE}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("trainer.max_epochs=100", "trainer.max_epochs=100"),
+        ("trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed"),
+        ("trainer.gradient_clip_val=1", "trainer.gradient_clip_val=1"),
+        ("recipe=custom", "recipe=custom"),
+        ("recipe.epochs=1", "recipe.epochs=1"),
+        ("convert=none", "convert=no_norm"),
+        ("encode.max_rate=400", "encode.max_rate=400"),
+        ("protocol.recipes=[custom]", "protocol.recipes=['custom']"),
+        ("ckpt_path=x.pt", "ckpt_path=x.pt"),
+        ("train=false", "train=False"),
+        ("data.val_size=9", "data.val_size=9"),
+        ("callbacks.convert.calibrate_on=test", "callbacks.convert.calibrate_on=test"),
+        ("paper.published={snn/test_acc: 0.5}", "paper.published.snn/test_acc=0.5"),
+        ("paper.headline=ann/test_acc", "paper.headline=ann/test_acc"),
+    ],
+)
+def test_every_other_setting_is_named(typed, said):
+    assert departing("experiment=diehl_fc", typed) == {"differs": said}
+
+
+def test_recipes_of_the_experiment_that_did_not_train_the_published_net_are_named():
+    assert departing("experiment=exact_fc") == {"other_recipe": "recipe ours"}
+    assert departing("experiment=exact_fc", "recipe=exact_fc_authors") == {}
+    unknown = departing("experiment=diehl_cnn", "recipe=diehl_cnn_authors")
+    assert unknown == {"other_recipe": "the authors' example recipe; the published one is not known"}
+
+
+def test_data_count_by_what_they_hold():
+    digits = departing("experiment=digits_cnn", of=images("rendered digits"))
+    assert digits == {"other_data": "rendered digits"}
+    on_fashion = departing("experiment=diehl_fc", "data=fashion_mnist", of=images("Fashion-MNIST"))
+    assert on_fashion == {"other_data": "Fashion-MNIST"}
+    assert departing("experiment=diehl_fc", of=images(sha256="others")) == {"other_data": "MNIST"}
+    vgg = ("experiment=exact_vgg_cifar10", "recipe=exact_vgg_cifar_authors")
+    assert departing(*vgg, of=images("CIFAR-10 (JPEG)")) == {"other_data": "CIFAR-10 (JPEG)"}
+    assert departing(*vgg, "data=cifar10", of=images("CIFAR-10")) == {}
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_the_published_data_set_is_named_as_its_function(name):
+    option = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").get("protocol", {}).get("data")
+    if option:
+        assert OmegaConf.load(CONF / "data" / f"{option}.yaml").dataset._target_ == f"respike.data.datasets.{option}"
+
+
+def test_a_network_file_counts_by_its_content(tmp_path):
+    file = tmp_path / "cnn_99.14.mat"
+    file.write_bytes(b"what is up, doc?")
+    assert git_blob(file) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"  # the example of the book Pro Git
+    found = departing("experiment=diehl_cnn_published", f"model.path={file}")
+    assert found == {"differs": "model.path=cnn_99.14.mat, not the published file"}
+
+
+def test_the_published_file_is_known(published):
+    path = published("diehl2015", "cnn_99.14.mat")
+    assert departing("experiment=diehl_cnn_published", f"model.path={path}") == {}
+
+
+@pytest.mark.parametrize(("read", "folder"), [(mnist, "MNIST"), (fashion_mnist, "FashionMNIST")])
+def test_the_checksums_are_those_of_the_published_sets(published, read, folder):
+    found = read(published(folder, "raw").parents[1], download=False)
+    assert found.sha256 == CHECKSUMS[found.name]
+
+
+def test_overrides_of_a_preset_are_seen(tmp_path):
+    preset = load_preset("paper")
+    rows = {row.name: row for row in preset.rows}
+    found = departures(row_config(preset, rows["diehl_fc_lambda"], [], tmp_path), images())
+    assert found == {"experiment": "diehl_fc", **NONE, "differs": "convert.convention=lambda"}
+    assert departures(row_config(preset, rows["diehl_fc"], [], tmp_path), images()) == {
+        "experiment": "diehl_fc",
+        **NONE,
+    }
+
+
+def test_numbers_without_an_experiment_are_ones_own():
+    own = departing(
+        "model=exact_fc", "method=ttfs", "recipe=custom", "+paper={published: {ann/test_acc: 0.9}, title: T}"
+    )
+    assert own == {"differs": "paper.published.ann/test_acc"}
+    assert departing("model=exact_fc", "method=ttfs", "recipe=custom") == {}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in REFERENCE.iterdir()))
+def test_committed_runs_from_before_these_facts_are_judged_by_their_config(name):
+    run = read_run(REFERENCE / name)
+    if "differs" in run:
+        pytest.skip("the facts were computed by the run")
+    settings = {key.removeprefix("cfg."): value for key, value in run.items() if key.startswith("cfg.")}
+    found = departures_of_old(settings, run["data"], run["provenance.data.sha256"], "")
+    assert name.startswith(found["experiment"]) and found["experiment"]
+    assert found["other_data"] == ("" if run["data"] in CHECKSUMS else run["data"])
+    published = name in (
+        "diehl_fc",
+        "diehl_fc_raw",
+        "diehl_fc_lambda",
+        "diehl_cnn_published",
+        "digits_cnn",
+        "digits_cnn_norm",
+    )
+    assert bool(found["other_recipe"]) != published
+    assert (found["differs"] != "") == (name == "diehl_fc_lambda")

@@ -1,0 +1,152 @@
+"""What the bounds prove is so, in exact rational arithmetic; and they prove all but what float32 cannot tell apart."""
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import nn
+
+from respike.simulate.ttfs.patches import Patches
+from respike.simulate.ttfs.program import LayerProgram
+from respike.simulate.ttfs.search import Tile, search
+
+CONV = st.builds(
+    lambda channels, maps, kernel, stride, padding, dilation: nn.Conv2d(
+        channels, maps, kernel, stride, padding, dilation, bias=False
+    ),
+    st.sampled_from([1, 3, 16, 33, 64]),
+    st.sampled_from([1, 5, 16, 48]),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(2, 4)),
+    st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    st.integers(1, 2),
+)
+NARROW = st.tuples(st.integers(5, 9), st.integers(5, 6))  # one or two columns remain
+EXPONENTS = st.sampled_from([-140, -60, 0, 0, 0, 60, 126])
+SPARSE = st.sampled_from([0.0, 0.5])
+
+
+def drawn(synapses, shape, seed, weight_exponent, lead_exponent, zeros=0.0, negative=True, images=1):
+    """A layer whose alpha and interval have the magnitude of its sums, and leads (B, ...) for it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*size):
+        values = torch.rand(size, dtype=torch.float64, generator=generator)
+        return values * (torch.rand(size, generator=generator) >= zeros)
+
+    weight = uniform(*synapses.weight.shape) - (0.5 if negative else 0)
+    leads = uniform(images, *shape) * 2.0**lead_exponent
+    weight = weight * 2.0**weight_exponent
+    per_neuron = len(weight), *[1] * (weight.ndim - 2)
+    alpha = torch.full(per_neuron, 2.0**weight_exponent, dtype=torch.float64)
+    length = 2.0**lead_exponent * 1.25
+    nothing = torch.zeros_like(alpha)
+    return LayerProgram("layer", synapses, weight, alpha, alpha + 1, nothing, nothing, length, length), leads
+
+
+def largest(program, leads, late):
+    """The largest potential of about 20 neurons for one image up to its last input, exactly, and 0 for the others: by place.
+
+    late: how long after t_min the image's last input arrives.
+    """
+    patches = Patches(program.synapses, leads)
+    shape = program.drive(leads).shape
+    chosen = torch.zeros(shape, dtype=torch.bool)
+    chosen.view(-1)[:: 1 + shape.numel() // 20] = True
+    keys, neurons, places = patches.neurons(chosen)
+    found = [Fraction(0)] * shape.numel()
+    weights, alphas = program.weight.flatten(1).tolist(), program.alpha.flatten().tolist()
+    for key, neuron, place in zip(keys, neurons.tolist(), places.tolist(), strict=True):
+        arrivals = list(zip(patches.rows(key[None])[0].tolist(), weights[neuron], strict=True))
+        arrivals.append((program.source_length, alphas[neuron]))
+        v = slope = Fraction(0)
+        before = None
+        for lead, jump in [*sorted(arrivals, reverse=True), (-late, 0.0)]:
+            lead = Fraction(lead)
+            v += slope * ((before or lead) - lead) if before is not None else 0
+            found[place] = max(found[place], v)
+            before, slope = lead, slope + Fraction(jump)
+    return shape, found
+
+
+def not_above(values, shape):
+    """Exact values as float64, never rounded up."""
+    rounded = [(float(value), value) for value in values]
+    down = [x if Fraction(x) <= value else math.nextafter(x, -math.inf) for x, value in rounded]
+    return torch.tensor(down, dtype=torch.float64).view(shape)
+
+
+@given(CONV, NARROW, st.integers(0, 99), EXPONENTS, EXPONENTS, SPARSE, st.booleans(), st.booleans())
+@example(nn.Conv2d(64, 5, 3, (2, 3), bias=False), (9, 5), 0, 126, 60, 0.5, True, True)
+def test_no_pair_whose_potential_reaches_the_threshold_is_proved(
+    conv, size, seed, weight_exponent, lead_exponent, zeros, negative, flushed
+):
+    """Thresholds are the largest potentials. Sums may overflow or underflow float32, with subnormal numbers or without."""
+    program, leads = drawn(conv, (conv.in_channels, *size), seed, weight_exponent, lead_exponent, zeros, negative)
+    shape, reached = largest(program, leads, 0)
+    at = replace(program, theta=not_above(reached, shape[1:]))
+    torch.set_flush_denormal(flushed)
+    try:
+        results = [at.uncertain(leads) for _ in range(3)]
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(bool(result.all()) for result in results)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99), EXPONENTS, SPARSE, st.booleans())
+def test_nor_where_inputs_are_late(inputs, neurons, seed, exponent, zeros, negative):
+    program, leads = drawn(nn.Linear(inputs, neurons, bias=False), (inputs,), seed, 0, exponent, zeros, negative)
+    leads = leads - 2.0**exponent / 3
+    late = max(0.0, -float(leads.min()))
+    shape, reached = largest(program, leads, late)
+    at = replace(program, theta=not_above(reached, shape[1:]))
+    assert bool(at.uncertain(leads).all())
+    every = torch.ones(shape, dtype=torch.bool)
+    assert search(at, leads, torch.zeros(shape, dtype=torch.float64), every, authors=False, prove=True)[0] == 0
+    patches = Patches(at.synapses, leads)
+    keys, rows, places = patches.neurons(every)
+    tile = Tile(
+        patches.rows(keys), torch.arange(len(keys)), at.weight[rows], at.alpha[rows], at.theta[places], at.source_length
+    )
+    assert bool(tile.uncertain().all())
+
+
+@given(CONV, NARROW, st.integers(0, 99), st.sampled_from([-30, 0, 30]))
+def test_all_is_proved_that_float32_tells_apart(conv, size, seed, exponent):
+    """Thresholds above the bound by no more than its error bound, for several images, three times with the same result."""
+    program, leads = drawn(conv, (conv.in_channels, *size), seed, exponent, -exponent, negative=False, images=3)
+    bound = program.alpha * program.source_length + program.drive(leads)
+    near = 3 * (program.weight[0].numel() + 20) * 2.0**-24
+    for share, open_ in ((1 + near, False), (1 - 1e-12, True)):
+        at = replace(program, theta=bound.amax(0) * share)
+        results = [at.uncertain(leads) for _ in range(3)]
+        assert all(torch.equal(result, results[0]) for result in results)
+        assert bool((results[0].any(0) == open_).all())
+
+
+@pytest.mark.parametrize("precision", ["medium", "high"])
+def test_the_proof_does_not_depend_on_the_precision_that_matrix_products_may_use(precision):
+    """On many processors "medium" rounds the factors of float32 products to bfloat16."""
+    program, leads = drawn(nn.Linear(300, 40, bias=False), (300,), 0, 0, 0, negative=False)
+    bound = program.alpha * program.source_length + program.drive(leads)[0]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert bool(replace(program, theta=bound * (1 - 1e-12)).uncertain(leads).all())
+        assert not bool(replace(program, theta=bound * (1 + 1e-4)).uncertain(leads).any())
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_a_lead_that_is_not_a_number_proves_nothing():
+    program, leads = drawn(nn.Linear(30, 4, bias=False), (30,), 0, 0, 0)
+    at = replace(program, theta=torch.full((4,), 1e9, dtype=torch.float64))
+    assert not bool(at.uncertain(leads).any())
+    for value in (torch.nan, torch.inf):
+        leads[0, 3] = value
+        assert bool(at.uncertain(leads).all())
