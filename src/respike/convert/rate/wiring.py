@@ -176,6 +176,6 @@ def check_rate_snn(
             difference = (values[name] * snn.scales[name] - expected[name]).abs().max()
             if not difference <= tolerance * drive.abs().max() * snn.scales[name]:
                 raise InputError(
-                    f"layer '{name}' of the spiking network does not represent the values of the network; convert again, and "
-                    "report the network if this repeats"
+                    f"layer '{name}' of the spiking network does not have the values of the network: with scales up to "
+                    f"{max(snn.scales.values()):.2g} weights or biases leave the range of {graph.dtype}; use another normalization"
                 )
