@@ -177,5 +177,5 @@ def check_rate_snn(
             if not difference <= tolerance * drive.abs().max() * snn.scales[name]:
                 raise InputError(
                     f"layer '{name}' of the spiking network does not have the values of the network: with scales up to "
-                    f"{max(snn.scales.values()):.2g} weights or biases leave the range of {graph.dtype}; use another normalization"
+                    f"{max(snn.scales.values()):.2g} weights or biases leave the range of {graph.dtype}; normalize otherwise"
                 )
