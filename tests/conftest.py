@@ -32,7 +32,11 @@ def _no_log_handlers_are_left():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Name the libraries whose networks were not compared with ours; without -rs pytest only counts skipped tests."""
+    """Lines that tests recorded as "summary", and the libraries whose networks were not compared with ours."""
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, line in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(line)
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
     missing = sorted({word for reason in reasons for word in re.findall(r"(\w+) is in requirements-bench", reason)})
     if missing:

@@ -185,8 +185,10 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     assert after["ann/test_acc"] == before["ann/test_acc"]
     assert after["snn/spikes_per_image"] != before["snn/spikes_per_image"]
     monkeypatch.chdir(finished)
-    error = refused(finished, monkeypatch, capsys, "experiment=diehl_fc", *SMALL, "logger=none", "neuron.reset=never")
-    assert "neuron.reset=never".replace("never", "zero") in error
+    error = refused(
+        finished, monkeypatch, capsys, "experiment=diehl_fc", *SMALL, "logger=none", "callbacks.figures.image=5000"
+    )
+    assert "callbacks.figures.image=5000" in error
 
 
 def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_again(finished):

@@ -22,7 +22,7 @@ from respike.report.publish import publish
 from respike.report.runs import with_skipped
 from respike.report.terminal import terminal_width
 from respike.runs.offline import offline_lines
-from respike.runs.old_names import check_words
+from respike.runs.overrides import check_typed
 from respike.runs.preset import load_preset, number_of_seeds, remove_runs, run_rows
 from respike.system.signals import run_command
 from respike.train import train
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        check_words(given.overrides)
+        check_typed(given.overrides)
         seeds = number_of_seeds(given.seeds)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)

@@ -7,13 +7,15 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hydra
 import pytorch_lightning as pl
 import wandb
+from hydra._internal import utils as hydra_utils
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -22,11 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
 from respike.report.terminal import run_text, terminal_width
-from respike.runs.compose import check_choices
+from respike.runs.check import check_machine
+from respike.runs.compose import check_run, override_error
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.offline import offline_lines
-from respike.runs.old_names import check_words
+from respike.runs.overrides import check_typed
 from respike.runs.sweep import run_job
 from respike.system.distributed import init_distributed, rank
 from respike.system.messages import quiet_libraries
@@ -42,6 +45,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     overrides: the settings that were typed; a run whose settings they change is not compared with the paper.
     Raises InputError for a mistake in the config, the data or the files.
     """
+    check_machine(cfg)
     quiet_libraries()
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)
@@ -119,7 +123,7 @@ def _print_end(cfg: DictConfig) -> None:
 
 
 def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
-    check_choices(cfg, HydraConfig.get().runtime.choices, overrides)
+    check_run(cfg, HydraConfig.get().runtime.choices, overrides)
     return train(cfg, overrides)
 
 
@@ -142,13 +146,36 @@ def run_config(cfg: DictConfig) -> Any:
 
 
 def main() -> Any:
-    """The command line: `run_config`, after a check for old names, which Hydra would report as unknown keys."""
+    """The command line: `run_config`, with mistakes in the overrides, which Hydra reports in several lines, as one line."""
+    typed = [word for word in sys.argv[1:] if not word.startswith("-")]
+    overrides = [word for word in typed if "=" in word or word.startswith("~")]
+    report, full = hydra_utils.run_and_report, os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+    def run_and_report(run: Callable[[], Any]) -> Any:
+        def explained() -> Any:
+            try:
+                return run()
+            except Exception as error:
+                line = None if full else override_error(error, overrides)
+                if line is None:
+                    raise
+                raise SystemExit(_one_line(line)) from error
+
+        return report(explained)
+
     try:
-        check_words(sys.argv[1:])
+        check_typed(overrides)
     except InputError as error:
-        print(f"respike: {error}", file=sys.stderr)
-        sys.exit(1)
-    return run_config()
+        sys.exit(_one_line(str(error)))
+    with mock.patch.object(hydra_utils, "run_and_report", run_and_report):
+        return run_config()
+
+
+def _one_line(line: str) -> int:
+    """Print a mistake; returns the exit status."""
+    if rank() == 0:
+        print(f"respike: {line}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

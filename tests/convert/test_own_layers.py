@@ -341,6 +341,20 @@ def test_a_spiking_layer_whose_weights_were_changed_is_refused_by_its_name(conve
         check_rate_snn(snn, graph, nodes, IMAGES, fold_dropout)
 
 
+def test_scales_that_leave_the_range_of_float32_are_refused():
+    """Each of 40 layers has a neuron of 50 weights 1: the last scale is 50**40, and a bias divided by that is 0."""
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 50), *[m for _ in range(40) for m in (nn.ReLU(), nn.Linear(50, 50))]
+    )
+    for module in net[1::2]:
+        nn.init.ones_(module.weight)
+    for module in net[3::2]:
+        module.weight.data /= 50
+        module.weight.data[0] = 1
+    with pytest.raises(InputError, match=r"layer 'linear\d+'.*leave the range of torch.float32; normalize otherwise"):
+        model_norm(net, IMAGES)
+
+
 def test_batches_are_read_once_and_all_of_them_count():
     expected = data_norm(cnn(), IMAGES).factors
     for size in (1, 5, 12):

@@ -1,5 +1,6 @@
 """Choices that do not go together, and old names, are refused in one line that says what to type."""
 
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 
 from respike import reproduce
 from respike.errors import InputError
-from respike.runs import compose, conf
+from respike.runs import conf
 from respike.runs.compose import check_choices, compose_run
 from respike.runs.conf import CONF, conf_folder, names
 from respike.runs.old_names import CALLABLES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
@@ -45,7 +46,7 @@ from respike.train import main
         ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
         ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
         ("~neuron", "neuron=null", "type neuron=integrate_fire"),
-        ("~method", "no method", "method=rate"),
+        ("~method", "~method", "type method=OPTION with one of direct, rate, ttfs"),
         ("model=custom", "model=custom", "model._target_=package.Class"),
         ("model=custom model._target_=nowhere.Net", "model._target_=nowhere.Net", "No module named 'nowhere'"),
     ],
@@ -72,7 +73,7 @@ def test_a_network_is_judged_by_its_class_and_not_built(monkeypatch):
         def __init__(self):
             raise AssertionError("built")
 
-    monkeypatch.setattr(compose.pkgutil, "resolve_name", lambda target: Spiking)
+    monkeypatch.setattr(pkgutil, "resolve_name", lambda target: Spiking)
     choices = dict.fromkeys(("method", "lit", "simulate", "callbacks"), "direct")
     choices |= {"model": "custom", "neuron": "lif", "neuron/surrogate": "atan"}
     for method, refused in (("direct", False), ("rate", True)):
@@ -135,7 +136,7 @@ def test_new_names_exist():
     for key in KEYS.values():
         assert any(OmegaConf.select(cfg, key, default="absent") != "absent" for cfg in exist), key
     for name in (*MODULES.values(), *CALLABLES.values()):
-        compose.pkgutil.resolve_name(name)
+        pkgutil.resolve_name(name)
 
 
 def test_every_target_of_a_committed_run_is_found_under_its_new_name():
@@ -144,7 +145,7 @@ def test_every_target_of_a_committed_run_is_found_under_its_new_name():
     targets = {target for text in texts for target in re.findall(r"_target_: (respike\.\S+)", text)}
     assert targets
     for target in targets:
-        assert callable(compose.pkgutil.resolve_name(new_target(target))), target
+        assert callable(pkgutil.resolve_name(new_target(target))), target
 
 
 def test_settings_of_old_runs_are_translated():

@@ -1,7 +1,6 @@
 """The config of a run: how it is composed, the check of its choices, and the lists of options in --help."""
 
 import inspect
-import pkgutil
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import respike.system.precision  # noqa: F401  registers ${fastest_precision:...}
 from respike.errors import InputError
 from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
+from respike.runs.check import check_settings, resolved_target
 from respike.runs.conf import CONF, names, options
-from respike.runs.old_names import check_words
+from respike.runs.kinds import said_as
+from respike.runs.overrides import check_typed, explained
+
+BLOCKS = ("method", "protocol", "data", "recipe", "model", "trainer", "paths", "lit", "simulate", "callbacks")
 
 Choices = Mapping[str, str | None]  # config group -> chosen option
 
@@ -23,9 +26,26 @@ Choices = Mapping[str, str | None]  # config group -> chosen option
 def compose_run(overrides: Sequence[str]) -> DictConfig:
     """The config that `python -m respike.train OVERRIDES` composes, checked. paths.run must be given: it depends on the run.
 
-    Raises InputError for old names and for choices that do not go together, HydraException for errors that Hydra finds.
+    Raises InputError for overrides that do not compose, for choices that do not go together and for wrong values.
     """
-    check_words(overrides)
+    check_typed(overrides)
+    try:
+        cfg, choices = _composed(overrides)
+    except Exception as error:
+        line = override_error(error, overrides)
+        if line is None:
+            raise
+        raise InputError(line) from error
+    check_run(cfg, choices, overrides)
+    return cfg
+
+
+def override_error(error: BaseException, overrides: Sequence[str]) -> str | None:
+    """The line for an error that Hydra raised for these overrides; None for other errors."""
+    return explained(error, overrides, lambda known: _composed(["paths.run=x", *known])[0])
+
+
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
     GlobalHydra.instance().clear()  # a @hydra.main that ran earlier in this process leaves its state there
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
@@ -33,8 +53,21 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     with open_dict(cfg):
         del cfg["hydra"]
         cfg.experiment = choices.get("experiment")
-    check_choices(cfg, choices, overrides)
-    return cfg
+    return cfg, choices
+
+
+def check_run(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> None:
+    """Raise InputError for choices that do not go together, and for settings of the wrong type or out of range.
+
+    typed: the overrides of the command line.
+    """
+    for block in BLOCKS:
+        if not isinstance(cfg.get(block), DictConfig):
+            raise InputError(
+                f"{block}={said_as(cfg.get(block))}: a run needs this block of settings; leave {block}= out"
+            )
+    check_choices(cfg, choices, typed)
+    check_settings(cfg, typed)
 
 
 def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> None:
@@ -42,17 +75,11 @@ def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) 
 
     The message says what was given, what is allowed and what to type. typed: the overrides of the command line.
     """
-    _check_method(choices)
     _check_network(cfg, choices)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
     _check_recipe(cfg, choices, typed)
     _check_surrogate(cfg, choices)
-
-
-def _check_method(choices: Choices) -> None:
-    if choices.get("method") is None:
-        raise InputError(f"no method is chosen: type one of {_typed('method', names('method'))}")
 
 
 def _check_network(cfg: DictConfig, choices: Choices) -> None:
@@ -61,12 +88,7 @@ def _check_network(cfg: DictConfig, choices: Choices) -> None:
     target = OmegaConf.select(cfg, "model._target_", throw_on_missing=False)
     if target is None:
         raise InputError(f"{given}: no network is named; type model._target_=package.Class")
-    try:
-        network = pkgutil.resolve_name(target)
-    except Exception as error:  # the import runs the module of the network, which may be a user's
-        raise InputError(
-            f"model._target_={target}: cannot be imported ({error}); type model._target_=package.Class"
-        ) from error
+    network = resolved_target("model", target)
     spikes = hasattr(network, "spiking_layers")
     name = target.rpartition(".")[2]
     if spikes and method != "direct":
@@ -136,7 +158,7 @@ def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
     surrogate, target = choices.get("neuron/surrogate"), OmegaConf.select(cfg, "neuron._target_")
     if surrogate is None or target is None:
         return
-    if "surrogate" not in inspect.signature(pkgutil.resolve_name(target)).parameters:
+    if "surrogate" not in inspect.signature(resolved_target("neuron", target)).parameters:
         raise InputError(
             f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; "
             "leave neuron/surrogate= out, or type ~neuron/surrogate"

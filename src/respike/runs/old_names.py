@@ -91,9 +91,11 @@ def new_target(target: str) -> str:
 
 def check_words(overrides: Iterable[str]) -> None:
     """Raises InputError for the first override that uses an old name."""
+    overrides = list(overrides)
+    own = any(override.startswith(("model=custom", "model._target_=")) for override in overrides)
     for override in overrides:
         typed, _, value = override.partition("=")
-        if typed.startswith("+model."):  # a parameter of a user's network
+        if typed.startswith("+model.") or (own and typed.startswith("model.")):  # a parameter of a user's network
             continue
         key = typed.lstrip("+~")
         for option in value.split(","):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
@@ -184,7 +183,7 @@ def run_rows(
 
 def _reason(error: Exception) -> str:
     """Why a run failed, in one line; the traceback of an unexpected error is printed."""
-    line = str(error).splitlines()[0] if isinstance(error, HydraException) else explain(error)
+    line = explain(error)
     if line is None:
         traceback.print_exception(error)
     return line or f"stopped by {type(error).__name__}, see the traceback above"

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from respike.errors import InputError, explain
 from respike.report.terminal import jobs_text, numbers_text, shown_path, terminal_width, time_left
+from respike.runs.check import check_multirun
 from respike.runs.folder import finished
 from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
@@ -127,6 +128,7 @@ class SweepReport(Callback):
         try:
             check_installed(launcher._target_)
             check_installed(sweeper._target_)
+            check_multirun(config)
             if "BasicSweeper" in sweeper._target_:
                 check_grid(task, sweeper.get("params"))
         except InputError as error:

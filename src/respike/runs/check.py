@@ -1,0 +1,286 @@
+"""The check of a composed config against the table of settings and the signatures of what it names."""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+import wandb
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.accelerators import AcceleratorRegistry
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from respike.errors import InputError
+from respike.neurons.encode import Encoder
+from respike.neurons.neuron import Neuron
+from respike.neurons.surrogate import Surrogate
+from respike.runs.kinds import LARGEST, accepts, allowed, choices, nearest, said_as
+from respike.runs.settings import SETTINGS
+from respike.simulate.rate.settings import Settings
+from respike.simulate.ttfs.settings import TTFSSettings
+
+LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
+RESERVED = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keywords
+    "respike.simulate.rate.layerwise.simulate": Settings,
+    "respike.simulate.ttfs.simulate_ttfs": TTFSSettings,
+    "respike.simulate.ttfs.evaluate.simulate_ttfs": TTFSSettings,
+    "pytorch_lightning.loggers.WandbLogger": wandb.init,
+}
+BASES = {  # block -> the base class of what it names, unless it names a function
+    "data": LightningDataModule,
+    "model": nn.Module,
+    "lit": LightningModule,
+    "neuron": Neuron,
+    "neuron.surrogate": Surrogate,
+    "encode": Encoder,
+    "trainer": Trainer,
+    "logger": Logger,
+    "recipe.optimizer": torch.optim.Optimizer,
+}
+MOST_STEPS = 1_000_000  # of a simulation
+
+
+def check_settings(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Raise InputError for a setting of the wrong type or out of range, before anything is built.
+
+    The message says what was given, what is allowed and what to type. typed: the overrides of the command line.
+    """
+    given = dict(_key_and_line(line) for line in typed)
+    content = dict(_values(cfg))
+    for block, settings in SETTINGS.items():
+        if block in content or not block:
+            _check_block(content, block, settings, given)
+    for path, value in sorted(
+        content.items(), key=lambda item: not any(key.startswith(f"{item[0]}.") for key in given)
+    ):
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_call(path, value, content, given)
+        elif path.startswith(("callbacks.", "recipe.optimizer")) and path.count(".") == 1 and value is not None:
+            raise InputError(f"{_given(path, value, given)}: a block with a _target_, or null, as in {path}=null")
+    _check_clock(content, given)
+    _check_read(cfg, content, given)
+
+
+def check_multirun(cfg: DictConfig) -> None:
+    """Raise InputError for a wrong setting of hydra.launcher or hydra.sweeper. cfg: the config with the block hydra."""
+    given = dict(_key_and_line(line) for line in cfg.hydra.overrides.hydra)
+    for block in ("hydra.launcher", "hydra.sweeper"):
+        content = dict(_values(cfg, block))
+        _check_block(content, block, SETTINGS[block], given)
+
+
+def check_machine(cfg: DictConfig) -> None:
+    """Raise InputError for a device or a file that is not there."""
+    accelerator = cfg.trainer.get("accelerator", "auto")
+    name = {"gpu": "mps" if torch.backends.mps.is_available() else "cuda"}.get(accelerator, accelerator)
+    try:
+        available = name == "auto" or AcceleratorRegistry.get(name).is_available()
+    except ModuleNotFoundError:  # torch_xla, for a TPU
+        available = False
+    if not available:
+        raise InputError(f"trainer.accelerator={accelerator}: this machine has none; type trainer.accelerator=cpu")
+    if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
+        what = "a folder" if Path(cfg.ckpt_path).is_dir() else "no such file"
+        raise InputError(
+            f"ckpt_path={cfg.ckpt_path}: {what}; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
+        )
+
+
+def resolved_target(path: str, target: Any) -> Any:
+    """The callable that a `_target_` names. Raises InputError, with the nearest name, for anything else."""
+    given = f"{path}._target_={said_as(target)}"
+    if not isinstance(target, str) or "." not in target:
+        raise InputError(f"{given}: a callable is named by its module; type {path}._target_=package.name")
+    try:
+        found = pkgutil.resolve_name(target)
+    except Exception as error:  # the import runs the module, which may be a user's
+        module, _, name = target.rpartition(".")
+        try:
+            near = nearest(name, dir(pkgutil.resolve_name(module)))
+        except Exception:
+            near = None
+        advice = f"{path}._target_={module}.{near}" if near else f"{path}._target_=package.name"
+        reason = " ".join(str(error).split())
+        raise InputError(f"{given}: cannot be imported ({reason}); type {advice}") from error
+    if not callable(found):
+        raise InputError(f"{given}: not callable; type a class or a function, as in {path}._target_=package.name")
+    return found
+
+
+def parameters(target: str, function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """The parameters that a callable takes by name, with their annotations, and whether it takes any other keyword."""
+    names: dict[str, Any] = {}
+    open_ = False
+    for one in (function, KEYWORDS.get(target)):
+        if one is None:
+            continue
+        try:
+            listed = inspect.signature(one).parameters.values()
+        except (TypeError, ValueError):  # of a callable that is compiled
+            return names, True
+        hints = _hints(one)
+        names |= {p.name: hints.get(p.name, Any) for p in listed if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        open_ = target not in KEYWORDS and any(p.kind == p.VAR_KEYWORD for p in listed)
+    return names, open_
+
+
+@cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        called = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+        return get_type_hints(called, include_extras=True)
+    except Exception:  # annotations that cannot be evaluated say nothing
+        return {}
+
+
+@cache
+def kinds_of(settings: type) -> dict[str, Any]:
+    """The settings of one class of the table, with their kinds."""
+    return get_type_hints(settings, include_extras=True)
+
+
+def wrong(key: str, value: Any, kind: Any, example: Any, given: str | None = None) -> str:
+    """The line for a value that is not of the kind of its setting. given: as it was typed."""
+    near = nearest(value, choices(kind)) if isinstance(value, str) else None
+    if isinstance(value, int | float) and accepts(kind, str(value)):  # a number, where a text is needed
+        near = f"'\"{said_as(value)}\"'"
+    most = f" (at most {LARGEST})" if isinstance(value, int) and value > LARGEST and accepts(kind, LARGEST) else ""
+    return f"{given or f'{key}={said_as(value)}'}: {allowed(kind)}{most}, as in {key}={near or said_as(example)}"
+
+
+def _values(cfg: DictConfig, block: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every key of a block, blocks before what is in them. What only Hydra can resolve is left out.
+
+    Raises InputError for a key without a value, and for a reference to a key that does not exist. References to a key are
+    followed here: OmegaConf takes a millisecond for each.
+    """
+    raw = OmegaConf.to_container(cfg, resolve=False)
+
+    def walk(node: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            key = f"{path}.{name}" if path else str(name)
+            written = value
+            while isinstance(value, str) and (found := re.fullmatch(r"\$\{([\w./]+)\}", value)):
+                value = _lookup(raw, found[1])
+                if value is None and _lookup(raw, found[1], "absent") == "absent":
+                    raise InputError(f"{key}={written}: Interpolation key '{found[1]}' not found; type {key}=VALUE")
+            if value == "???":
+                raise InputError(f"{key}=???: no value is given; type {key}=VALUE")
+            if "${" in str(value) and not isinstance(value, Mapping):
+                if "${hydra:" in str(value):
+                    continue
+                chosen = OmegaConf.select(cfg, key)
+                value = OmegaConf.to_container(chosen, resolve=True) if isinstance(chosen, ListConfig) else chosen
+            yield key, value
+            if isinstance(value, Mapping):
+                yield from walk(value, key)
+
+    yield from walk(_lookup(raw, block) if block else raw, block)  # type: ignore[arg-type]
+
+
+def _lookup(raw: Any, key: str, default: Any = None) -> Any:
+    for name in key.split("."):
+        if not isinstance(raw, Mapping) or name not in raw:
+            return default
+        raw = raw[name]
+    return raw
+
+
+def _check_block(content: Mapping[str, Any], block: str, settings: type, given: Mapping[str, str]) -> None:
+    prefix = f"{block}." if block else ""
+    target = content.get(f"{prefix}_target_")
+    if isinstance(target, str) and not target.startswith(LIBRARIES):
+        return
+    for name, kind in kinds_of(settings).items():
+        key = prefix + name
+        if key in content and not accepts(kind, content[key]):
+            raise InputError(wrong(key, content[key], kind, getattr(settings, name), given.get(key)))
+
+
+def _check_call(path: str, block: Mapping[str, Any], content: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """A block names a callable, and its keys are parameters of it, of the types that it declares."""
+    target = block["_target_"]
+    function = resolved_target(path, content.get(f"{path}._target_", target))
+    base = BASES.get(path)
+    if base and isinstance(function, type) and not issubclass(function, base):
+        raise InputError(f"{path}._target_={target}: not a {base.__name__}; type the class of one, or leave it out")
+    takes, takes_more = parameters(target, function)
+    called = target.rpartition(".")[2]
+    for name in block:
+        key = f"{path}.{name}"
+        value = content.get(key)
+        line = given.get(key, f"{key}={said_as(value)}")
+        if name in RESERVED or (name not in takes and takes_more):
+            continue
+        if name not in takes:
+            near = nearest(name, takes)
+            known = ", ".join(takes)
+            advice = f"{path}.{near}={said_as(value)}" if near else f"{path}.NAME={said_as(value)} with one of {known}"
+            if key not in given and f"{path}._target_" in given:
+                line, advice = given[f"{path}._target_"], f"~{key} as well"
+            raise InputError(f"{line}: {called} has no parameter {name}; type {advice}")
+        kind = takes[name]
+        if key in content and not isinstance(value, Mapping) and allowed(kind) and not accepts(kind, value):
+            raise InputError(f"{line}: {allowed(kind)} is needed by {called}; type {key}=VALUE of that kind")
+    missing = [name for name in _required(function) if name not in block]
+    if missing and not block.get("_partial_") and path != "lit":  # its net is given by `train`
+        raise InputError(f"{path}._target_={target}: {missing[0]} is missing; type +{path}.{missing[0]}=VALUE")
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """The parameters without a default."""
+    try:
+        listed = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a callable that is compiled
+        return []
+    return [p.name for p in listed if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _check_clock(content: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    dt, duration = content.get("simulate.dt"), content.get("simulate.duration")
+    if dt is None or duration is None:
+        return
+    line = given.get("simulate.duration") or given.get("simulate.dt") or f"simulate.duration={duration}"
+    if duration < dt:
+        raise InputError(f"{line}: at least one step of {dt} s is needed, as in simulate.duration=0.04")
+    if duration / dt > MOST_STEPS:
+        raise InputError(
+            f"{line}: {duration / dt:.3g} steps of {dt} s, {MOST_STEPS:,} are possible; seconds are given, as in "
+            "simulate.duration=0.04"
+        )
+
+
+def _check_read(cfg: DictConfig, content: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """A key that is added by + outside of a call is read by the code or by another key."""
+    text = None
+    for key, line in given.items():
+        block, _, name = key.rpartition(".")
+        settings = SETTINGS.get(block)
+        if not line.startswith("+") or settings is None or key not in content or name in kinds_of(settings):
+            continue
+        if f"{block}._target_" in content or isinstance(content[key], Mapping):
+            continue
+        text = text or OmegaConf.to_yaml(cfg, resolve=False)
+        if f"{{{key}}}" not in text and f":{key}" not in text:
+            near = nearest(name, kinds_of(settings))
+            advice = (
+                f"type {block}.{near}=VALUE".replace(" .", " ")
+                if near
+                else "leave it out, or refer to it by ${" + key + "}"
+            )
+            raise InputError(f"{line}: no such setting, nothing reads it; {advice}")
+
+
+def _key_and_line(line: str) -> tuple[str, str]:
+    return line.partition("=")[0].lstrip("+~"), line
+
+
+def _given(key: str, value: Any, given: Mapping[str, str]) -> str:
+    return given.get(key, f"{key}={said_as(value)}")

@@ -1,0 +1,199 @@
+"""Overrides as a person types them, KEY=VALUE or GROUP=OPTION: mistakes are answered in one line, with the nearest name."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from respike.errors import InputError
+from respike.runs.check import kinds_of, parameters, resolved_target, wrong
+from respike.runs.conf import CONF, names, options
+from respike.runs.kinds import accepts, nearest, said_as
+from respike.runs.old_names import check_words
+from respike.runs.settings import SETTINGS
+
+NEEDED = (
+    "method",
+    "data",
+    "model",
+    "recipe",
+    "trainer",
+    "paths",
+    "lit",
+    "simulate",
+    "callbacks",
+)  # groups that every run has an option of
+
+
+def check_typed(overrides: Sequence[str]) -> None:
+    """Raise InputError for overrides that cannot be read, old names, options that a group does not have, and names that lead
+    out of the folder of runs.
+    """
+    check_words(overrides)
+    for line in overrides:
+        try:
+            override = OverridesParser.create().parse_override(line)
+        except HydraException as error:
+            raise InputError(_unreadable(line)) from error
+        if not override.key_or_group:
+            raise InputError(_unreadable(line))
+        _check_option(line, override)
+        if override.key_or_group in ("name", "sweep_name") and not override.is_sweep_override():
+            kind, value = kinds_of(SETTINGS[""])[override.key_or_group], override.value()
+            plain = value if isinstance(value, str | int | float) or value is None else str(value)
+            if "${" not in str(plain) and not accepts(kind, plain):
+                raise InputError(wrong(override.key_or_group, plain, kind, "mine", line))
+
+
+@cache
+def groups() -> list[str]:
+    """The config groups of conf/, as they are typed: model, recipe/scheduler, ..."""
+    found = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")}
+    return sorted(found - {".", "report", "wandb_sweeps", "hydra/help"})
+
+
+def explained(error: BaseException, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str | None:
+    """The line for an error that Hydra or OmegaConf raised for these overrides; None for other errors.
+
+    compose: overrides -> their config, for the names that exist.
+    """
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if isinstance(error, MissingConfigException):
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        line = next((line for line in overrides if option and option in line), f"{group}={option}")
+        return f"{line}: {_options(group, option, list(error.options or ()))}"
+    if found := re.match(r"Could not override '(.+?)'", text):
+        return _unknown(found[1], overrides, compose)
+    if found := re.match(r"Could not append to config. An item is already at '(.+?)'", text):
+        line = _line(found[1], overrides)
+        return f"{line}: {found[1]} exists; type {line.lstrip('+')}"
+    if found := re.match(r"Could not delete from (?:config|defaults list)\W.*?'(.+?)'", text):
+        return f"~{found[1]}: there is nothing of this name to remove; leave it out"
+    if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?:\n| requires)", text):
+        key, _, values = found[1].partition("=")
+        return (
+            f"{found[1]}: one value is needed; type {key}={values.split(',')[0]}, a list as '{key}=[{values}]', "
+            "or -m for a sweep"
+        )
+    if found := re.match(r"Error merging override (.+)", text):
+        reason = str(error.__cause__).splitlines()[0] if error.__cause__ else "it does not fit there"
+        return f"{found[1]}: {reason}; type {found[1].partition('=')[0].rpartition('.')[0] or 'KEY'}=VALUE"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{' '.join(overrides)}: {'; '.join(lines[:2])}; --cfg job shows the settings, --help the options"
+    return None
+
+
+def _check_option(line: str, override: Override) -> None:
+    """What Hydra would not answer, or with a traceback: no option of a group that a run needs, and options of other types."""
+    group = override.key_or_group
+    if group not in groups() or override.is_sweep_override():
+        return
+    value, known = override.value(), ", ".join(names(group))
+    if value in (None, "null", "") and group in NEEDED:
+        raise InputError(f"{line}: a run needs one; type {group}=OPTION with one of {known}")
+    if value in (None, "null", "") and not override.is_delete():
+        raise InputError(f"{line}: type ~{group} for none, or {group}=OPTION with one of {known}")
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{line}: {_options(group, value, names(group))}")
+
+
+def _options(group: str, option: object, known: Sequence[str]) -> str:
+    near, option, listed = nearest(option, known), said_as(option), ", ".join(known)
+    if near and len(known) > 12:
+        return f"{group} has no option {option}; type {group}={near}, or see --help"
+    advice = f"type {group}={near}, or another of" if near else f"type {group}=OPTION with one of"
+    return f"{group} has no option {option}; {advice} {listed}"
+
+
+def _unreadable(line: str) -> str:
+    key, equals, value = line.partition("=")
+    if not equals:
+        if near := nearest(line, names("experiment")):
+            return f"{line}: a setting is typed as KEY=VALUE; type experiment={near}"
+        return f"{line}: a setting is typed as KEY=VALUE or GROUP=OPTION, as in seed=1 or experiment=diehl_fc"
+    if re.fullmatch(r"[+~]*[\w.@/:-]+", key):
+        closed = [f"{value}{end}" for start, end in (("[", "]"), ("{", "}"), ("(", ")"), ("${", "}")) if start in value]
+        for better in (*closed, f'"{value}"'):
+            try:
+                OverridesParser.create().parse_override(f"{key}={better}")
+            except HydraException:
+                continue
+            return f"{line}: the value cannot be read; type '{key}={better}'"
+    return f"{line}: cannot be read; type KEY=VALUE, as in seed=1, with brackets and quotes closed"
+
+
+def _line(key: str, overrides: Sequence[str]) -> str:
+    """The override that names a key."""
+    return next((line for line in overrides if line.partition("=")[0].lstrip("+~") == key.lstrip("+~")), key)
+
+
+def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str:
+    line, value = _line(key, overrides), _line(key, overrides).partition("=")[2]
+    chosen = [one for one in overrides if one.partition("=")[0].lstrip("+~").partition("@")[0] in groups()]
+    cfg = compose([*chosen, *(one for one in overrides if "_target_" in one)])
+    block, _, name = key.rpartition(".")
+    if "/" in key and (near := nearest(key, groups())):
+        return f"{line}: there is no group {key}; type {near}={value}"
+    above, _, last = block.rpartition(".")
+    parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
+    if isinstance(parent, DictConfig) and last in parent and OmegaConf.is_interpolation(parent, last):
+        origin = OmegaConf.to_container(parent, resolve=False)[last].strip("${}")  # type: ignore[call-overload, index]
+        return f"{line}: {block} is that of {origin}; type {origin}.{name}={value}"
+    top = key.partition(".")[0]
+    if "." in key and top in SETTINGS and OmegaConf.select(cfg, top, throw_on_missing=False) is None:
+        return f"{line}: method={cfg.method.name} has no {top}; leave {key}= out"
+    node = OmegaConf.select(cfg, block) if block else cfg
+    if isinstance(node, DictConfig) and (target := OmegaConf.select(node, "_target_", throw_on_missing=False)):
+        takes, takes_more = parameters(target, resolved_target(block, target))
+        if takes_more or name in takes:
+            return f"{line}: not in the config of {block}, but a parameter of {target}; type +{key}={value}"
+        if not target.startswith("respike.") and not (set(map(str, node)) - {"_target_"}):
+            return (
+                f"{line}: {target} has no parameter {name}; type +{block}.NAME={value} with one of {', '.join(takes)}"
+            )
+        if near := nearest(name, [*map(str, node), *takes]):
+            plus = "" if near in node else "+"
+            return f"{line}: {block} has no setting {name}; type {plus}{block}.{near}={value}"
+    known = list(_keys(cfg, ""))
+    siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == block and "._" not in one]
+    if near := nearest(name, siblings):
+        return (
+            f"{line}: {block or 'the config'} has no setting {name}; type {f'{block}.' if block else ''}{near}={value}"
+        )
+    if others := _options_with(block, name, cfg):
+        having = " or ".join(f"{block.replace('.', '/')}={option}" for option in others)
+        return f"{line}: there is no setting {key} now; {having} has it"
+    ends = [one for one in known if one.rpartition(".")[2] == name]
+    if near := nearest(key, ends) or (ends[0] if ends else None):
+        return f"{line}: there is no setting {key}; type {near}={value}"
+    if siblings and block:
+        return f"{line}: there is no setting {key}; type {block}.NAME={value} with one of {', '.join(siblings)}"
+    if near := nearest(key, known) or nearest(key, groups()):
+        return f"{line}: there is no setting {key}; type {near}={value}"
+    return f"{line}: there is no setting {key}; type --cfg job as well to see all"
+
+
+def _options_with(block: str, name: str, cfg: DictConfig) -> list[str]:
+    """The options of a group, among those that go with the method, whose files have a setting."""
+    group = block.replace(".", "/")
+    listed = cfg.method.options.get(group, "all")
+    chosen = [path for path in options(group) if listed == "all" or path.stem in listed] if group in groups() else []
+    return [path.stem for path in chosen if name in OmegaConf.load(path)]
+
+
+def _keys(node: DictConfig, path: str) -> Iterator[str]:
+    for name in map(str, node):
+        key = f"{path}.{name}" if path else name
+        yield key
+        if OmegaConf.is_interpolation(node, name) or OmegaConf.is_missing(node, name):
+            continue
+        if isinstance(node[name], DictConfig):
+            yield from _keys(node[name], key)
