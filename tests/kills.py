@@ -77,12 +77,10 @@ def kill_runs(kills: int, seed: int, root: Path) -> int:
             status = process.wait()
         if status == 0:
             if killed_here:
-                runs += 1
-                equal += results(folder) == expected
-                print(
-                    f"run {runs}: {killed_here} kills, {'equal' if results(folder) == expected else 'DIFFERENT'}",
-                    flush=True,
-                )
+                found = results(folder)
+                different = [name for name in sorted(expected | found) if found.get(name) != expected.get(name)]
+                runs, equal = runs + 1, equal + (not different)
+                print(f"run {runs}: {killed_here} kills, {', '.join(different) or 'equal'}", flush=True)
             shutil.rmtree(folder)
             folder.mkdir()
             killed_here = 0
