@@ -14,6 +14,7 @@ from respike.errors import InputError
 from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is exact to 1/65536 of the largest activation
+COUNTED = 1 << 24  # values at a time: torch.histc counts in the dtype of the values, and float32 cannot count further
 
 
 def max_scale(graph: Graph, node_of_layer: dict[str, str], images: Images) -> dict[str, float]:
@@ -44,7 +45,9 @@ def percentile_scale(q: float, zeros: bool) -> Callable[[Graph, dict[str, str], 
             for layer, value in values.items():
                 chosen = value if zeros else value[value > 0]
                 if largest[layer] > 0:
-                    counts[layer] += torch.histc(chosen.clamp(min=0), BINS, 0, largest[layer]).cpu()
+                    for part in chosen.flatten().split(COUNTED):
+                        precise = part.clamp(min=0).to(torch.promote_types(part.dtype, torch.float32))
+                        counts[layer] += torch.histc(precise, BINS, 0, largest[layer]).cpu()
         parts = all_gather(counts)
         total = {layer: torch.stack([part[layer] for part in parts]).sum(0) for layer in node_of_layer}
         return {layer: _quantile(total[layer], q) * largest[layer] for layer in node_of_layer}
@@ -58,7 +61,7 @@ def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) ->
     with torch.inference_mode():
         for batch in image_batches(images):
             seen = True
-            values = graph.run(batch.to(graph.device))
+            values = graph.run(batch.to(graph.device, graph.dtype))
             yield {layer: values[node] for layer, node in node_of_layer.items()}
     if not any(all_gather(seen)):
         raise InputError(EMPTY)
