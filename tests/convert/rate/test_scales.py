@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from respike.convert import data_norm
 from respike.convert.calibration import image_batches
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.scales import BINS, max_scale, percentile_scale
@@ -128,3 +129,12 @@ def test_images_of_another_dtype_than_the_weights_are_measured_in_that_of_the_we
     graph, images = silent_map(torch.rand(2, 1, 5, 5))
     (name,) = [node.name for node in graph.nodes.values() if node.kind == "relu"]
     assert max_scale(graph, {"layer": name}, images.double()) == max_scale(graph, {"layer": name}, images)
+
+
+def test_a_relu_in_place_at_the_input_leaves_the_calibration_images_alone():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    images = torch.randn(5, 1, 2, 3)
+    before = images.clone()
+    data_norm(net, images)
+    assert torch.equal(images, before)

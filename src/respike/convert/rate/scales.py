@@ -61,7 +61,7 @@ def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) ->
     with torch.inference_mode():
         for batch in image_batches(images):
             seen = True
-            values = graph.run(batch.to(graph.device, graph.dtype))
+            values = graph.run(batch.to(graph.device, graph.dtype).clone())  # a network may begin with a ReLU in place
             yield {layer: values[node] for layer, node in node_of_layer.items()}
     if not any(all_gather(seen)):
         raise InputError(EMPTY)
