@@ -357,7 +357,7 @@ class Launcher:
     """conf/hydra/launcher."""
 
     n_jobs: Literal[-1, -2, -3, -4] | Count | None = -1  # at once
-    batch_size: Count | Literal["auto"] = 1
+    batch_size: Annotated[str, Text()] = 1  # jobs dealt out at a time, or auto; Hydra holds it as a text
     timeout_min: Count = 120  # minutes
     cpus_per_task: Count | None = 2
     mem_gb: Positive | None = 4
