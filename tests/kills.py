@@ -7,6 +7,7 @@ the same command is typed again. Compared bit for bit: weights of both networks,
 but for times.
 """
 
+import functools
 import json
 import os
 import random
@@ -38,7 +39,9 @@ def start(folder: Path) -> subprocess.Popen:
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     log = open(folder.with_suffix(".log"), "a")  # noqa: SIM115  the process writes it
-    return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    # in the background shells have SIGINT ignored
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=log, stderr=log, env=environment, preexec_fn=heed)
 
 
 def results(folder: Path) -> dict:
@@ -77,12 +80,10 @@ def kill_runs(kills: int, seed: int, root: Path) -> int:
             status = process.wait()
         if status == 0:
             if killed_here:
-                runs += 1
-                equal += results(folder) == expected
-                print(
-                    f"run {runs}: {killed_here} kills, {'equal' if results(folder) == expected else 'DIFFERENT'}",
-                    flush=True,
-                )
+                found = results(folder)
+                different = [name for name in sorted(expected | found) if found.get(name) != expected.get(name)]
+                runs, equal = runs + 1, equal + (not different)
+                print(f"run {runs}: {killed_here} kills, {', '.join(different) or 'equal'}", flush=True)
             shutil.rmtree(folder)
             folder.mkdir()
             killed_here = 0

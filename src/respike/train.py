@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import wandb
 from hydra._internal import utils as hydra_utils
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -36,7 +37,7 @@ from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
-from respike.training.fit import check_fit, fit_metrics, give_weights, interruptible
+from respike.training.fit import check_fit, check_loss, fit_metrics, give_weights, interruptible
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
@@ -71,9 +72,10 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     data.setup()
     module = instantiate(cfg.lit, net=instantiate(cfg.model))
     check_fit(module.net, data)
+    check_loss(module, data)
     facts = run_facts(cfg, data, overrides)
     metrics = RunMetrics()
-    trainer = _trainer(cfg, metrics, facts)
+    trainer = _trainer(cfg, metrics, facts, overrides)
     stage = give_weights(cfg, trainer, module, data)
     fit = {}
     if stage is not None:
@@ -89,7 +91,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
-def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) -> pl.Trainer:
+def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int], overrides: Sequence[str]) -> pl.Trainer:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     chosen: list[Any] = [make_logger(cfg)] if cfg.logger else []
     resolved = OmegaConf.to_container(cfg, resolve=True)
@@ -97,7 +99,12 @@ def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int]) 
     for logger in chosen:
         logger.log_hyperparams(resolved | {"facts": facts})
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()  # elsewhere EpochHistory writes a line per epoch
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
+    try:
+        trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=[*chosen, metrics], enable_progress_bar=bar)
+    except InstantiationException as error:  # Lightning refuses some values only when they meet
+        line = " ".join(word for word in overrides if word.lstrip("+").startswith("trainer")) or "trainer"
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{line}: {reason}; type other values, or leave them out") from error
     init_distributed(trainer)
     return trainer
 
@@ -137,7 +144,7 @@ def run_config(cfg: DictConfig) -> Any:
         if rank() == 0:
             _print_end(cfg)
     except Exception as error:
-        line = explain(error)
+        line = explain(error) or override_error(error, HydraConfig.get().overrides.task)
         if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         if rank() == 0:
@@ -147,6 +154,8 @@ def run_config(cfg: DictConfig) -> Any:
 
 def main() -> Any:
     """The command line: `run_config`, with mistakes in the overrides, which Hydra reports in several lines, as one line."""
+    # Hydra takes the flag of a sweep in front of the overrides or behind them, not between
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     typed = [word for word in sys.argv[1:] if not word.startswith("-")]
     overrides = [word for word in typed if "=" in word or word.startswith("~")]
     report, full = hydra_utils.run_and_report, os.environ.get("HYDRA_FULL_ERROR") == "1"

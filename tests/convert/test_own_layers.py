@@ -5,6 +5,7 @@ convertible layer is judged by its values, not by its name.
 """
 
 import math
+from types import MethodType
 
 import pytest
 import torch
@@ -359,3 +360,40 @@ def test_batches_are_read_once_and_all_of_them_count():
     expected = data_norm(cnn(), IMAGES).factors
     for size in (1, 5, 12):
         assert data_norm(cnn(), iter(IMAGES.split(size))).factors == expected
+
+
+def negated(net):
+    net.register_forward_hook(lambda module, args, value: -value)
+
+
+def standardized(net):
+    net.register_forward_pre_hook(lambda module, args: ((args[0] - 0.5) / 0.2,))
+
+
+def own_call(net):
+    net[8].forward = MethodType(lambda layer, x: -F.linear(x, layer.weight, layer.bias), net[8])
+
+
+@pytest.mark.parametrize("change", [negated, standardized, own_call])
+@pytest.mark.parametrize("convert", [no_norm, model_norm])
+def test_without_images_hooks_of_the_network_and_a_forward_of_an_object_are_refused(convert, change):
+    net = cnn()
+    change(net)
+    with pytest.raises(InputError, match=r"of its own.*give images"):
+        convert(net)
+    with pytest.raises(InputError, match="differs from the graph"):
+        convert(net, IMAGES)
+
+
+def test_a_forward_that_remembers_its_calls_is_refused_in_one_line():
+    class Alternating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.even, self.odd = 0, nn.Linear(64, 5), nn.Linear(64, 5)
+
+        def forward(self, x):
+            self.calls += 1
+            return (self.odd if self.calls % 2 else self.even)(x.flatten(1))
+
+    with pytest.raises(InputError, match="remembers calls"):
+        data_norm(Alternating(), IMAGES)

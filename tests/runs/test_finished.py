@@ -1,5 +1,6 @@
 """A finished run is kept while its config, images and code are the same; a config is never written through a link."""
 
+import linecache
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 
 import respike
 from respike.data.datasets import ImageSet
-from respike.runs.folder import RunFolder, finished
+from respike.runs.folder import RunFolder, finished, run_code
 from respike.system import cache
 
 
@@ -76,3 +77,28 @@ def test_a_config_that_is_a_link_is_replaced_and_what_it_names_is_left_alone(tmp
     RunFolder(config(tmp_path / "run"))
     assert (tmp_path / "mine.yaml").read_text() == "precious: 1\n"
     assert not (tmp_path / "run" / "config.yaml").is_symlink()
+
+
+NET = """
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(16, {}))
+"""
+
+
+def test_a_run_of_a_network_or_a_weights_file_that_was_changed_since_is_run_again(tmp_path, monkeypatch):
+    """Whichever the user changes: the file of an own class, or the bytes at the same path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own, weights = tmp_path / "my_own_net.py", tmp_path / "net.pt"
+    own.write_text(NET.format(2))
+    weights.write_bytes(b"first")
+    cfg = config(tmp_path / "run")
+    cfg.model, cfg.ckpt_path = {"_target_": "my_own_net.Net"}, str(weights)
+    codes = {run_code(cfg)}
+    weights.write_bytes(b"second")
+    codes.add(run_code(cfg))
+    own.write_text(NET.format(3))
+    linecache.clearcache()
+    codes.add(run_code(cfg))
+    assert len(codes) == 3 and run_code(cfg) in codes

@@ -95,10 +95,11 @@ LEGAL = {
         "trainer.devices=auto trainer.precision=bf16-mixed +trainer.limit_train_batches=0.1 +trainer.max_time=00:01:00:00",
         "+trainer.limit_train_batches=1.0 +trainer.limit_test_batches=2 +trainer.deterministic=warn +trainer.profiler=simple",
         "simulate.weight_bits=null simulate.dt=0.5 simulate.duration=1 train=false ckpt_path=x.pt",
+        "callbacks.convert=null callbacks.simulate=null callbacks.figures=null",
         "+width=64 model.sizes=[784,${width},10] callbacks.figures=null recipe.dropout=0 recipe.patience=null",
         "recipe.optimizer._target_=torch.optim.AdamW ~recipe.optimizer.momentum +logger.tags=[a,b]",
-        "recipe.loss._target_=torch.nn.functional.mse_loss +recipe.optimizer.nesterov=true recipe.epochs=0",
-        "trainer.accelerator=gpu trainer.devices=[0,1] trainer.precision=64 +data.eval_batch_size=1 data.train_size=1",
+        "recipe.loss._target_=torch.nn.functional.multi_margin_loss +recipe.optimizer.nesterov=true recipe.epochs=0",
+        "trainer.accelerator=gpu trainer.devices=[0,1] trainer.precision=32 +data.eval_batch_size=1 data.train_size=1",
         "paths.outputs=/somewhere/else data.root=/my/images 'name=a name' neuron.threshold=1e-6",
     ],
     "exact_fc": [
@@ -167,6 +168,12 @@ COMMANDS = [
     ("-m hydra/launcher=joblib hydra.launcher.n_jobs=0 seed=1,2", "hydra.launcher.n_jobs=0"),
     ("name=../../elsewhere", "without .."),
     ("paths.outputs=", "a text that is not empty"),
+    ("paths.outputs=file/x", "the folder of the run cannot be made"),
+    ("--config-name=foo", "--config-name=foo: there is no such config"),
+    ("recipe.loss._target_=torch.nn.functional.mse_loss", "mse_loss gives no loss"),
+    ("recipe.loss._target_=builtins.print", "it returns NoneType"),
+    ("trainer.devices=[0,0]", "trainer.devices=[0,0]: "),
+    ("+trainer.strategy=foo", "+trainer.strategy=foo: "),
     ("ckpt_path=missing.pt train=false", "no such file"),
     ("ckpt_path=.", "a folder"),
     ("trainer.accelerator=tpu", "this machine has none"),
@@ -176,12 +183,34 @@ COMMANDS = [
 @pytest.mark.parametrize(("typed", "said"), COMMANDS)
 def test_the_command_line_ends_with_that_line_and_status_1(tmp_path, monkeypatch, capsys, typed, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
     monkeypatch.setattr(sys, "argv", ["respike.train", *typed.split(), "experiment=diehl_fc", "logger=none"])
     with pytest.raises(SystemExit) as ended:
         main()
     error = capsys.readouterr().err
     assert ended.value.code == 1 and error.count("\n") == 1 and error.startswith("respike: ") and said in error
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_places_are_checked_before_hydra_makes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for typed in ("paths.outputs=null", "paths.outputs=", "hydra.run.dir=", "hydra.sweep.dir=", "paths.run=null"):
+        with pytest.raises(InputError, match="not empty"):
+            check_typed([typed])
+
+
+def test_a_number_that_is_too_large_for_its_range_is_not_told_two_limits():
+    with pytest.raises(InputError) as raised:
+        check("diehl_fc", ["seed=4294967296"])
+    assert "at most" not in str(raised.value)
+
+
+def test_the_flag_of_a_sweep_may_stand_between_the_overrides(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["respike.train", "experiment=diehl_fc", "-m", "seed=0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "a sweep needs something to vary" in capsys.readouterr().err
 
 
 def test_hydra_shows_everything_if_it_is_asked_to(tmp_path, monkeypatch, capsys):

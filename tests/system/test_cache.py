@@ -124,6 +124,7 @@ def test_the_code_of_every_kind_exists(kind):
         ("neurons/integrate_fire.py", {"conversion", "spiking training", "run"}),
         ("simulate/rate/kernels/events.c", {"run"}),
         ("convert/rate/wiring.py", {"conversion", "run"}),
+        ("layers/tdbn.py", {"conversion", "spiking training", "run"}),
         ("data/pixels.py", set(cache.CODE)),
         ("report/page.py", set()),
     ],

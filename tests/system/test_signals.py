@@ -21,12 +21,17 @@ run_command(main, "all is kept")
 """
 
 
+def heed():
+    """Ctrl-C reaches the new process even if the tests run in the background, where shells have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_signals_give_one_line_and_their_status(number, status, word):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
@@ -42,7 +47,9 @@ def test_a_run_that_is_stopped_in_training_or_test_says_so_and_leaves_no_finishe
         "data.test_size=2000", "logger=csv", "callbacks.figures=null", f"paths.outputs={tmp_path}", f"paths.run={tmp_path}/run",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, preexec_fn=heed
+    )
     seen = ""
     while "epoch 1 of" not in seen and process.poll() is None:
         seen += process.stdout.readline()

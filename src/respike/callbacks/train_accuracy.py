@@ -42,4 +42,9 @@ class TrainAccuracy(Callback):
 
 
 def _read(folder: Path) -> float:
-    return float(json.loads((folder / "accuracy.json").read_text(encoding="utf-8")))
+    """The accuracy in a stage. Raises ValueError for a file that was cut: the start of a number is a number too."""
+    text = (folder / "accuracy.json").read_text(encoding="utf-8")
+    accuracy = float(json.loads(text))
+    if not text.endswith("\n") or not 0 <= accuracy <= 1:
+        raise ValueError(f"{folder / 'accuracy.json'}: {text!r} is no whole accuracy")
+    return accuracy

@@ -64,6 +64,7 @@ def check_settings(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
             _check_call(path, value, content, given)
         elif path.startswith(("callbacks.", "recipe.optimizer")) and path.count(".") == 1 and value is not None:
             raise InputError(f"{_given(path, value, given)}: a block with a _target_, or null, as in {path}=null")
+    _check_needed(content, given)
     _check_clock(content, given)
     _check_read(cfg, content, given)
 
@@ -151,7 +152,8 @@ def wrong(key: str, value: Any, kind: Any, example: Any, given: str | None = Non
     near = nearest(value, choices(kind)) if isinstance(value, str) else None
     if isinstance(value, int | float) and accepts(kind, str(value)):  # a number, where a text is needed
         near = f"'\"{said_as(value)}\"'"
-    most = f" (at most {LARGEST})" if isinstance(value, int) and value > LARGEST and accepts(kind, LARGEST) else ""
+    above = isinstance(value, int) and value > LARGEST
+    most = f" (at most {LARGEST})" if above and accepts(kind, LARGEST) and not accepts(kind, LARGEST + 1) else ""
     return f"{given or f'{key}={said_as(value)}'}: {allowed(kind)}{most}, as in {key}={near or said_as(example)}"
 
 
@@ -241,6 +243,16 @@ def _required(function: Callable[..., Any]) -> list[str]:
     except (TypeError, ValueError):  # of a callable that is compiled
         return []
     return [p.name for p in listed if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _check_needed(content: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """The figures need the simulation, which needs the conversion where the method has one."""
+    needs = ["callbacks.convert"] if content.get("method.name") in ("rate", "ttfs") else []
+    for key in ("callbacks.simulate", "callbacks.figures"):
+        absent = next((name for name in needs if content.get(name) is None), None)
+        if absent and content.get(key) is not None:
+            raise InputError(f"{given.get(absent, f'{absent}=null')}: {key} needs it; type {key}=null as well")
+        needs.append(key)
 
 
 def _check_clock(content: Mapping[str, Any], given: Mapping[str, str]) -> None:

@@ -1,7 +1,9 @@
 """The files of a run's folder, and the facts about a run that decide whether it is compared with the paper."""
 
+import hashlib
 import inspect
 import json
+import pkgutil
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,9 @@ UNMEASURED = (
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
 
 
+LIBRARIES = ("respike", "torch", "pytorch_lightning", "lightning", "torchvision", "wandb", "datetime", "hydra")
+
+
 class RunFolder:
     """cfg.paths.run: config.yaml at the start, metrics.json at the very end; without the latter a run is unfinished.
 
@@ -31,7 +36,7 @@ class RunFolder:
     """
 
     def __init__(self, cfg: DictConfig):
-        self.path = Path(cfg.paths.run)
+        self.path, self.code = Path(cfg.paths.run), run_code(cfg)
         if rank() > 0:
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -51,7 +56,7 @@ class RunFolder:
         for logger in trainer.loggers:
             logger.finalize("success")
         if rank() == 0:
-            write_json(self.path / "provenance.json", origin | {"code": code_hash("run"), "time": seconds})
+            write_json(self.path / "provenance.json", origin | {"code": self.code, "time": seconds})
             write_json(self.path / "metrics.json", metrics)
         return metrics
 
@@ -105,6 +110,39 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
     return reasons
 
 
+def run_code(cfg: DictConfig) -> str:
+    """Hash of what decides a run's numbers beside config and images: code, a user's own included, and weights read from files.
+
+    A module of a user is read as a file; what it imports in turn is not.
+    """
+    digest = hashlib.sha256(code_hash("run").encode())
+    for target in sorted(_targets(OmegaConf.to_container(cfg, resolve=True))):
+        if target.partition(".")[0] not in LIBRARIES:
+            digest.update(_source(target))
+    for file in (OmegaConf.select(cfg, "ckpt_path"), OmegaConf.select(cfg, "model.path")):
+        if file and Path(file).is_file():
+            with open(file, "rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _targets(node: Any) -> set[str]:
+    """Every _target_ below a config."""
+    if isinstance(node, dict):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*map(_targets, node.values()))
+    return set().union(*map(_targets, node)) if isinstance(node, list) else set()
+
+
+def _source(target: str) -> bytes:
+    """The source file of the module of a _target_; empty if there is none."""
+    try:
+        module = inspect.getmodule(pkgutil.resolve_name(target))
+        return b"" if module is None else inspect.getsource(module).encode()
+    except (ImportError, AttributeError, ValueError, OSError, TypeError):
+        return b""
+
+
 def finished(cfg: DictConfig, folder: Path) -> bool:
     """Whether the folder has a finished run with the same config and the same images, made by the same code."""
     try:
@@ -114,5 +152,5 @@ def finished(cfg: DictConfig, folder: Path) -> bool:
         code, images = origin.get("code"), origin["data"]["sha256"]
     except DAMAGE:
         return False
-    same = config == OmegaConf.to_yaml(cfg, resolve=True) and code == code_hash("run")
+    same = config == OmegaConf.to_yaml(cfg, resolve=True) and code == run_code(cfg)
     return same and images == instantiate(cfg.data).images.sha256

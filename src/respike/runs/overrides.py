@@ -1,6 +1,7 @@
 """Overrides as a person types them, KEY=VALUE or GROUP=OPTION: mistakes are answered in one line, with the nearest name."""
 
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
@@ -29,6 +30,15 @@ NEEDED = (
     "callbacks",
 )  # groups that every run has an option of
 
+PLACES = {  # key -> block and name of its kind, an example; Hydra makes their folders before the config is checked
+    "name": ("", "name", "mine"),
+    "sweep_name": ("", "sweep_name", "mine"),
+    "paths.outputs": ("paths", "outputs", "outputs"),
+    "paths.run": ("paths", "run", "outputs/mine"),
+    "hydra.run.dir": ("paths", "run", "outputs/mine"),
+    "hydra.sweep.dir": ("paths", "run", "outputs/mine"),
+}
+
 
 def check_typed(overrides: Sequence[str]) -> None:
     """Raise InputError for overrides that cannot be read, old names, options that a group does not have, and names that lead
@@ -43,11 +53,12 @@ def check_typed(overrides: Sequence[str]) -> None:
         if not override.key_or_group:
             raise InputError(_unreadable(line))
         _check_option(line, override)
-        if override.key_or_group in ("name", "sweep_name") and not override.is_sweep_override():
-            kind, value = kinds_of(SETTINGS[""])[override.key_or_group], override.value()
+        if override.key_or_group in PLACES and not override.is_sweep_override():
+            block, name, example = PLACES[override.key_or_group]
+            kind, value = kinds_of(SETTINGS[block])[name], None if override.is_delete() else override.value()
             plain = value if isinstance(value, str | int | float) or value is None else str(value)
             if "${" not in str(plain) and not accepts(kind, plain):
-                raise InputError(wrong(override.key_or_group, plain, kind, "mine", line))
+                raise InputError(wrong(override.key_or_group, plain, kind, example, line))
 
 
 @cache
@@ -63,10 +74,14 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
     compose: overrides -> their config, for the names that exist.
     """
     text = str(error)
+    if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name in ("mkdir", "makedirs"):
+        return f"{error.filename}: the folder of the run cannot be made ({error.strerror}); type paths.outputs=FOLDER"
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     if isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        if not group:
+            return f"--config-name={option}: there is no such config; leave --config-name and --config-path out"
         line = next((line for line in overrides if option and option in line), f"{group}={option}")
         return f"{line}: {_options(group, option, list(error.options or ()))}"
     if found := re.match(r"Could not override '(.+?)'", text):

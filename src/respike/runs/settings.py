@@ -183,7 +183,7 @@ class Lit:
 class Neuron:
     """conf/neuron."""
 
-    threshold: Positive = 1.0
+    threshold: Annotated[float, Range(above=0, high=1e30)] = 1.0
     reset: Literal[*RESETS] = "zero"
     start: Annotated[float, Range(below=1)] = 0.5  # a share of the threshold
     t_ref: NotNegative = 0.002  # s
@@ -311,6 +311,7 @@ class Trainer:
     accelerator: Literal["cpu", "gpu", "cuda", "mps", "tpu", "auto"] = "cpu"
     devices: Literal["auto", -1] | Count | Annotated[list[Whole], Length(1)] | Annotated[str, Text()] = 1
     num_nodes: Count = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", 32, "32", 16, "16", "bf16"] | None = "32-true"
     strategy: str | Block = "ddp"
     max_epochs: Whole = 10
     min_epochs: Whole | None = 1
@@ -356,7 +357,7 @@ class Launcher:
     """conf/hydra/launcher."""
 
     n_jobs: Literal[-1, -2, -3, -4] | Count | None = -1  # at once
-    batch_size: Count | Literal["auto"] = 1
+    batch_size: Annotated[str, Text()] = 1  # jobs dealt out at a time, or auto; Hydra holds it as a text
     timeout_min: Count = 120  # minutes
     cpus_per_task: Count | None = 2
     mem_gb: Positive | None = 4

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
@@ -124,6 +125,7 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the launcher, the sweeper and the grid, and count its jobs."""
         self.started = time.monotonic()
+        HydraConfig.instance().set_config(config)  # a name that is the model's is resolved before the first job
         launcher, sweeper, task = config.hydra.launcher, config.hydra.sweeper, config.hydra.overrides.task
         try:
             check_installed(launcher._target_)

@@ -114,11 +114,11 @@ def _set_aside(folder: Path, error: Exception | None) -> None:
 CODE = {
     "training": ("training", "networks", "data"),
     "spiking training": ("training", "networks", "data", "neurons", "layers", "system/precision.py"),
-    "conversion": ("convert", "networks", "data", "neurons"),
+    "conversion": ("convert", "networks", "data", "neurons", "layers"),
     "train_acc": ("networks", "data"),
     "run": (
         "training", "networks", "data", "neurons", "layers", "convert", "simulate", "metrics", "callbacks", "train.py",
-        "system/precision.py",
+        "runs/folder.py", "runs/protocol.py", "system/precision.py", "system/compiler.py",
     ),
 }  # fmt: skip
 

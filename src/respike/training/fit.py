@@ -106,6 +106,23 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
         )
 
 
+def check_loss(module: LightningModule, data: ImageDataModule) -> None:
+    """Raise InputError if the loss does not take outputs (B, classes) and labels (B,), or returns anything but a number."""
+    outputs, labels = torch.zeros(2, data.num_classes), torch.arange(2) % data.num_classes
+    try:
+        with torch.no_grad():
+            loss = module.loss(outputs, labels)
+        reason = "" if isinstance(loss, torch.Tensor) and loss.numel() == 1 else f"it returns {type(loss).__name__}"
+    except Exception as error:  # of any callable
+        reason = " ".join(str(error).split())
+    if reason:
+        name = getattr(module.loss, "__name__", None) or getattr(getattr(module.loss, "func", None), "__name__", "it")
+        raise InputError(
+            f"recipe.loss: {name} gives no loss for outputs (B, classes) and labels (B,) ({reason}); "
+            "type recipe.loss._target_=torch.nn.functional.cross_entropy, or the name of such a function"
+        )
+
+
 def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, data: ImageDataModule) -> Stage | None:
     """Give the module its weights: those of cfg.ckpt_path, of a training, or those it was built with.
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from respike.convert import data_norm
 from respike.convert.calibration import image_batches
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.scales import BINS, max_scale, percentile_scale
@@ -98,3 +99,42 @@ def test_an_empty_calibration_set_is_refused(case, gather, images):
 def test_a_quantile_outside_0_to_1_is_refused(q):
     with pytest.raises(InputError, match=rf"^convert\.q={q}.*convert\.q=0\.999"):
         percentile_scale(q, True)
+
+
+def silent_map(images, dtype=torch.float32):
+    """Eleven silent channels for each that repeats the pixels: the graph of the network, and its images."""
+    net = nn.Sequential(nn.Conv2d(1, 24, 1, bias=False), nn.ReLU())
+    net[0].weight.data[:] = -1
+    net[0].weight.data[:2] = 1
+    return read_graph(net.to(dtype)), images.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_percentile_counts_more_silent_neurons_than_its_dtype_can(dtype):
+    """float32 holds whole numbers up to 2^24, bfloat16 to 2^8; 22 of 24 channels are silent."""
+    side = 1024 if dtype == torch.float32 else 100
+    pixels = torch.linspace(1 / side**2, 1, side**2).view(1, 1, side, side)
+    graph, images = silent_map(pixels, dtype)
+    (name,) = [node.name for node in graph.nodes.values() if node.kind == "relu"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # each thread counts its own share
+    try:
+        scale = percentile_scale(1 - 1 / 24, True)(graph, {"layer": name}, images)["layer"]
+    finally:
+        torch.set_num_threads(threads)
+    assert scale == pytest.approx(0.5, rel=2 * torch.finfo(dtype).eps + 1e-3)
+
+
+def test_images_of_another_dtype_than_the_weights_are_measured_in_that_of_the_weights():
+    graph, images = silent_map(torch.rand(2, 1, 5, 5))
+    (name,) = [node.name for node in graph.nodes.values() if node.kind == "relu"]
+    assert max_scale(graph, {"layer": name}, images.double()) == max_scale(graph, {"layer": name}, images)
+
+
+def test_a_relu_in_place_at_the_input_leaves_the_calibration_images_alone():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    images = torch.randn(5, 1, 2, 3)
+    before = images.clone()
+    data_norm(net, images)
+    assert torch.equal(images, before)

@@ -100,6 +100,7 @@ def test_a_search_that_forms_no_grid_is_points_at_its_values(make_run, resolved)
 
 
 def test_a_job_that_failed_on_a_value_that_is_no_number_gets_no_row(grid_runs, resolved, make_failure):
-    config = resolved("neuron.threshold=high", "encode.max_rate=200", "convert=none")
+    config = resolved("encode.max_rate=200", "convert=none")
+    config["neuron"]["threshold"] = "high"
     comparison = compare(load_runs([grid_folder(grid_runs), make_failure("job", config, [], "not a number").parent]))
     assert {at[1] for at in cells_of(maps(comparison, "snn/test_acc")[1]["data_norm"])} == {0.5, 1, 2}

@@ -226,7 +226,6 @@ MISSPELT = {  # what is typed -> the nearest name
     "evaluator=close": "closed",
     "evaluator=1": "certified",
     "precision=float23": "float32",
-    "precision=[float32]": "float32",
 }
 
 

@@ -38,6 +38,10 @@ def check_graph(net: nn.Module, images: Tensor | None) -> None:
 
 
 def _refuse_own_code(net: nn.Module) -> None:
+    if net._forward_pre_hooks or net._forward_hooks:  # torch.fx does not trace the hooks of the network itself
+        raise InputError(
+            "the network has hooks of its own, which only values can compare; give images, as in model_norm(net, images)"
+        )
     for path, module in net.named_modules():
         if _has_own_code(module):
             raise InputError(
@@ -54,7 +58,9 @@ def _has_own_code(module: nn.Module) -> bool:
         return False
     hooks = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, COMPUTE_WEIGHTS)]
     methods = ("forward", "_conv_forward")
-    own = any(getattr(type(module), name, None) is not getattr(base, name, None) for name in methods)
+    own = any(
+        name in vars(module) or getattr(type(module), name, None) is not getattr(base, name, None) for name in methods
+    )
     return own or bool(hooks) or bool(module._forward_hooks)
 
 
@@ -121,6 +127,8 @@ def _first_difference(
     expected: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)  # name of a node -> number of a call, its value
     seen: dict[str, int] = defaultdict(int)
     for number, (path, name) in enumerate(calls):
+        if seen[path] >= len(values[path]):
+            return path, "is not called when the network runs, but when it is traced: its forward remembers calls"
         if name and last[place[name]] == name:
             expected[place[name]].append((number, values[path][seen[path]]))
         seen[path] += 1

@@ -15,6 +15,7 @@ from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is exact to 1/65536 of the largest activation
 CHANNEL_BINS = 1 << 11
+COUNTED = 1 << 24  # values at a time: torch.histc counts in the dtype of the values, and float32 cannot count further
 
 
 def max_scale(
@@ -67,8 +68,9 @@ def _histogram(rows: Tensor, largest: Tensor, zeros: bool, bins: int) -> Tensor:
     counts = torch.zeros(len(rows), bins, dtype=torch.float64)
     for row, top, count in zip(rows, largest, counts, strict=True):
         chosen = row if zeros else row[row > 0]
-        if top > 0:
-            count += torch.histc(chosen.clamp(min=0), bins, 0, float(top)).cpu()
+        for part in chosen.split(COUNTED) if top > 0 else ():
+            precise = part.clamp(min=0).to(torch.promote_types(part.dtype, torch.float32))
+            count += torch.histc(precise, bins, 0, float(top)).cpu()
     return counts
 
 
@@ -78,7 +80,7 @@ def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) ->
     with torch.inference_mode():
         for batch in image_batches(images):
             seen = True
-            values = graph.run(batch.to(graph.device))
+            values = graph.run(batch.to(graph.device, graph.dtype).clone())  # a network may begin with a ReLU in place
             yield {layer: values[node] for layer, node in node_of_layer.items()}
     if not any(all_gather(seen)):
         raise InputError(EMPTY)

@@ -1,0 +1,25 @@
+"""A cached training accuracy that was cut short is not read as another number."""
+
+import pytest
+
+from respike.callbacks.train_accuracy import _read
+from respike.system.cache import DAMAGE
+from respike.system.files import write_json
+
+
+def test_a_cut_accuracy_is_damage(tmp_path):
+    file = tmp_path / "accuracy.json"
+    write_json(file, 0.30333333333333334)
+    whole = file.read_bytes()
+    assert _read(tmp_path) == 0.30333333333333334
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(DAMAGE):
+            _read(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["high", 7, -0.1, [0.5], None])
+def test_anything_but_a_share_is_damage(tmp_path, wrong):
+    write_json(tmp_path / "accuracy.json", wrong)
+    with pytest.raises(DAMAGE):
+        _read(tmp_path)
