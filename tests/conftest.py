@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from torch import nn
 
@@ -22,10 +23,11 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)
-def _no_log_handlers_are_left():
-    """Hydra's command line adds handlers of the captured stdout to the root logger; a later test must not write to them."""
-    before = list(logging.root.handlers)
+def _nothing_of_hydra_is_left():
+    """Hydra's command line leaves its configuration, and log handlers of the captured stdout, to the tests after it."""
+    before, cfg = list(logging.root.handlers), HydraConfig.instance().cfg
     yield
+    HydraConfig.instance().cfg = cfg
     for handler in list(logging.root.handlers):
         if handler not in before and type(handler) in (logging.StreamHandler, logging.FileHandler):
             logging.root.removeHandler(handler)

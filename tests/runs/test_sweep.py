@@ -55,7 +55,7 @@ def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_pa
     status, printed = sweep(tmp_path, *grid, command=("-c", CLOCK_SET_BACK))
     assert status == 1
     assert "4 finished, 2 failed" in printed
-    assert printed.count("a number above 0, as in neuron.threshold=1") == 4  # as each job ends, and at the end
+    assert printed.count("neuron.threshold=-1: a number above 0") == 4  # as each job ends, and at the end
     first = finished_jobs(tmp_path)
     folders = [path.parent for path in (tmp_path / "outputs/sweeps/diehl_fc/grid").rglob("metrics.json")]
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]

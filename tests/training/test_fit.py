@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues_when_there_is_ro
 
 
 def test_killed_trainings_end_with_the_weights_of_a_whole_one(tmp_path):
-    script = Path(__file__).with_name("kills.py")
+    script = Path(__file__).with_name("kill_training.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "runs"), "2", "0"], capture_output=True, text=True
     )

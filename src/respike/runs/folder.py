@@ -15,7 +15,7 @@ from pytorch_lightning import Trainer
 
 from respike.data.datamodule import ImageDataModule
 from respike.runs.protocol import departures
-from respike.system.cache import DAMAGE, code_hash
+from respike.system.cache import DAMAGE, code_hash, source_hash
 from respike.system.distributed import rank
 from respike.system.files import write_atomically, write_json
 
@@ -24,8 +24,7 @@ UNMEASURED = (
     "experiment", "name", "seed", "logger", "paths", "hydra", "budget_min", "threads", "sweep", "sweep_name", "search",
 )  # fmt: skip
 LIMITS = ("limit_train_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "max_steps", "max_time")
-
-
+# Packages whose code is known by the versions in provenance.json, or by `code_hash`; any other code is a user's own.
 LIBRARIES = ("respike", "torch", "pytorch_lightning", "lightning", "torchvision", "wandb", "datetime", "hydra")
 
 
@@ -117,8 +116,12 @@ def run_code(cfg: DictConfig) -> str:
     """
     digest = hashlib.sha256(code_hash("run").encode())
     for target in sorted(_targets(OmegaConf.to_container(cfg, resolve=True))):
-        if target.partition(".")[0] not in LIBRARIES:
-            digest.update(_source(target))
+        if target.partition(".")[0] in LIBRARIES:
+            continue
+        try:
+            digest.update(source_hash(pkgutil.resolve_name(target)).encode())
+        except (ImportError, AttributeError, ValueError):
+            continue  # who makes the object says what is wrong with the name
     for file in (OmegaConf.select(cfg, "ckpt_path"), OmegaConf.select(cfg, "model.path")):
         if file and Path(file).is_file():
             with open(file, "rb") as content:
@@ -132,15 +135,6 @@ def _targets(node: Any) -> set[str]:
         own = {str(node["_target_"])} if "_target_" in node else set()
         return own.union(*map(_targets, node.values()))
     return set().union(*map(_targets, node)) if isinstance(node, list) else set()
-
-
-def _source(target: str) -> bytes:
-    """The source file of the module of a _target_; empty if there is none."""
-    try:
-        module = inspect.getmodule(pkgutil.resolve_name(target))
-        return b"" if module is None else inspect.getsource(module).encode()
-    except (ImportError, AttributeError, ValueError, OSError, TypeError):
-        return b""
 
 
 def finished(cfg: DictConfig, folder: Path) -> bool:

@@ -34,7 +34,7 @@ class Range:
         if self.below < math.inf:
             return f"{start} and below {self.below:g}"
         if self.high < LARGEST or LARGEST < self.high < math.inf:
-            return f"{start} to {self.high:.10g}"
+            return f"{start} {'and up ' if self.above > -math.inf else ''}to {self.high:.10g}"
         return start if self.above > -math.inf else f"{start} up"
 
 

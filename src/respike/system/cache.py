@@ -136,9 +136,9 @@ def code_hash(kind: str) -> str:
     return digest.hexdigest()
 
 
-def module_source(net: nn.Module) -> str:
-    """Hash of the file that defines the network's class; "" if the class was defined in a notebook or a shell."""
-    module = inspect.getmodule(type(net))
+def source_hash(defined: object) -> str:
+    """Hash of the file that defines a class or function; "" if it was defined in a notebook or a shell."""
+    module = inspect.getmodule(defined)
     if module is None:
         return ""
     try:
@@ -152,7 +152,7 @@ def network_key(net: nn.Module) -> dict[str, str]:
     weights = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {"net": repr(net), "code": module_source(net), "weights": weights.hexdigest()}
+    return {"net": repr(net), "code": source_hash(type(net)), "weights": weights.hexdigest()}
 
 
 @contextlib.contextmanager

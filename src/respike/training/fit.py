@@ -17,7 +17,7 @@ from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
-from respike.system.cache import Stage, cached, code_hash, module_source
+from respike.system.cache import Stage, cached, code_hash, source_hash
 from respike.system.distributed import broadcast, rank
 from respike.system.files import read_csv
 from respike.training.checkpoints import AtomicCheckpoints, resume_from
@@ -52,7 +52,7 @@ def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dic
     spiking = hasattr(net, "spiking_layers")
     return groups | {
         "images": data.images.sha256,
-        "net": [repr(net), module_source(net)],
+        "net": [repr(net), source_hash(type(net))],
         "early_stopping": EarlyStoppingSettings.from_config(cfg),
         "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,

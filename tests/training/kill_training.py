@@ -1,6 +1,6 @@
 """Kills a training (SIGKILL) at random moments and starts it again, until it is done; its weights must be those of a whole one.
 
-python tests/training/kills.py FOLDER KILLS SEED prints how many kills fell on how many trainings.
+python tests/training/kill_training.py FOLDER KILLS SEED prints how many kills fell on how many trainings.
 """
 
 import os

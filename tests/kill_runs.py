@@ -1,6 +1,6 @@
 """Kills a run at random moments and starts it again until it is done: its results equal those of a run that nothing stopped.
 
-python tests/kills.py [KILLS=50] [SEED=0]
+python tests/kill_runs.py [KILLS=50] [SEED=0]
 
 A run trains, converts and simulates on rendered digits. It is stopped by SIGKILL, SIGTERM or SIGINT, whatever it is doing, and
 the same command is typed again. Compared bit for bit: weights of both networks, every number of metrics.json and of the tables
