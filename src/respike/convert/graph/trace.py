@@ -175,7 +175,16 @@ OPERATIONS: dict[Any, str] = {
         "add": (operator.add, operator.iadd, torch.add, "add", "add_"),
         "sub": (operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract"),
         "mul": (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply"),
-        "div": (operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide, "div", "div_", "divide"),
+        "div": (
+            operator.truediv,
+            operator.itruediv,
+            torch.div,
+            torch.divide,
+            torch.true_divide,
+            "div",
+            "div_",
+            "divide",
+        ),
     }.items()
     for name in names
 }
@@ -442,9 +451,7 @@ def _plain(module: nn.Module, path: str) -> nn.Module:
     return plain.eval()
 
 
-def read_graph(
-    net: nn.Module, dtype: torch.dtype | None = None, input_shape: Sequence[int] | None = None
-) -> Graph:
+def read_graph(net: nn.Module, dtype: torch.dtype | None = None, input_shape: Sequence[int] | None = None) -> Graph:
     """The graph of a network in eval mode, with modules of its own, in the given dtype or the one of the network.
 
     input_shape: (C, H, W) of an image; a forward that computes with the sizes of its images needs it. Batch norms directly

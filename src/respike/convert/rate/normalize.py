@@ -274,5 +274,9 @@ def _largest_drive(layer: SpikingLayer, scales: Scales) -> float:
         else:  # an identity shortcut or constant factors
             total = total + max(0.0, 1.0 if weighted is None else float(weighted.factor.max())) * scale
     if layer.bias is not None:
-        total = total + layer.bias.clamp(min=0).flatten(1).amax(1) if layer.bias.ndim > 1 else total + layer.bias.clamp(min=0)
+        total = (
+            total + layer.bias.clamp(min=0).flatten(1).amax(1)
+            if layer.bias.ndim > 1
+            else total + layer.bias.clamp(min=0)
+        )
     return float(total.max())

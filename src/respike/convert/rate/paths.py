@@ -105,7 +105,9 @@ def _back_through(module: nn.Module, values: Tensor) -> Tensor:
     if isinstance(module, Embed):
         return values[module.before : module.before + module.channels]
     if isinstance(module, Pad | Slice):
-        raise InputError("a factor per channel behind a slice or padding of weighted maps cannot be merged; move it in front")
+        raise InputError(
+            "a factor per channel behind a slice or padding of weighted maps cannot be merged; move it in front"
+        )
     return values
 
 
@@ -117,7 +119,9 @@ def scale_inputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
     elif isinstance(weighted, nn.Linear):
         weight *= factor.to(weight).repeat_interleave(weighted.in_features // len(factor))  # places of flattened maps
     else:
-        grouped = factor.to(weight).view(weighted.groups, 1, -1).expand(-1, weighted.out_channels // weighted.groups, -1)
+        grouped = (
+            factor.to(weight).view(weighted.groups, 1, -1).expand(-1, weighted.out_channels // weighted.groups, -1)
+        )
         weight *= grouped.flatten(0, 1)[..., None, None]
 
 
@@ -127,6 +131,8 @@ def scale_outputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
     if factor.ndim == 1 and len(factor) != len(weight):  # behind a flattening
         by_place = factor.view(len(weight), -1)
         if not bool((by_place == by_place[:, :1]).all()):
-            raise InputError("a factor that differs by place, behind flattened maps, cannot be merged; move it in front")
+            raise InputError(
+                "a factor that differs by place, behind flattened maps, cannot be merged; move it in front"
+            )
         factor = by_place[:, 0]
     weight *= factor.to(weight).view(-1, *[1] * (weight.ndim - 1))

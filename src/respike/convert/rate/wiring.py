@@ -100,10 +100,7 @@ def _can_move(graph: Graph, node: Node) -> bool:
     """Whether a node is a max-pool of values that are no spikes, read by one rising operation."""
     readers = graph.readers(node.name)
     return (
-        node.kind == "maxpool"
-        and not _is_rectified(graph, node.inputs[0])
-        and len(readers) == 1
-        and _rises(readers[0])
+        node.kind == "maxpool" and not _is_rectified(graph, node.inputs[0]) and len(readers) == 1 and _rises(readers[0])
     )
 
 
@@ -192,7 +189,9 @@ def _are_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
 
 def _carry_currents(graph: Graph, layers: dict[str, str]) -> None:
     """Add the values that are carried without neurons: those between two weighted operations, and those read by several layers."""
-    weights_before: dict[str, bool] = {"input": False}  # whether a weighted operation lies between a layer and this value
+    weights_before: dict[str, bool] = {
+        "input": False
+    }  # whether a weighted operation lies between a layer and this value
     for name, node in graph.nodes.items():
         if name in layers:
             weights_before[name] = False

@@ -192,7 +192,12 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
             weights = digits(modules[0].weight.flatten(1).round().long())
             if len(weights) <= MAX_DIGITS:
                 return _product(layer, modules[0], shape, weights, needs_64_bits(layer, settings.steps))
-        if len(modules) == 2 and isinstance(modules[0], nn.AvgPool2d) and isinstance(modules[1], Scale) and not modules[1].factor.ndim:
+        if (
+            len(modules) == 2
+            and isinstance(modules[0], nn.AvgPool2d)
+            and isinstance(modules[1], Scale)
+            and not modules[1].factor.ndim
+        ):
             return _pool(layer, modules[0], int(modules[1].factor), shape)
     return Plan("scan", lambda images: (-(-images * layer.shape.numel() // SIZE),), choices={"SIZE": SIZE})
 
