@@ -42,6 +42,6 @@ def first_images(images: Images) -> tuple[Tensor, Images]:
 
 
 def images_shape(few: Tensor) -> torch.Size | None:
-    """The shape (C, H, W) of a few images, of which a process of a distributed run may have none; None if no process has any."""
+    """The shape (C, H, W) of a few images, of which one process of several may have none; None if no process has any."""
     shapes = [shape for shape in all_gather(tuple(few.shape[1:])) if shape]
     return torch.Size(shapes[0]) if shapes else None

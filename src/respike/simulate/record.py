@@ -28,8 +28,9 @@ class SpikeRecord:
     """The result of simulating B images for T steps.
 
     index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
-    counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops: per layer int64 (T,), summed over images, the input included
-    where it spikes (a synaptic operation is counted in the layer that receives it); neurons: per layer; ann_macs:
+    counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops:
+    per layer int64 (T,), summed over images, the input included where it spikes (a synaptic operation is counted in the layer
+    that receives it); neurons: per layer; ann_macs:
     multiply-accumulates of one pass without spikes, per image; analog_macs: multiply-accumulates per image and step on an
     analog input, 0 for input spikes; dt: seconds per step, and times_ms: simulated time of each step (T,), both None for a
     network whose steps have no length in seconds; traces: by image number.

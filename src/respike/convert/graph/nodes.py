@@ -75,7 +75,7 @@ class Concat(nn.Module):
 
 
 class Embed(nn.Module):
-    """Maps among the channels of a concatenation: `before` channels of zeros, the maps themselves, `after` channels of zeros."""
+    """Maps among the channels of a concatenation: `before` channels of zeros, the maps, `after` channels of zeros."""
 
     def __init__(self, before: int, channels: int, after: int):
         super().__init__()
@@ -165,7 +165,8 @@ class SignedMaxPool2d(nn.Module):
 class Node:
     """One operation.
 
-    kind: a key of `trace.KINDS`, or "add", "cat", "scale", "affine", "pad", "slice"; inputs: the names of the nodes it reads; module: computes its value.
+    kind: a key of `trace.KINDS`, or "add", "cat", "scale", "affine", "pad", "slice"; inputs: the names of the nodes it reads;
+    module: computes its value.
     """
 
     name: str
@@ -184,6 +185,9 @@ def affine_of(node: Node) -> Affine | None:
     """The operation x -> factor x + shift of a batch norm, a constant or a factor; None for any other node."""
     module = node.module
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        assert (
+            module.running_mean is not None and module.running_var is not None
+        )  # the reader refuses a batch norm without
         factor = (module.running_var + module.eps).rsqrt().double()
         shift = torch.zeros_like(factor)
         if module.affine:

@@ -230,8 +230,9 @@ class _Reader:
         if operation and len(node.args) == 2 and not set(node.kwargs) - {"rounding_mode"}:
             return self.visit_arithmetic(node, operation)
         sources = [arg for arg in node.args if self.is_value(arg)]
-        if len(sources) == 1 and sources[0] is node.args[0]:
-            found = self.visit_function(node, sources[0])
+        source = sources[0] if len(sources) == 1 else None
+        if isinstance(source, fx.Node) and source is node.args[0]:
+            found = self.visit_function(node, source)
             if found:
                 return found
         raise self.refusal(node, f"operation '{node}' in the network's forward")

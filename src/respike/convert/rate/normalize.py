@@ -1,8 +1,8 @@
 """Weight normalization: every layer is scaled so that one spike per step can represent its activations.
 
 Every method chooses one scale per layer, the ReLU activation that one spike per step represents. `RateSNN.rescale` then divides
-by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. A scale is one number per layer or one per channel. Sources: Diehl et al. 2015, algorithms 1 and 2; Rueckauer et
-al. 2017, equation 8.
+by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. A scale is one number per layer or one per channel. Sources:
+Diehl et al. 2015, algorithms 1 and 2; Rueckauer et al. 2017, equation 8.
 """
 
 from dataclasses import dataclass
@@ -53,15 +53,14 @@ class _Wired:
 UNSCALED = ("pool", "max", "current")  # kinds of layers that keep the scale of their sources, or their units
 
 
-def _wire(net: nn.Module, images: Images | None, fold_dropout: bool, *wiring: bool | str) -> tuple[_Wired, Images]:
-    """The network with unchanged weights, its graph compared with it on a few of the images; and all images.
-
-    wiring: spiking_pools, max_pool and readout of `build_rate_snn`.
-    """
+def _wire(
+    net: nn.Module, images: Images | None, fold_dropout: bool, spiking_pools: bool, max_pool: str, readout: str
+) -> tuple[_Wired, Images]:
+    """The network with unchanged weights, its graph compared with it on a few of the images; and all images."""
     few, images = (None, ()) if images is None else first_images(images)
     shape = None if few is None else images_shape(few)
     graph = read_graph(net, input_shape=shape)
-    snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, *wiring, input_shape=shape)
+    snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
     check_graph(net, few)
     return _Wired(snn, graph, node_of_layer, few, fold_dropout), images
 

@@ -1,4 +1,4 @@
-"""Linear paths from one spiking layer to another: constant factors merged into the weights, values carried from channel to channel.
+"""Linear paths from one spiking layer to another: constant factors merged into the weights, values followed by channel.
 
 A path is a list of modules with at most one weighted operation. C channels of its source, C' of its end.
 """
@@ -45,7 +45,8 @@ def merge_path(modules: list[nn.Module], layer: str) -> list[nn.Module]:
 
 def _merge_factors(modules: list[nn.Module]) -> list[nn.Module]:
     """The modules of a path without weights, with one factor at its end, or in front of a flattening."""
-    kept, factor = [], torch.ones((), dtype=torch.float64)
+    kept: list[nn.Module] = []
+    factor = torch.ones((), dtype=torch.float64)
     for module in modules:
         if isinstance(module, Scale):
             factor = factor * module.factor
@@ -126,7 +127,7 @@ def scale_inputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
 
 
 def scale_outputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
-    """Multiply the weights by a factor of their outputs, () or (C',), in place. Raises InputError for one that differs by place."""
+    """Multiply the weights by a factor of their outputs, () or (C',), in place. InputError for one that differs by place."""
     weight = weighted.weight.data
     if factor.ndim == 1 and len(factor) != len(weight):  # behind a flattening
         by_place = factor.view(len(weight), -1)

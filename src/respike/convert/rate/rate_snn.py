@@ -1,8 +1,8 @@
 """RateSNN: a feed-forward network of spiking layers, connected as the ReLU network was.
 
 A spiking layer takes the place of a ReLU, a pool or the output. Its drive is its bias and a sum over synapses. Each synapse
-starts at one earlier layer, or at the input, and is a linear path with at most one weighted operation. Where the network hands on
-values that no ReLU has made positive, a layer of kind "current" carries them without neurons.
+starts at one earlier layer, or at the input, and is a linear path with at most one weighted operation. Where the network hands
+on values that no ReLU has made positive, a layer of kind "current" carries them without neurons.
 """
 
 from collections.abc import Mapping, Sequence

@@ -64,7 +64,7 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, Tensor]]:
 
 
 def _histogram(rows: Tensor, largest: Tensor, zeros: bool, bins: int) -> Tensor:
-    """Counts (R, bins) of the values of each row (R, n), negative ones as 0, in equal bins from 0 to the row's largest, (R,)."""
+    """Counts (R, bins) of the values of each row (R, n), negative ones as 0, in equal bins from 0 to its largest, (R,)."""
     counts = torch.zeros(len(rows), bins, dtype=torch.float64)
     for row, top, count in zip(rows, largest, counts, strict=True):
         chosen = row if zeros else row[row > 0]

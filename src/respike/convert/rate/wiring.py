@@ -27,15 +27,15 @@ def build_rate_snn(
     readout: str = "counts",
     input_shape: Sequence[int] | None = None,
 ) -> tuple[RateSNN, dict[str, str], Graph]:
-    """A RateSNN with the weights of the graph, for each of its layers the node whose value it represents, and the graph they are of.
+    """A RateSNN with the weights of the graph; for each of its layers the node whose value it represents; that graph.
 
     fold_dropout: multiply the following weights by the factor 1 - p of `MaskDropout`; false omits the factor, as the authors'
     simulation does. spiking_pools: an average pool is a layer of spiking neurons; false makes it part of the synapses that
     follow. max_pool: "count", a unit whose output spikes are at every step as many as the largest count of its inputs (exact);
     "gate", which passes the spikes of the input with the largest count; "before_neuron", the maximum of the currents in front
-    of the neurons; "average", average pools instead, another network. readout: "counts", output neurons whose spikes are counted;
-    "current", the summed current of the output. input_shape: (C, H, W), which constants in front of padding and concatenations need.
-    Raises InputError for a network that rate-coded spikes cannot represent.
+    of the neurons; "average", average pools instead, another network. readout: "counts", output neurons whose spikes are
+    counted; "current", the summed current of the output. input_shape: (C, H, W), which constants in front of padding and
+    concatenations need. Raises InputError for a network that rate-coded spikes cannot represent.
     """
     for name, value, known in (("max_pool", max_pool, MAX_POOLS), ("readout", readout, READOUTS)):
         if value not in known:
@@ -45,7 +45,8 @@ def build_rate_snn(
     graph = _swap_max_pools(_without_end(graph, readout), max_pool)
     shapes = None if input_shape is None else graph.shapes(input_shape)
     plan = _plan(graph, spiking_pools, max_pool)
-    layer_of_node, layers, node_of_layer = {"input": "input"}, {}, {}
+    layers: dict[str, SpikingLayer] = {}
+    layer_of_node, node_of_layer = {"input": "input"}, {}
     for name, kind in plan.layers.items():
         node = graph.nodes[name]
         pool, drive = None, node.inputs[0] if kind in ("relu", "max") else name
@@ -80,14 +81,14 @@ def _without_end(graph: Graph, readout: str) -> Graph:
 
 
 def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
-    """Max-pools in front of a ReLU, or of a rising affine operation, move behind it, which changes nothing; or become average pools."""
+    """Max-pools in front of a rising operation move behind it, which changes nothing; or become average pools."""
     nodes = dict(graph.nodes)
     if max_pool == "average":
         for name, node in nodes.items():
             if node.kind == "maxpool":
                 module = node.module
-                pool = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
-                nodes[name] = Node(name, "avgpool", node.inputs, pool)
+                average = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+                nodes[name] = Node(name, "avgpool", node.inputs, average)
                 log.warning("max-pool '%s' is replaced by an average pool: this is another network", name)
         return Graph(nodes, graph.output)
     graph = Graph(nodes, graph.output)
@@ -156,7 +157,7 @@ def _plan(graph: Graph, spiking_pools: bool, max_pool: str) -> _Plan:
         elif node.kind == "maxpool":
             if not _are_spikes(graph, node.inputs[0], layers):
                 raise InputError(
-                    f"max-pool '{name}' pools values that no single ReLU has made; put a ReLU directly in front of it or behind it"
+                    f"max-pool '{name}' pools values that no single ReLU has made; put a ReLU in front of it or behind it"
                 )
             layers[name] = "max"
         elif node.kind == "avgpool" and spiking_pools and _reads_spikes(graph, node.inputs[0], layers):
@@ -188,10 +189,8 @@ def _are_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
 
 
 def _carry_currents(graph: Graph, layers: dict[str, str]) -> None:
-    """Add the values that are carried without neurons: those between two weighted operations, and those read by several layers."""
-    weights_before: dict[str, bool] = {
-        "input": False
-    }  # whether a weighted operation lies between a layer and this value
+    """Add the values carried without neurons: those between two weighted operations, and those read by several layers."""
+    weights_before = {"input": False}  # whether a weighted operation lies between a layer and this value
     for name, node in graph.nodes.items():
         if name in layers:
             weights_before[name] = False

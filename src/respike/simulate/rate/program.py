@@ -59,8 +59,8 @@ class ProgramLayer:
     def drive(self, values: Mapping[str, Tensor], apply: Apply = call) -> Tensor:
         """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name.
 
-        apply: how a module is applied to values, with `over_time` to (T or 1, B, ...). In fixed point the products with currents
-        are rounded to the layer's own grid, so that its sums need no more bits.
+        apply: how a module is applied to values, with `over_time` to (T or 1, B, ...). In fixed point the products with
+        currents are rounded to the layer's own grid, so that its sums need no more bits.
         """
         total: Tensor | None = None
         for synapse in self.synapses.synapses:
@@ -99,8 +99,8 @@ class ProgramLayer:
 class Program:
     """Layers in order, the dtype they compute in, and the grid of analog inputs (None: any float).
 
-    fixed_point: weights, drives and potentials are integers, and the neurons `FixedPointIntegrateFire`. read_current: the class is
-    read from the summed output current.
+    fixed_point: weights, drives and potentials are integers, and the neurons `FixedPointIntegrateFire`. read_current: the class
+    is read from the summed output current.
     """
 
     connections: Connections

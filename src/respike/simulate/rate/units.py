@@ -24,8 +24,8 @@ class PoolState(NamedTuple):
 class MaxPool(Neuron):
     """A max-pool of spikes or constant currents. Its drive are the inputs (...M), its spikes those of the windows (...N).
 
-    rule "count": with n_i(t) the spikes of input i up to step t, N(t) = max n_i(t) of a window is the count of its output, which
-    emits N(t) - N(t - 1): at every step as many spikes as its most active input, and at most one a step if no input has more.
+    rule "count": with n_i(t) the spikes of input i up to step t, N(t) = max n_i(t) of a window is the count of its output,
+    which emits N(t) - N(t - 1): at most one spike a step if no input has more, and as many in all as its most active input.
     rule "gate": the window passes what the input with the largest n_i(t) emits; ties go to the first in the window.
     """
 
