@@ -112,9 +112,10 @@ def test_the_grid_simulates_the_rounded_network(draw_snn, assert_same_record, wi
             continue
         unit = 2.0 ** math.floor(math.log2((2 ** (bits - 1) - 1) / largest))
         input_unit = 2.0 ** (bits - 1) if analog and "input" in layer.sources else 1
-        for name, p in layer.named_parameters():
-            scale = area if name.endswith("weight") else 1 / input_unit
-            p.copy_((p / scale * unit).round() / unit * scale)
+        for p in weights:
+            p.copy_((p / area * unit).round() / unit * area)
+        if layer.bias is not None:
+            layer.bias.copy_((layer.bias * input_unit * unit).round() / (input_unit * unit))
         for factor in factors:
             factor.copy_((factor * unit).round() / unit)
     encode = Current() if analog else Rate()

@@ -168,7 +168,9 @@ def _plan(graph: Graph, spiking_pools: bool, max_pool: str) -> _Plan:
             )
     _carry_currents(graph, layers)
     if layers.get(graph.output) in (None, "current"):
-        layers[graph.output] = "output"
+        last = graph.nodes[graph.output]
+        pools_spikes = last.kind == "avgpool" and _reads_spikes(graph, last.inputs[0], layers)
+        layers[graph.output] = "pool" if pools_spikes else "output"
     return _Plan({name: layers[name] for name in graph.nodes if name in layers}, frozenset(pooled))
 
 
