@@ -5,10 +5,11 @@ import functools
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from respike.callbacks.convert import Convert
-from respike.convert import data_norm, exact_map, load_snn, no_norm
+from respike.convert import data_norm, exact_map, load_snn, no_norm, percentile_norm
 from respike.data.datamodule import ImageDataModule
 from respike.data.datasets import ImageSet
 from respike.errors import InputError
@@ -25,14 +26,14 @@ def image_set(root):
     return ImageSet("noise", images, labels, images[:30], labels[:30], ("a", "b", "c"), None)
 
 
-def convert(folder, method, net=None, **settings):
+def convert(folder, method, net=None, logger=False, **settings):
     """Test a small network with the callback, caching conversions in folder/stages; returns the callback."""
     torch.manual_seed(0)
     net = net or MLP([36, 20, 3])
     module = Classifier(net, half_squared_error, functools.partial(torch.optim.SGD, lr=0.1), seed=3)
     callback = Convert(method, stages=folder / "stages", **settings)
     trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator="cpu", logger=logger, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder / "run", callbacks=[callback],
     )  # fmt: skip
     trainer.test(module, datamodule=ImageDataModule(image_set, root="", batch_size=7, seed=1), verbose=False)
@@ -86,6 +87,44 @@ def test_a_network_that_cannot_be_converted_is_refused_before_training(tmp_path)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(32, 3))
     with pytest.raises(InputError, match="'1', a Sigmoid"):
         convert(tmp_path, no_norm, net)
+
+
+class Metrics(Logger):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = {}
+
+    def log_metrics(self, metrics, step=None):
+        self.values |= metrics
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+    name, version = "metrics", ""
+
+
+@pytest.mark.parametrize("scale", ["layer", "channel"])
+def test_scales_are_logged_for_a_layer_and_spread_over_channels(tmp_path, scale):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    logger = Metrics()
+    snn = convert(tmp_path, functools.partial(percentile_norm, scale=scale, readout="current"), net, logger).snn
+    logged, found = logger.values, torch.as_tensor(snn.scales["conv1"])
+    assert logged["convert/factor/conv1"] == pytest.approx(float(found.mean()))
+    spread = {name: value for name, value in logged.items() if "scale_" in name}
+    if scale == "layer":
+        assert not spread and found.ndim == 0
+    else:
+        low, middle, high = (spread[f"convert/scale_{which}/conv1"] for which in ("min", "median", "max"))
+        assert (low, high) == (float(found.min()), float(found.max())) and low < middle < high
+        assert len(spread) == 3  # the output keeps its units
+
+
+def test_the_key_of_a_cached_conversion_has_its_settings(tmp_path):
+    for settings in ({}, {"scale": "channel"}, {"readout": "current"}, {"max_pool": "gate"}, {"max_pool": "gate"}):
+        convert(tmp_path, functools.partial(data_norm, **({"scale": "layer", "readout": "counts"} | settings)))
+    assert len(list((tmp_path / "stages").glob("*/snn.pt"))) == 4
 
 
 @pytest.mark.parametrize("size", [0, -3])

@@ -45,7 +45,7 @@ from respike.train import main
         ("~encode", "encode=null", "type encode=rate"),
         ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
         ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
-        ("~neuron", "neuron=null", "type neuron=integrate_fire"),
+        ("~neuron", "neuron=null", "type neuron=diehl"),
         ("~method", "~method", "type method=OPTION with one of direct, rate, ttfs"),
         ("model=custom", "model=custom", "model._target_=package.Class"),
         ("model=custom model._target_=nowhere.Net", "model._target_=nowhere.Net", "No module named 'nowhere'"),

@@ -122,6 +122,29 @@ def test_overrides_of_a_preset_are_seen(tmp_path):
     }
 
 
+LATER = {"convert.scale": "layer", "convert.max_pool": "count", "convert.readout": "counts"}  # what was done before
+
+
+@pytest.mark.parametrize("name", [row.name for row in load_preset("paper").rows if (REFERENCE / row.name).is_dir()])
+def test_an_experiment_still_measures_what_its_committed_run_did(tmp_path, name):
+    preset = load_preset("paper")
+    row = next(row for row in preset.rows if row.name == name)
+    now = row_config(preset, row, [], tmp_path)
+    if now.method.name != "rate":
+        pytest.skip("not converted to rates")
+    for key, value in read_run(REFERENCE / name).items():
+        block = key.removeprefix("cfg.")
+        if not key.startswith("cfg.") or not block.startswith(("convert.", "encode.", "neuron.", "simulate.")):
+            continue
+        found = OmegaConf.select(now, block)
+        if block.endswith("_target_"):
+            value, found = (str(target).rpartition(".")[2] for target in (value, found))
+        assert found == value or value is None or block == "simulate.encode", block
+    assert now.neuron._target_.endswith(".IntegrateFire")
+    for key, value in LATER.items():
+        assert OmegaConf.select(now, key) in (value, None), key
+
+
 def test_numbers_without_an_experiment_are_ones_own():
     own = departing(
         "model=exact_fc", "method=ttfs", "recipe=custom", "+paper={published: {ann/test_acc: 0.9}, title: T}"

@@ -95,10 +95,19 @@ class Convert(Callback):
 
 
 def _factors(snn: RateSNN) -> dict[str, float]:
-    """convert/factor/<layer>: the number by which its weights were divided."""
+    """convert/factor/<layer>: the number by which its weights were divided, the mean over channels.
+
+    Where channels have scales of their own also their smallest, median and largest: convert/scale_min/<layer> and so on.
+    """
+    measured = {f"convert/factor/{name}": factor for name, factor in snn.factors.items()}
     for name, factor in snn.factors.items():
-        log.info("weights of %s divided by %.4f; one spike per step represents %.4f", name, factor, snn.scales[name])
-    return {f"convert/factor/{name}": factor for name, factor in snn.factors.items()}
+        scale = torch.as_tensor(snn.scales[name])
+        spread = {"min": float(scale.min()), "median": float(scale.median()), "max": float(scale.max())}
+        of = "{min:.4f} to {max:.4f}, median {median:.4f}" if scale.ndim else "{min:.4f}"
+        log.info("weights of %s divided by %.4f; one spike per step represents %s", name, factor, of.format(**spread))
+        if scale.ndim:
+            measured |= {f"convert/scale_{which}/{name}": value for which, value in spread.items()}
+    return measured
 
 
 def _ranges(snn: TTFSNet) -> dict[str, float]:

@@ -10,7 +10,8 @@ them. The default of a field is the example that an error message gives; the def
 
 from typing import Annotated, Any, Literal
 
-from respike.convert.rate.normalize import CONVENTIONS
+from respike.convert.rate.normalize import CONVENTIONS, SCALES
+from respike.convert.rate.wiring import MAX_POOLS, READOUTS
 from respike.data.glyphs import FAMILIES
 from respike.layers.norm_neuron import BACKENDS as NORM_BACKENDS
 from respike.networks.torchvision_vgg16 import PIXELS
@@ -62,6 +63,8 @@ class Protocol:
     method: Literal["rate", "ttfs", "direct"] | None = "rate"
     recipes: list[str] = "[]"
     convention: Literal[*CONVENTIONS] = "lambda"
+    scale: Literal[*SCALES] = "channel"
+    readout: Literal[*READOUTS] = "current"
     output_layer: bool = True
     strong: bool = True
     fold_dropout: bool = True
@@ -206,10 +209,13 @@ class Convert:
     """conf/convert."""
 
     convention: Literal[*CONVENTIONS] = "lambda"
+    scale: Literal[*SCALES] = "channel"
     output_layer: bool = True
     strong: bool = True
     fold_dropout: bool = True
     spiking_pools: bool = True
+    max_pool: Literal[*MAX_POOLS] = "count"
+    readout: Literal[*READOUTS] = "current"
     q: Annotated[float, Range(above=0, high=1)] = 0.999
     zeros: bool = True
     zeta: Annotated[float, Range(above=-1)] | Literal["auto"] = 0.5

@@ -110,6 +110,10 @@ def data_norm(
             f"convert.convention={convention}: unknown, choose convert.convention={' or '.join(CONVENTIONS)}"
         )
     by_channel = _by_channel(scale)
+    if by_channel and convention == "authors_code":
+        raise InputError(
+            "convert.scale=channel: convert.convention=authors_code has one scale per layer; type convert.scale=layer"
+        )
     wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     measured = max_scale(wired.graph, wired.measured(output_layer), images, by_channel)
     if not by_channel:
