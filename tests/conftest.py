@@ -110,6 +110,35 @@ class InputSkip(nn.Module):
         return self.conv2(self.relu(self.conv1(x))) + x * 0.5
 
 
+class EveryUnit(nn.Module):
+    """What has no neurons: a max-pool, a cap, currents that are concatenated, and shifts in front of padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1, bias=False)
+        self.norm, self.conv3, self.fc = nn.BatchNorm2d(7), nn.Conv2d(7, 4, 3, 2, 1, groups=1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(nn.functional.relu6(self.conv1((x - 0.4) / 0.3)), 3, 2, 1, ceil_mode=True)
+        x = torch.relu(self.norm(torch.cat([self.conv2(x), x], 1)))
+        x = torch.relu(self.conv3(x) + nn.functional.pad(x[:, 1:3, ::2, ::2], (0, 0, 0, 0, 1, 1)))
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.fixture
+def every_unit():
+    """every_unit(seed) -> (an EveryUnit in float64, 6 images)."""
+
+    def draw(seed=0):
+        torch.manual_seed(seed)
+        net = EveryUnit().double().eval()
+        for values in (net.norm.running_mean, net.norm.bias.data):
+            values.normal_(0, 0.3)
+        return net, torch.rand(6, 2, 7, 8).double()
+
+    return draw
+
+
 NETS = {
     "fc": fully_connected,
     "cnn": convolutional,

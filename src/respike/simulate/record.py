@@ -30,10 +30,9 @@ class SpikeRecord:
     index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
     counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops:
     per layer int64 (T,), summed over images, the input included where it spikes (a synaptic operation is counted in the layer
-    that receives it); neurons: per layer; ann_macs:
-    multiply-accumulates of one pass without spikes, per image; analog_macs: multiply-accumulates per image and step on an
-    analog input, 0 for input spikes; dt: seconds per step, and times_ms: simulated time of each step (T,), both None for a
-    network whose steps have no length in seconds; traces: by image number.
+    that receives it); neurons: per layer; ann_macs: multiply-accumulates of one pass without spikes, per image; analog_macs:
+    multiply-accumulates per image and step on an analog input, 0 for input spikes; dt: seconds per step, and times_ms:
+    simulated time of each step (T,), both None for a network whose steps have no length in seconds; traces: by image number.
     """
 
     index: Tensor
@@ -83,8 +82,8 @@ class Tally:
     """Counts the spikes and synaptic operations of one chunk of images, layer by layer. All counts are exact.
 
     steps: T; analog: the layers, or "input", whose values are currents without spikes; read_current: the class is read from the
-    summed output current, not from its spikes; drop_first_output: the output layer gets no input in the
-    first step; dt, times_ms: as in `SpikeRecord`.
+    summed output current, not from its spikes; drop_first_output: the output layer gets no input in the first step; dt,
+    times_ms: as in `SpikeRecord`.
     """
 
     def __init__(
@@ -98,22 +97,23 @@ class Tally:
         dt: float | None = None,
         times_ms: Tensor | None = None,
     ):
-        self.connections, self.analog, self.read_current = connections, analog, read_current
+        self.connections, self.steps, self.analog, self.read_current = connections, steps, analog, read_current
         self.drop_first_output = drop_first_output
         self.dt, self.times_ms = dt, times_ms
         self.spikes: dict[str, Tensor] = {}
         self.synops = {layer.name: torch.zeros(steps, dtype=torch.int64) for layer in connections.layers}
 
-    def add(self, name: str, spikes: Tensor) -> None:
-        """Count the spikes (T, B, ...N) of a layer, or of the input, and the synaptic operations that they cause."""
+    def add(self, name: str, spikes: Tensor, first: int = 0) -> None:
+        """Count spikes (T', B, ...N) of a layer, or of the input, from step `first` on, and the operations that they cause."""
         if name in self.analog:
             return
-        per_neuron = spikes.sum(1).double().flatten(1)  # (T, N): at most B each, exact
-        self.spikes[name] = per_neuron.sum(1).long().cpu()
+        per_neuron = spikes.sum(1).double().flatten(1)  # (T', N): at most B each, exact
+        steps = slice(first, first + len(per_neuron))
+        self.spikes.setdefault(name, torch.zeros(self.steps, dtype=torch.int64))[steps] = per_neuron.sum(1).long().cpu()
         for layer in self.connections.layers:
             for source, fan_out in zip(layer.sources, layer.fan_outs, strict=True):
                 if source == name:
-                    self.synops[layer.name] += (per_neuron @ fan_out.to(per_neuron).flatten()).long().cpu()
+                    self.synops[layer.name][steps] += (per_neuron @ fan_out.to(per_neuron).flatten()).long().cpu()
 
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
         """The record of the chunk from its image numbers (B,) and the spikes (or currents) of its output layer (T, B, C)."""

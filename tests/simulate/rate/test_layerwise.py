@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from respike.convert import no_norm
+from respike.convert import no_norm, percentile_norm
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate import SpikeRecord, simulate
+from respike.simulate import SpikeRecord, simulate, simulate_stepwise
+from respike.simulate.rate import layerwise
 from respike.simulate.record import predict
 
 INDEX = torch.tensor([3, 0, 4096, 17, 59_999, 8])
@@ -34,6 +35,26 @@ def test_on_the_grid_no_cut_of_the_work_changes_a_spike(draw_snn, assert_same_re
         assert_same_record(simulate(snn, images, index=INDEX, **settings), whole)
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("readout", ["counts", "current"])
+@pytest.mark.parametrize("max_pool", ["count", "gate", "before_neuron"])
+@pytest.mark.parametrize("bits", [8, 14])
+def test_layers_without_neurons_are_those_of_the_reference(
+    every_unit, assert_same_record, monkeypatch, bits, max_pool, readout
+):
+    """Also in blocks of few steps, between which counts and potentials are carried."""
+    net, images = every_unit()
+    snn = percentile_norm(net, images, scale="channel", max_pool=max_pool, readout=readout)
+    settings = {"weight_bits": bits, "neuron": IntegrateFire(1.0, "subtract", 0.5), "duration": 0.017}
+    for encode, drop_first in ((Current(), True), (Rate(800.0), False)):
+        chosen = settings | {"encode": encode, "drop_first_output": drop_first}
+        expected = simulate_stepwise(snn, images, **chosen)
+        assert expected.counts.abs().sum() > 0
+        assert_same_record(simulate(snn, images, **chosen), expected)
+        for steps in (1, 5):
+            monkeypatch.setattr(layerwise, "BLOCK", steps * len(images) * 4 * 7 * 8 * 8)
+            assert_same_record(simulate(snn, images, **chosen), expected)
 
 
 @given(st.permutations(range(6)), st.integers(0, 20))

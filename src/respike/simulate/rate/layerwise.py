@@ -23,6 +23,7 @@ from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
+BLOCK = 1 << 27  # bytes of the widest layer in one block of steps
 EVENT_CHUNK = 1000  # images per call of the compiled simulation, which splits them among threads
 
 
@@ -85,21 +86,28 @@ def _chunk_size(program: Program, steps: int) -> int:
 
 
 def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:
-    """Images (B, C, H, W) through all layers."""
-    spikes = {
-        "input": encoded_input(program, settings, images, index, torch.arange(settings.steps))
-    }  # (T or 1, B, ...)
+    """Images (B, C, H, W) through all layers, in blocks of steps T' between which the neurons keep their state."""
     tally = new_tally(program, settings)
-    tally.add("input", spikes["input"])
     last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
-    for layer in program.layers:
-        drive = layer.drive(spikes, over_time)  # (T or 1, B, ...N)
-        if settings.drop_first_output and layer is program.layers[-1]:
-            drive = drive.expand(settings.steps, *drive.shape[1:]).clone()
-            drive[0] = 0
-        spikes[layer.name], _ = layer.neuron.scan(drive, settings.steps)
-        tally.add(layer.name, spikes[layer.name])
-        for source in layer.synapses.sources:
-            if last_reader[source] == layer.name:
-                spikes.pop(source, None)
-    return tally.record(index, spikes[program.layers[-1].name])
+    states: dict[str, Any] = {}
+    output: list[Tensor] = []
+    for steps in torch.arange(settings.steps).split(_block_size(program, len(images))):
+        first = int(steps[0])
+        spikes = {"input": encoded_input(program, settings, images, index, steps)}  # (T' or 1, B, ...)
+        tally.add("input", spikes["input"], first)
+        for layer in program.layers:
+            drive = layer.drive(spikes, over_time)  # (T' or 1, B, ...N)
+            dropped = settings.drop_first_output and not first and layer is program.layers[-1]
+            spikes[layer.name], states[layer.name] = layer.scan(drive, len(steps), states.get(layer.name), dropped)
+            tally.add(layer.name, spikes[layer.name], first)
+            for source in layer.synapses.sources:
+                if last_reader[source] == layer.name:
+                    spikes.pop(source, None)
+        output.append(spikes[program.layers[-1].name])
+    return tally.record(index, torch.cat(output))
+
+
+def _block_size(program: Program, images: int) -> int:
+    """Steps at once, so that the widest layer's values fit the memory."""
+    widest = max(layer.shape.numel() for layer in program.layers)
+    return max(1, BLOCK // (images * max(widest, program.input_shape.numel()) * program.dtype.itemsize))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,16 @@ class ProgramLayer:
             total = part if total is None else total + part
         assert total is not None
         return apply(self.synapses.driven, total)
+
+    def scan(self, drive: Tensor, steps: int, state: Any = None, drop_first: bool = False) -> tuple[Tensor, Any]:
+        """Spikes or currents of T steps from the drive (T or 1, B, ...N), and the state behind them, as in `Neuron.scan`.
+
+        drop_first: the layer gets no drive in the first of these steps.
+        """
+        if drop_first:
+            drive = drive.expand(steps, *drive.shape[1:]).clone()
+            drive[0] = 0
+        return self.neuron.scan(drive, steps, state)
 
     @property
     def name(self) -> str:

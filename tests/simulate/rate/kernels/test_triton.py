@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from interpreted import DEVICE, kernels_of, needs
 from torch import nn
 
-from respike.convert import no_norm
+from respike.convert import no_norm, percentile_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
@@ -75,6 +75,18 @@ def test_any_neuron_on_any_wiring(assert_same_record, draw_snn, is_accepted, wir
     snn, images = draw_snn(wiring, neuron.get("seed", 0) % 7, bias)
     assume(is_accepted(snn, images, neuron))
     assert_kernels_agree(assert_same_record, snn, images[:3], chunk, duration=0.006, **neuron)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("max_pool", "readout"), [("count", "current"), ("gate", "counts"), ("before_neuron", "current")]
+)
+def test_layers_without_neurons(assert_same_record, every_unit, max_pool, readout):
+    net, images = every_unit()
+    snn = percentile_norm(net, images, scale="channel", max_pool=max_pool, readout=readout)
+    chosen = {"encode": Current(), "neuron": IntegrateFire(1.0, "subtract", start=0.5), "duration": 0.006}
+    record = assert_kernels_agree(assert_same_record, snn, images[:2], weight_bits=14, drop_first_output=True, **chosen)
+    assert record.counts.abs().sum() > 0
 
 
 GEOMETRY = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2))

@@ -3,7 +3,7 @@
 Only spikes, one byte each, pass from layer to layer; drives and potentials stay in registers. A Linear or Conv2d layer that
 reads spikes is an exact product of int8 digits on tensor cores, and a pool layer sums its window. The drive of any other layer
 (several branches, groups, an analog input) is computed by PyTorch in float64, which is exact in fixed point, and a kernel runs
-its neurons.
+its neurons. Layers without neurons (max-pools, carried currents, a summed output) are left to PyTorch.
 """
 
 import logging
@@ -21,8 +21,9 @@ from torch.nn import functional
 from respike.convert.graph.nodes import Scale
 from respike.layers.over_time import over_time
 from respike.neurons.encode import image_keys
+from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.simulate.rate.input import encoded_input, input_limits
-from respike.simulate.rate.program import Program, ProgramLayer, new_tally, unplain
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 
@@ -65,9 +66,6 @@ def unsupported(program: Program) -> str | None:
     """Why the kernels cannot run the program, None if they can."""
     if not program.fixed_point:
         return "simulate.backend=triton runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
-    reason = unplain(program)
-    if reason is not None:
-        return f"simulate.backend=triton does not run {reason}"
     kernels = triton_kernels()
     if kernels is None:
         return "Triton is not installed (pip install triton)"
@@ -105,7 +103,7 @@ class TritonProgram:
         """Images whose spikes, and float64 drives where a layer needs them, fit the budget."""
         sizes = {"input": self.program.input_shape.numel()}
         sizes |= {layer.name: layer.shape.numel() for layer in self.program.layers}
-        scanned = [layer for layer in self.program.layers if self.plans[layer.name].kind == "scan"]
+        scanned = [layer for layer in self.program.layers if self.plans[layer.name].kind in ("scan", "torch")]
         floats = (sizes[layer.name] + sum(sizes[source] for source in layer.synapses.sources) for layer in scanned)
         per_image = self.settings.steps * (sum(sizes.values()) + 16 * max(floats, default=0))
         return max(1, min(BUDGET // per_image, MAX_NEURONS // max(sizes.values())))
@@ -139,8 +137,12 @@ class TritonProgram:
         return fired
 
     def _fire(self, layer: ProgramLayer, spikes: dict[str, Tensor], images: int) -> Tensor:
-        """Spikes of a layer, int8 (T, B, ...N), from those of its sources."""
+        """Spikes of a layer, int8 (T, B, ...N), or currents, float64 (T or 1, B, ...N), from those of its sources."""
         settings, how = self.settings, self.plans[layer.name]
+        if how.kind == "torch":
+            dropped = settings.drop_first_output and layer is self.program.layers[-1]
+            values, _ = layer.scan(self._drive(layer, spikes), settings.steps, drop_first=dropped)
+            return values if layer.analog else values.to(torch.int8)
         fired = torch.empty(settings.steps, images, *layer.shape, dtype=torch.int8, device=self.device)
         numbers = neuron_numbers(layer, settings, last=layer is self.program.layers[-1])
         choices = {
@@ -159,18 +161,21 @@ class TritonProgram:
         """What the layer's kernel reads (spikes, or the drive), and its size."""
         if how.kind != "scan":
             return spikes[layer.synapses.sources[0]], {"images": images}
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN may convolve by a Fourier transform, which is not exact
-            values = {source: spikes[source].double() for source in layer.synapses.sources}
-            total = layer.drive(values, over_time)  # (T or 1, B, ...N)
+        total = self._drive(layer, spikes)
         items = images * layer.shape.numel()
         return total.contiguous(), {"items": items, "stride": items if len(total) > 1 else 0}
+
+    def _drive(self, layer: ProgramLayer, spikes: dict[str, Tensor]) -> Tensor:
+        """The drive in float64 (T or 1, B, ...N), exact, by PyTorch."""
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN may convolve by a Fourier transform, which is not exact
+            return layer.drive({source: spikes[source].double() for source in layer.synapses.sources}, over_time)
 
 
 @dataclass(frozen=True)
 class Plan:
     """How a kernel runs one layer: its tensors and numbers, its compile-time choices, and the size of its grid for B images.
 
-    kind: the kernel, "product", "pool" or "scan".
+    kind: the kernel, "product", "pool" or "scan"; "torch" is a layer without neurons, which has no kernel.
     """
 
     kind: str
@@ -182,11 +187,13 @@ class Plan:
 
 def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
     """The fastest plan that supports the layer."""
+    if not isinstance(layer.neuron, FixedPointIntegrateFire):
+        return Plan("torch", lambda images: ())
     synapse, *others = layer.synapses.synapses
     modules = [module for module in synapse if not isinstance(module, nn.Flatten)]
-    analog = settings.encode.analog and "input" in layer.synapses.sources
+    analog = not program.analog.isdisjoint(layer.synapses.sources)
     shape = _shape(program, synapse.source)
-    if not others and not analog:
+    if not others and not analog and layer.synapses.pool is None:
         bias = layer.synapses.bias
         if len(modules) == 1 and _is_plain_product(modules[0], shape) and (bias is None or bias.ndim == 1):
             weights = digits(modules[0].weight.flatten(1).round().long())
