@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale
+from respike.convert.graph.nodes import Scale, SignedMaxPool2d
 from respike.errors import InputError
 
 Path = Sequence[nn.Module]
@@ -159,6 +159,7 @@ def multiply_accumulates(path: Path, shape: torch.Size) -> int:
 
 def _fan_out(path: Path, shape: torch.Size, pool: nn.Module | None) -> Tensor:
     """`fan_out` of a path; of one without weights to a max-pool, the number of windows that each source neuron is in."""
+    pool = pool.pool if isinstance(pool, SignedMaxPool2d) else pool
     if not isinstance(pool, nn.MaxPool2d) or any(True for module in path for _ in module.parameters()):
         return fan_out(path, shape)
     ends = path_shape([*path, pool], shape)

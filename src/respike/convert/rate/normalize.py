@@ -5,6 +5,7 @@ by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. A scale is one 
 Diehl et al. 2015, algorithms 1 and 2; Rueckauer et al. 2017, equation 8.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from respike.convert.graph.nodes import Embed, Graph
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
-from respike.convert.rate.wiring import build_rate_snn, check_rate_snn
+from respike.convert.rate.wiring import build_rate_snn, cap_of, check_rate_snn
 from respike.errors import InputError, SilentLayer
 
 CONVENTIONS = ("lambda", "authors_code")
@@ -42,6 +43,11 @@ class _Wired:
             for name, node in self.node_of_layer.items()
             if self.snn.layer(name).kind not in UNSCALED and (kept or name != self.snn.output)
         }
+
+    def cap(self, name: str) -> float:
+        """The largest scale of a layer: the cap of its ReLUs, which neurons that spike at every step then represent."""
+        cap = cap_of(self.graph, self.node_of_layer[name]) if self.snn.layer(name).kind == "relu" else None
+        return math.inf if cap is None else cap
 
     def checked(self) -> RateSNN:
         """The spiking network, whose values are those of the graph up to its scales. Raises InputError if they are not."""
@@ -76,9 +82,17 @@ def no_norm(
 ) -> RateSNN:
     """Spiking layers with the network's weights unchanged. `images` only serve to compare the result with the network.
 
-    fold_dropout, spiking_pools, max_pool, readout: as in `build_rate_snn`.
+    A layer whose ReLUs are capped below 1 is divided by the cap. fold_dropout, spiking_pools, max_pool, readout: as in
+    `build_rate_snn`.
     """
-    return _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)[0].checked()
+    wired, _ = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    if any(wired.cap(name) < 1 for name in wired.snn.layers):
+        scales: Scales = {"input": 1.0}
+        for name in wired.snn.layers:
+            layer = wired.snn.layer(name)
+            scales[name] = _joined(layer, scales) if layer.kind in ("pool", "max") else min(1.0, wired.cap(name))
+        wired.snn.rescale(scales)
+    return wired.checked()
 
 
 def data_norm(
@@ -119,7 +133,7 @@ def data_norm(
     if not by_channel:
         authors = convention == "authors_code"
         weights = {name: _largest_weight(wired.snn.layer(name), authors) for name in measured}
-        measured = {name: measured[name].clamp(min=weights[name]) for name in measured}
+        measured = {name: measured[name].clamp(min=weights[name]).clamp(max=wired.cap(name)) for name in measured}
     _normalize(wired.snn, measured, convention)
     return wired.checked()
 
@@ -180,7 +194,7 @@ def model_norm(
             factor = _largest_drive(layer, scales) / source_scale
             if factor <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
-            scales[name] = source_scale * (factor if strong else max(1.0, factor))
+            scales[name] = min(source_scale * (factor if strong else max(1.0, factor)), wired.cap(name))
     _rescale(snn, scales)
     return wired.checked()
 

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import CappedReLU, Embed, Graph, Node, Scale, affine_of, per_channel
+from respike.convert.graph.nodes import (
+    Affine,
+    CappedReLU,
+    Embed,
+    Graph,
+    Node,
+    Scale,
+    SignedMaxPool2d,
+    affine_of,
+    per_channel,
+)
 from respike.convert.rate.paths import merge_path
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
@@ -81,7 +91,10 @@ def _without_end(graph: Graph, readout: str) -> Graph:
 
 
 def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
-    """Max-pools in front of a rising operation move behind it, which changes nothing; or become average pools."""
+    """Max-pools pool spikes where they can: in front of a ReLU they move behind it, behind a factor and shift in front of it.
+
+    This changes no value, if a pool takes the minimum in channels of a negative factor. Or they become average pools.
+    """
     nodes = dict(graph.nodes)
     if max_pool == "average":
         for name, node in nodes.items():
@@ -99,14 +112,20 @@ def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
     graph = Graph(nodes, graph.output)
     while pool := next((node for node in graph.nodes.values() if _can_move(graph, node)), None):
         graph = _behind_its_reader(graph, pool)
-    return fold_batch_norms(graph)
+    graph = fold_batch_norms(graph)
+    while pool := next((node for node in graph.nodes.values() if _reads_affine(graph, node)), None):
+        graph = _in_front_of_its_source(graph, pool)
+    return graph
 
 
 def _can_move(graph: Graph, node: Node) -> bool:
-    """Whether a node is a max-pool of values that are no spikes, read by one rising operation."""
+    """Whether a node is a max-pool of values that are no spikes, read by one operation that keeps or reverses their order."""
     readers = graph.readers(node.name)
     return (
-        node.kind == "maxpool" and not _is_rectified(graph, node.inputs[0]) and len(readers) == 1 and _rises(readers[0])
+        node.kind == "maxpool"
+        and not _is_rectified(graph, node.inputs[0])
+        and len(readers) == 1
+        and _is_monotone(readers[0])
     )
 
 
@@ -125,17 +144,54 @@ def _behind_its_reader(graph: Graph, pool: Node) -> Graph:
     for node in graph.nodes.values():
         if node is pool:
             nodes[later.name] = Node(later.name, later.kind, pool.inputs, later.module)
-            nodes[pool.name] = Node(pool.name, pool.kind, (later.name,), pool.module)
+            nodes[pool.name] = Node(
+                pool.name, pool.kind, (later.name,), _pool_of_multiples(pool.module, affine_of(later))
+            )
         elif node is not later:
             inputs = tuple(pool.name if name == later.name else name for name in node.inputs)
             nodes[node.name] = Node(node.name, node.kind, inputs, node.module)
     return Graph(nodes, pool.name if graph.output == later.name else graph.output)
 
 
-def _rises(node: Node) -> bool:
-    """Whether a node is a ReLU, or an operation that rises with its input in every channel."""
-    affine = affine_of(node)
-    return node.kind == "relu" or (affine is not None and bool((affine.factor > 0).all()))
+def _is_monotone(node: Node) -> bool:
+    """Whether a node is a ReLU, or a factor and shift per channel."""
+    return node.kind == "relu" or affine_of(node) is not None
+
+
+def _reads_affine(graph: Graph, node: Node) -> bool:
+    """Whether a node is a max-pool behind a factor and shift per channel."""
+    source = graph.nodes.get(node.inputs[0])
+    return node.kind == "maxpool" and source is not None and affine_of(source) is not None
+
+
+def _in_front_of_its_source(graph: Graph, pool: Node) -> Graph:
+    """The graph in which a max-pool pools what its source reads, and a copy of its source follows the pool."""
+    source = graph.nodes[pool.inputs[0]]
+    behind = f"{source.name}_{pool.name}"
+    nodes: dict[str, Node] = {}
+    for node in graph.nodes.values():
+        if node is pool:
+            module = _pool_of_multiples(pool.module, affine_of(source))
+            nodes[pool.name] = Node(pool.name, pool.kind, source.inputs, module)
+            nodes[behind] = Node(behind, source.kind, (pool.name,), source.module)
+        else:
+            inputs = tuple(behind if name == pool.name else name for name in node.inputs)
+            nodes[node.name] = Node(node.name, node.kind, inputs, node.module)
+    if all(source.name not in node.inputs for node in nodes.values()):
+        del nodes[source.name]
+    return Graph(nodes, behind if graph.output == pool.name else graph.output)
+
+
+def _pool_of_multiples(pool: nn.Module, affine: Affine | None) -> nn.Module:
+    """The max-pool of values as a pool of their multiples, or the other way round: the minimum where the factor is negative."""
+    if affine is None or bool((affine.factor >= 0).all()):
+        return pool
+    sign = torch.where(affine.factor < 0, -1.0, 1.0).to(affine.factor.dtype).reshape(-1)
+    return (
+        SignedMaxPool2d(pool.pool, sign * pool.sign)
+        if isinstance(pool, SignedMaxPool2d)
+        else SignedMaxPool2d(pool, sign)
+    )
 
 
 @dataclass(frozen=True)
@@ -161,9 +217,7 @@ def _plan(graph: Graph, spiking_pools: bool, max_pool: str) -> _Plan:
             layers[name] = "relu"
         elif node.kind == "maxpool":
             if not _are_spikes(graph, node.inputs[0], layers):
-                raise InputError(
-                    f"max-pool '{name}' pools values that no single ReLU has made; put a ReLU in front of it or behind it"
-                )
+                layers[node.inputs[0]] = "current"  # the largest sum of currents is that of the largest mean
             layers[name] = "max"
         elif node.kind == "avgpool" and spiking_pools and _reads_spikes(graph, node.inputs[0], layers):
             layers[name] = "pool"
@@ -182,9 +236,23 @@ def _plan(graph: Graph, spiking_pools: bool, max_pool: str) -> _Plan:
 def _reads_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
     """Whether a node's value is the spikes of one layer, flattened or multiplied by a constant."""
     if name in layers or name == "input":
-        return name in layers
+        return _fires(graph, name, layers)
     node = graph.nodes[name]
+    if (
+        isinstance(node.module, Scale)
+        and not 0 <= float(node.module.factor.min()) <= float(node.module.factor.max()) <= 1
+    ):
+        return False  # neurons of the same scale would be silent, or saturate
     return node.kind in ("flatten", "dropout_scale", "scale") and _reads_spikes(graph, node.inputs[0], layers)
+
+
+def _fires(graph: Graph, name: str, layers: dict[str, str]) -> bool:
+    """Whether a node's values are spikes, or largest spikes, of neurons: not those of the input, nor currents."""
+    if name == "input" or layers.get(name) in ("relu", "pool"):
+        return name != "input"
+    node = graph.nodes[name]
+    pooled = layers.get(name) == "max" or (name not in layers and node.kind == "cat")
+    return pooled and all(_fires(graph, source, layers) for source in node.inputs)
 
 
 def _are_spikes(graph: Graph, name: str, layers: dict[str, str]) -> bool:
@@ -355,7 +423,7 @@ def check_rate_snn(
             drive = layer.drive(values)
             value = layer.pool(drive) if layer.kind == "max" and layer.pool is not None else drive
             if layer.kind == "relu":
-                value = (value * scale).clamp(0, _cap(graph, node_of_layer[name])) / scale
+                value = (value * scale).clamp(0, cap_of(graph, node_of_layer[name])) / scale
             values[name] = value
             size = (drive * scale).abs().max() if layer.kind != "max" else (value * scale).abs().max()
             if not (value * scale - expected[name]).abs().max() <= tolerance * size:
@@ -366,7 +434,7 @@ def check_rate_snn(
                 )
 
 
-def _cap(graph: Graph, name: str) -> float | None:
+def cap_of(graph: Graph, name: str) -> float | None:
     """The largest value of a ReLU, or of the one in front of a max-pool or a dropped factor; None if it has no cap."""
     node = graph.nodes[name]
     while node.kind in ("maxpool", "dropout_scale"):

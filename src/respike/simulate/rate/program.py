@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.errors import InputError
 from respike.neurons.integrate_fire import FixedPointIntegrateFire
@@ -225,7 +226,12 @@ def compile_fixed_point(
         name, unit = counted.name, _unit(snn, counted.name)
         own_grids = {source: grids[source] for source in layer.sources if source in grids}
         if isinstance(unit, MaxPool):
-            own_grids, drive = {}, max(largest[source] for source in layer.sources)
+            own_grids, grid = _common_grid(layer, analog, grids | {"input": float(input_grid)})
+            drive = max(
+                largest[source] / own_grids[source] + 1 if source in own_grids else largest[source] * grid
+                for source in layer.sources
+            )
+            grids |= {name: grid} if own_grids else {}
         else:
             try:
                 scale = round_layer(layer, bits, input_grid, neuron.threshold)
@@ -248,6 +254,19 @@ def compile_fixed_point(
         connections, tuple(layers), torch.float64, fixed_point=True, input_grid=input_grid if "input" in analog else None,
         analog_input="input" in analog, read_current=snn.readout == "current",
     )  # fmt: skip
+
+
+def _common_grid(layer: SpikingLayer, analog: set[str], grids: Mapping[str, float]) -> tuple[dict[str, float], float]:
+    """For a max-pool: by source of currents, what their integers are divided by to lie on one grid, and that grid.
+
+    Its spikes are multiplied to lie on it as well. No division and 1 for a pool of spikes alone.
+    """
+    currents = [source for source in layer.sources if source in analog]
+    grid = min((grids[source] for source in currents), default=1.0)
+    for synapse in layer.synapses:
+        if currents and synapse.source not in currents:
+            synapse.append(Scale(grid))
+    return {source: grids[source] / grid for source in currents}, grid
 
 
 def unplain(program: Program) -> str | None:

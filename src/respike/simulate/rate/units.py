@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from respike.convert.graph.nodes import SignedMaxPool2d
 from respike.neurons.neuron import Neuron, State
 
 
@@ -44,10 +45,12 @@ class MaxPool(Neuron):
         if self.rule == "count":
             largest = self.pool(counts)
             return PoolState(largest, largest - state.potential, counts)
+        pool, ranked = self.pool, counts
+        if isinstance(pool, SignedMaxPool2d):
+            pool, ranked = pool.pool, pool.sign.to(counts).view(-1, 1, 1) * counts
         _, winners = nn.functional.max_pool2d(
-            counts, self.pool.kernel_size, self.pool.stride, self.pool.padding, self.pool.dilation,
-            self.pool.ceil_mode, return_indices=True,
-        )  # fmt: skip
+            ranked, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True
+        )
         passed = drive.flatten(-2).gather(-1, winners.flatten(-2)).view_as(winners)
         return PoolState(self.pool(counts), passed, counts)
 
