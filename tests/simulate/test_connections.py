@@ -5,6 +5,8 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from respike.convert import no_norm
@@ -12,6 +14,7 @@ from respike.errors import InputError
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.integrate_fire import IntegrateFire
+from respike.simulate.connections import fan_out, path_shape
 from respike.simulate.rate.program import compile_float
 
 
@@ -40,6 +43,25 @@ def test_fan_outs_count_every_edge_of_a_convolution(kernel, stride, padding):
     expected = edges_per_pixel((2, 7, 9), kernel, stride, padding, 3)
     assert torch.equal(program.connections.layers[0].fan_outs[0], expected)
     assert program.connections.macs() == int(expected.sum())
+
+
+@given(
+    sizes=st.tuples(st.integers(5, 9), st.integers(5, 9)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 1)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([1, 2, 4]),
+)
+def test_fan_outs_of_a_convolution_are_the_gradient_of_the_sum_of_its_outputs(
+    sizes, kernel, stride, padding, dilation, groups
+):
+    conv = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias=False)
+    conv.weight.data.fill_(1)
+    image = torch.ones(1, 4, *sizes, requires_grad=True)
+    conv(image).sum().backward()
+    assert torch.equal(fan_out([conv], torch.Size((4, *sizes))), image.grad[0].long())
+    assert path_shape([conv], torch.Size((4, *sizes))) == conv(image).shape[1:]
 
 
 def test_fan_outs_of_pools_linear_layers_and_groups():

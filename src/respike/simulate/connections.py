@@ -104,9 +104,10 @@ def layer_shapes(paths: Paths, input_shape: torch.Size, pools: Pools = NO_POOLS)
 def path_shape(path: Path, shape: torch.Size) -> torch.Size:
     """The output shape of a path for an input of `shape`."""
     for module in path:
-        parameter = next(module.parameters(), torch.empty(0))
-        with torch.inference_mode():
-            shape = module(torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)).shape[1:]
+        weights = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
+        dtype = next((value.dtype for value in weights.values()), torch.float32)
+        images = torch.zeros(1, *shape, dtype=dtype, device="meta")  # on this device nothing is computed but shapes
+        shape = torch.func.functional_call(module, weights, images).shape[1:]
     return shape
 
 
@@ -163,15 +164,18 @@ def _fan_out(path: Path, shape: torch.Size, pool: nn.Module | None) -> Tensor:
     if not isinstance(pool, nn.MaxPool2d) or any(True for module in path for _ in module.parameters()):
         return fan_out(path, shape)
     ends = path_shape([*path, pool], shape)
-    axes = []
-    for axis, size in enumerate(shape[1:]):
-        kernel, stride, padding, dilation = (
-            value[axis] if isinstance(value, tuple) else value
-            for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-        )
-        places = torch.arange(ends[axis + 1])[:, None] * stride - padding + torch.arange(kernel) * dilation
-        axes.append(torch.bincount(places[(places >= 0) & (places < size)], minlength=size))
-    return (axes[0][:, None] * axes[1]).expand(shape).clone()
+    pairs = (
+        value if isinstance(value, tuple) else (value, value)
+        for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    )
+    rows, columns = (_windows(*axis) for axis in zip(shape[1:], ends[1:], *pairs, strict=True))
+    return (rows[:, None] * columns).expand(shape).clone()
+
+
+def _windows(size: int, ends: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """In how many of the windows along an axis each of `size` places is, int64; ends: number of windows."""
+    places = torch.arange(ends)[:, None] * stride - padding + torch.arange(kernel) * dilation
+    return torch.bincount(places[(places >= 0) & (places < size)], minlength=size)
 
 
 def fan_out(path: Path, shape: torch.Size) -> Tensor:
@@ -188,6 +192,12 @@ def fan_out(path: Path, shape: torch.Size) -> Tensor:
     )
     if fully_connected:  # known without a gradient
         return torch.full(shape, path[-1].out_features, device=device)
+    if len(path) == 1 and isinstance(path[0], nn.Conv2d) and not isinstance(path[0].padding, str):
+        conv, ends = path[0], path_shape(path, shape)
+        if conv.padding_mode == "zeros":
+            settings = zip(shape[1:], ends[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+            rows, columns = (_windows(*axis) for axis in settings)
+            return (rows[:, None] * columns * (conv.out_channels // conv.groups)).to(device).expand(shape)
     with torch.inference_mode(False), torch.enable_grad():
         ones = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
         (reached,) = torch.autograd.grad(nn.Sequential(*map(_of_weight_one, path))(ones).sum(), ones)

@@ -9,6 +9,7 @@ from torch import nn
 from respike.convert import data_norm
 from respike.convert.calibration import image_batches
 from respike.convert.graph.trace import read_graph
+from respike.convert.rate import scales
 from respike.convert.rate.scales import BINS, max_scale, percentile_scale
 from respike.errors import InputError
 
@@ -55,6 +56,17 @@ def test_a_percentile_lies_within_a_bin_of_the_quantile(case, q, zeros):
             lower, higher = (float(counted.quantile(q, interpolation=side)) for side in ("lower", "higher"))
             bin_width = float(value.max()) / BINS
             assert lower - 1e-12 <= ours[layer] <= higher + bin_width + 1e-12
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_scales_do_not_depend_on_how_images_are_batched(case, monkeypatch, by_channel):
+    graph, images, _ = case
+    for measure in (max_scale, percentile_scale(0.9, True)):
+        whole = measure(graph, NODES, images, by_channel)
+        monkeypatch.setattr(scales, "BATCH", 1)  # one image at a time, as large ones are
+        parts = measure(graph, NODES, images, by_channel)
+        assert whole.keys() == parts.keys() and all(torch.allclose(whole[name], parts[name]) for name in whole)
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("zeros", [True, False])

@@ -15,6 +15,7 @@ from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate, simulate_stepwise
+from respike.simulate.rate.stepwise import mean_rates
 
 ENCODINGS = st.one_of(
     st.floats(50, 1000).map(Rate), st.floats(1, 6).map(Threshold), st.sampled_from([0.5, 1.0, 1.75]).map(Current)
@@ -201,3 +202,15 @@ def test_an_output_of_maps_is_counted_neuron_by_neuron():
     for b in range(4):
         assert record.counts[b].tolist() == record.traces[b].spikes["conv1"].sum(0).flatten().tolist()
     assert record.counts.sum() > 0
+
+
+@pytest.mark.parametrize("encode", [Rate(), Current()])
+def test_mean_rates_are_the_spikes_of_a_trace_over_the_steps(draw_snn, wiring, encode):
+    snn, images = draw_snn(wiring)
+    settings = {"encode": encode, "weight_bits": None}
+    traces = simulate_stepwise(snn, images, keep=True, **settings).traces
+    rates = mean_rates(snn, images, **settings)
+    assert rates.keys() == snn.layers.keys()
+    for b, trace in traces.items():
+        for name, rate in rates.items():
+            assert torch.allclose(rate[b], trace.spikes[name].mean(0))

@@ -15,6 +15,7 @@ from respike.system.distributed import all_gather
 
 BINS = 1 << 16  # a percentile is exact to 1/65536 of the largest activation
 CHANNEL_BINS = 1 << 11
+BATCH = 1 << 20  # numbers of the images of a batch, which bounds the activations in memory
 COUNTED = 1 << 24  # values at a time: torch.histc counts in the dtype of the values, and float32 cannot count further
 
 
@@ -26,10 +27,9 @@ def max_scale(
     node_of_layer: the node whose value a layer represents.
     """
     largest = {layer: torch.zeros((), dtype=torch.float64) for layer in node_of_layer}
-    for values in _activations(graph, node_of_layer, images):
-        for layer, value in values.items():
-            seen = value.transpose(0, 1).flatten(1).amax(1) if by_channel else value.max()
-            largest[layer] = torch.maximum(largest[layer], seen.double().cpu())
+    for layer, value in activations(graph, node_of_layer, images):
+        seen = value.transpose(0, 1).flatten(1).amax(1) if by_channel else value.max()
+        largest[layer] = torch.maximum(largest[layer], seen.double().cpu())
     parts = all_gather(largest)
     return {layer: torch.stack([part[layer] for part in parts]).amax(0) for layer in node_of_layer}
 
@@ -50,11 +50,10 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, Tensor]]:
         images = images if isinstance(images, Tensor | list) else list(images)
         largest = max_scale(graph, node_of_layer, images, by_channel)
         counts: dict[str, Tensor] = {}
-        for values in _activations(graph, node_of_layer, images):
-            for layer, value in values.items():
-                rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
-                counted = _histogram(rows, largest[layer].reshape(-1), zeros, CHANNEL_BINS if by_channel else BINS)
-                counts[layer] = counts[layer] + counted if layer in counts else counted
+        for layer, value in activations(graph, node_of_layer, images):
+            rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
+            counted = _histogram(rows, largest[layer].reshape(-1), zeros, CHANNEL_BINS if by_channel else BINS)
+            counts[layer] = counts[layer] + counted if layer in counts else counted
         parts = all_gather(counts)
         total = {layer: torch.stack([part[layer] for part in parts]).sum(0) for layer in node_of_layer}
         quantiles = {layer: torch.tensor([_quantile(row, q) for row in total[layer]]) for layer in node_of_layer}
@@ -74,14 +73,20 @@ def _histogram(rows: Tensor, largest: Tensor, zeros: bool, bins: int) -> Tensor:
     return counts
 
 
-def _activations(graph: Graph, node_of_layer: dict[str, str], images: Images) -> Iterator[dict[str, Tensor]]:
-    """The activations of each layer, batch by batch."""
+def activations(graph: Graph, node_of_layer: dict[str, str], images: Images) -> Iterator[tuple[str, Tensor]]:
+    """(layer, its activations (B, ...N)) for every layer, batch by batch of at most `BATCH` numbers of input."""
+    layers: dict[str, list[str]] = {}
+    for layer, node in node_of_layer.items():
+        layers.setdefault(node, []).append(layer)
     seen = False
     with torch.inference_mode():
-        for batch in image_batches(images):
-            seen = True
-            values = graph.run(batch.to(graph.device, graph.dtype).clone())  # a network may begin with a ReLU in place
-            yield {layer: values[node] for layer, node in node_of_layer.items()}
+        for whole in image_batches(images):
+            for batch in whole.split(max(1, BATCH // max(1, whole[0].numel()))):
+                seen = True
+                # a copy: a network may begin with a ReLU in place
+                for node, value in graph.stream(batch.to(graph.device, graph.dtype, copy=True)):
+                    for layer in layers.get(node, ()):
+                        yield layer, value
     if not any(all_gather(seen)):
         raise InputError(EMPTY)
 

@@ -19,6 +19,7 @@ from respike.errors import InputError
 from respike.simulate.connections import sum_pool
 
 EXACT = 2**53  # integers up to here are exact in float64
+ROWS = 512  # of a weight matrix at a time
 FINEST = 2.0**-16  # of the threshold: where no weight is larger, the grid is not made finer
 
 
@@ -30,16 +31,25 @@ def largest_drive(
     layer: rounded by `round_layer`; shapes: of its sources; largest: the largest value of each source (1 for spikes);
     grids: by source of currents, the integer that stands for 1, by which its products are divided.
     """
-    positive = copy.deepcopy(layer)
+    total = torch.zeros((), dtype=torch.float64, device=_device(layer))
+    for synapse in layer.synapses:
+        name = synapse.source
+        part = torch.full((1, *shapes[name]), largest[name], dtype=torch.float64, device=_device(layer))
+        for module in synapse:
+            part = _with_positive_weights(module, part)
+        total = total + (part / grids[name] + 1 if name in grids else part)
+    bias = None if layer.bias is None else layer.bias.abs()
+    return float(SpikingLayer(layer.kind, [], bias, layer.pool).driven(total).max())
+
+
+def _with_positive_weights(module: nn.Module, values: Tensor) -> Tensor:
+    """The values (float64) of a module of a synapse if none of its weights were negative."""
+    if isinstance(module, nn.Linear):  # which may be too large for a copy in memory
+        return torch.cat([nn.functional.linear(values, rows.abs().double()) for rows in module.weight.split(ROWS)], -1)
+    positive = copy.deepcopy(module).double()
     for tensor in [*positive.parameters(), *positive.buffers()]:
         tensor.abs_()
-    total = torch.zeros((), dtype=torch.float64, device=_device(layer))
-    for synapse in positive.synapses:
-        name = synapse.source
-        value = torch.full((1, *shapes[name]), largest[name], dtype=torch.float64, device=_device(layer))
-        part = synapse(value)
-        total = total + (part / grids[name] + 1 if name in grids else part)
-    return float(positive.driven(total).max())
+    return positive(values)
 
 
 def _device(layer: SpikingLayer) -> torch.device:
@@ -81,7 +91,7 @@ def _sum_pools(synapse: Synapse) -> tuple[int, int]:
 
 
 def _round_weights(layer: SpikingLayer, bits: int, input_grid: int, threshold: float) -> float:
-    weights = [float(weights_of(synapse).abs().max()) for synapse in layer.synapses]
+    weights = [largest_weight(synapse) for synapse in layer.synapses]
     biases = [] if layer.bias is None else [float(layer.bias.abs().max())]
     if not all(map(math.isfinite, [*weights, *biases])):
         raise InputError("weights or biases are not finite numbers: train the network again, or read another file")
@@ -91,7 +101,7 @@ def _round_weights(layer: SpikingLayer, bits: int, input_grid: int, threshold: f
     whole = unit * (input_grid if "input" in layer.sources else 1)  # all branches of a layer share one unit
     for synapse in layer.synapses:
         own = weights_of(synapse)
-        own.copy_((own * unit).round() * (1 if synapse.source == "input" else whole / unit))
+        own.mul_(unit).round_().mul_(1 if synapse.source == "input" else whole / unit)
     if layer.bias is not None:
         layer.bias.copy_((layer.bias * whole).round())
     return whole
@@ -118,6 +128,12 @@ def _check_resolution(unit: float, largest: float, bits: int, threshold: float) 
 def _units(bits: int) -> float:
     """The smallest number of units of a threshold. Half a unit is rounded up to one: few bits are asked for to be coarse."""
     return max(0.5, 2.0 ** (bits // 2 - 4))
+
+
+def largest_weight(synapse: Synapse) -> float:
+    """The largest magnitude of the weights of a rounded synapse."""
+    smallest, largest = torch.aminmax(weights_of(synapse))  # in memory of its own, not in a copy of the weights
+    return float(torch.maximum(-smallest, largest))
 
 
 def weights_of(synapse: Synapse) -> Tensor:

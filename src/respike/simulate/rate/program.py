@@ -7,13 +7,13 @@ weights in floating point, or integers (fixed_point.py).
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
@@ -34,6 +34,7 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.units import Carry, MaxPool, SummedCurrent
 from respike.simulate.record import Tally
 
+Module = TypeVar("Module", bound=nn.Module)
 Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 log = logging.getLogger(__name__)
 
@@ -149,15 +150,32 @@ def compile_program(
     input currents, as `input.largest_current` finds it for some images; None: that of pixel 1. Raises InputError for images
     that do not fit, and as `compile_fixed_point`.
     """
+    frame, layers = _compile(snn, input_shape, settings, largest_current)
+    return replace(frame, layers=tuple(layers))
+
+
+def layer_programs(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Iterator[Program]:
+    """The program of `compile_program`, in parts of one layer each, for its bounds only.
+
+    Weights of single precision stay so, which holds the integers of the grid: a large network need not be in memory twice.
+    """
+    frame, layers = _compile(snn, input_shape, settings, None, small=True)
+    return (replace(frame, layers=(layer,)) for layer in layers)
+
+
+def _compile(
+    snn: RateSNN, input_shape: torch.Size, settings: Settings, largest_current: float | None, small: bool = False
+) -> tuple[Program, Iterator[ProgramLayer]]:
+    """A program without layers, and its layers. small: as `layer_programs` needs them."""
     neuron = settings.neuron.with_time_step(settings.dt)
     analog = settings.encode.analog
-    if settings.weight_bits is None:
-        return compile_float(snn, input_shape, neuron, analog)
-    if neuron.fixed_point(1.0) is None:
+    if settings.weight_bits is not None and neuron.fixed_point(1.0) is not None:
+        largest = settings.encode.largest_current if largest_current is None else largest_current
+        return _fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest, small)
+    if settings.weight_bits is not None:
         _log_float(type(neuron).__name__)
-        return compile_float(snn, input_shape, neuron, analog)
-    largest = settings.encode.largest_current if largest_current is None else largest_current
-    return compile_fixed_point(snn, input_shape, neuron, settings.weight_bits, settings.steps, largest)
+    program = compile_float(snn, input_shape, neuron, analog)
+    return replace(program, layers=()), iter(program.layers)
 
 
 @cache
@@ -212,17 +230,53 @@ def compile_fixed_point(
     pool keeps its integer sum and multiplies its threshold by its area. Carried currents are integers of at most `bits` bits.
     Raises InputError where a sum over the steps could exceed 2^53, and as `round_layer`.
     """
+    frame, layers = _fixed_point(snn, input_shape, neuron, bits, steps, largest_current)
+    return replace(frame, layers=tuple(layers))
+
+
+def _fixed_point(
+    snn: RateSNN,
+    input_shape: torch.Size,
+    neuron: Neuron,
+    bits: int,
+    steps: int,
+    largest_current: float | None,
+    small: bool = False,
+) -> tuple[Program, Iterator[ProgramLayer]]:
+    """The program of `compile_fixed_point` without layers, and its layers."""
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
-    snn = _with_ordinary_pools(snn, input_shape).double()
+    snn = _with_ordinary_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
+    analog_input = largest_current is not None
+    frame = Program(
+        connections, (), torch.float64, fixed_point=True, input_grid=_input_grid(bits, True) if analog_input else None,
+        analog_input=analog_input, read_current=snn.readout == "current",
+    )  # fmt: skip
+    return frame, _fixed_point_layers(snn, connections, neuron, bits, steps, largest_current, small)
+
+
+def _input_grid(bits: int, analog: bool) -> int:
+    """The integer that stands for an input of 1."""
+    return 1 << (bits - 1) if analog else 1
+
+
+def _fixed_point_layers(
+    snn: RateSNN,
+    connections: Connections,
+    neuron: Neuron,
+    bits: int,
+    steps: int,
+    largest_current: float | None,
+    small: bool,
+) -> Iterator[ProgramLayer]:
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
-    input_grid = 1 if largest_current is None else 1 << (bits - 1)
+    input_grid = _input_grid(bits, largest_current is not None)
     grids: dict[str, float] = {}  # of carried currents: the integer that stands for 1
     analog = set() if largest_current is None else {"input"}
     largest = {"input": 1.0 if largest_current is None else round(input_grid * largest_current)}  # value of each source
-    layers = []
-    for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
+    for counted, original in zip(connections.layers, snn.layers.values(), strict=True):
+        layer = _copied(original, lambda tensor: _in_float64(tensor, small))
         name, unit = counted.name, _unit(snn, counted.name)
         own_grids = {source: grids[source] for source in layer.sources if source in grids}
         if isinstance(unit, MaxPool):
@@ -247,13 +301,11 @@ def compile_fixed_point(
         if unit is None:
             unit = neuron.fixed_point(scale)
             assert unit is not None  # callers compile other neurons in floating point
-        layers.append(ProgramLayer(counted, layer, unit, name in analog, own_grids, drive))
-        if not layers[-1].largest_potential(steps) < EXACT:
+        made = ProgramLayer(counted, layer, unit, name in analog, own_grids, drive)
+        if not made.largest_potential(steps) < EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
-    return Program(
-        connections, tuple(layers), torch.float64, fixed_point=True, input_grid=input_grid if "input" in analog else None,
-        analog_input="input" in analog, read_current=snn.readout == "current",
-    )  # fmt: skip
+        yield made
+        del made, layer  # before the next one needs the memory
 
 
 def _common_grid(layer: SpikingLayer, analog: set[str], grids: Mapping[str, float]) -> tuple[dict[str, float], float]:
@@ -303,11 +355,23 @@ def pools(snn: RateSNN) -> Pools:
 
 
 def _with_ordinary_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
-    """A copy in eval mode with ordinary average pools in place of adaptive ones."""
-    snn = copy.deepcopy(snn).eval()
+    """A copy in eval mode, with the same weights, with ordinary average pools in place of adaptive ones."""
+    snn = _copied(snn, lambda weights: weights).eval()
     shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     for layer in snn.layers.values():
         for synapse in layer.synapses:
             for i, module in enumerate(without_adaptive_pools(list(synapse), shapes[synapse.source])):
                 synapse[i] = module
     return snn
+
+
+def _copied(module: Module, change: Callable[[Tensor], Tensor]) -> Module:
+    """A copy whose weights and buffers are change(those of the module), with no other copy of them in between."""
+    weights = {id(weight): nn.Parameter(change(weight), requires_grad=False) for weight in module.parameters()}
+    return copy.deepcopy(module, weights | {id(buffer): change(buffer) for buffer in module.buffers()})
+
+
+def _in_float64(tensor: Tensor, small: bool) -> Tensor:
+    """A copy in float64; small: of single-precision weights one in their own precision."""
+    keep = small and isinstance(tensor, nn.Parameter) and tensor.dtype == torch.float32
+    return tensor.detach().to(tensor.dtype if keep else torch.float64, copy=True)

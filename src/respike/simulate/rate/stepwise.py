@@ -3,6 +3,7 @@
 All layers update within a step, without delay: spikes of layer l at step t drive layer l + 1 at step t.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
 from respike.simulate.rate.input import encoded_input, largest_current
-from respike.simulate.rate.program import compile_program, new_tally
+from respike.simulate.rate.program import Program, compile_program, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord, Trace
 
@@ -23,22 +24,14 @@ def simulate_stepwise(
     index = torch.arange(len(images)) if index is None else index
     program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
     output = program.layers[-1]
-    states: dict[str, Any] = {}
     spikes: dict[str, list[Tensor]] = {"input": [], **{layer.name: [] for layer in program.layers}}
     potentials: dict[str, list[Tensor]] = {layer.name: [] for layer in program.layers}
     with torch.inference_mode():
-        for t in range(chosen.steps):
-            now = {"input": encoded_input(program, chosen, images, index, torch.tensor([t]))[0]}
-            for layer in program.layers:
-                drive = layer.drive(now)  # (B, ...N)
-                if t == 0 and chosen.drop_first_output and layer is output:
-                    drive = torch.zeros_like(drive)
-                before = states[layer.name] if t > 0 else layer.neuron.initial(drive)
-                state = layer.neuron.step(drive, before)
-                states[layer.name], now[layer.name] = state, state.spikes
-                potentials[layer.name].append(state.potential / layer.neuron.threshold)
+        for now, states in _steps(program, chosen, images, index):
             for name, values in now.items():
                 spikes[name].append(values)
+            for layer in program.layers:
+                potentials[layer.name].append(states[layer.name].potential / layer.neuron.threshold)
         whole = {name: torch.stack(values) for name, values in spikes.items()}  # (T, B, ...N)
         tally = new_tally(program, chosen)
         for name, values in whole.items():
@@ -52,3 +45,36 @@ def simulate_stepwise(
                 {name: values[:, b] for name, values in charged.items()},
             )
     return record
+
+
+def mean_rates(snn: RateSNN, images: Tensor, *, index: Tensor | None = None, **settings: Any) -> dict[str, Tensor]:
+    """Spikes per step, or the mean current, of every neuron of each layer: (B, ...N), in memory that does not grow with T.
+
+    In floating point, whatever simulate.weight_bits says. Other arguments as in `simulate_stepwise`.
+    """
+    chosen = Settings.from_keywords(settings | {"weight_bits": None})
+    index = torch.arange(len(images)) if index is None else index
+    program = compile_program(snn, images.shape[1:], chosen)
+    total: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        for now, _ in _steps(program, chosen, images, index):
+            for name, values in now.items():
+                total[name] = total[name].add_(values) if name in total else values.clone()
+    return {name: values / chosen.steps for name, values in total.items() if name != "input"}
+
+
+def _steps(
+    program: Program, settings: Settings, images: Tensor, index: Tensor
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """For every step: the spikes or currents (B, ...N) of the input and of each layer, and the layers' states after it."""
+    states: dict[str, Any] = {}
+    for t in range(settings.steps):
+        now = {"input": encoded_input(program, settings, images, index, torch.tensor([t]))[0]}
+        for layer in program.layers:
+            drive = layer.drive(now)  # (B, ...N)
+            if t == 0 and settings.drop_first_output and layer is program.layers[-1]:
+                drive = torch.zeros_like(drive)
+            before = states[layer.name] if t > 0 else layer.neuron.initial(drive)
+            states[layer.name] = layer.neuron.step(drive, before)
+            now[layer.name] = states[layer.name].spikes
+        yield now, states

@@ -19,7 +19,7 @@ from torch import Tensor
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import Synapse
 from respike.neurons.encode import image_keys
-from respike.simulate.rate.fixed_point import weights_of
+from respike.simulate.rate.fixed_point import largest_weight
 from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.event_synapses import (
     SYNAPSE_ARRAYS,
@@ -66,12 +66,12 @@ def unsupported(program: Program, settings: Settings) -> str | None:
     reason = unplain(program)
     if reason is not None:
         return f"simulate.backend=events does not run {reason}"
-    shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.layers}
+    shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.connections.layers}
     for layer in program.layers:
         if padded(layer)[0] > MAX_NEURONS:
             return f"simulate.backend=events takes layers of up to {MAX_NEURONS:,} neurons, and '{layer.name}' has more"
         for synapse in spiking_synapses(layer, settings):
-            if not supported(synapse, layer, shapes[synapse.source]) or _largest_weight(synapse) >= 1 << 31:
+            if not supported(synapse, layer, shapes[synapse.source]) or largest_weight(synapse) >= 1 << 31:
                 return f"simulate.backend=events does not support the connections of layer '{layer.name}'"
     if library(SOURCE, *WIDE[needs_wide_sums(program, settings)]) is None:
         return "simulate.backend=events needs a C compiler (set CC)"
@@ -94,13 +94,9 @@ def needs_wide_sums(program: Program, settings: Settings) -> bool:
         if layer.largest_potential(settings.steps) >= 1 << 31:
             return True
         for synapse in spiking_synapses(layer, settings):
-            if not isinstance(synapse.weighted, Scale) and _largest_weight(synapse) >= 1 << 15:
+            if not isinstance(synapse.weighted, Scale) and largest_weight(synapse) >= 1 << 15:
                 return True
     return False
-
-
-def _largest_weight(synapse: Synapse) -> float:
-    return float(weights_of(synapse).abs().max())
 
 
 class _Synapse(ctypes.Structure):

@@ -62,14 +62,14 @@ def is_selected(program: Program, settings: Settings) -> bool:
     return reason is None
 
 
-def unsupported(program: Program) -> str | None:
-    """Why the kernels cannot run the program, None if they can."""
+def unsupported(program: Program, device: str | None = None) -> str | None:
+    """Why the kernels cannot run the program, None if they can. device: the type of its device, by default where it is."""
     if not program.fixed_point:
         return "simulate.backend=triton runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
     kernels = triton_kernels()
     if kernels is None:
         return "Triton is not installed (pip install triton)"
-    if device_of(program).type != "cuda" and not kernels.INTERPRETED:
+    if (device or device_of(program).type) != "cuda" and not kernels.INTERPRETED:
         return "simulate.backend=triton needs the network on a CUDA device (trainer=gpu)"
     return None
 
