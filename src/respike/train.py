@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
+from respike.networks.standardize import standardized
 from respike.report.terminal import run_text, terminal_width
 from respike.runs.check import check_machine
 from respike.runs.compose import check_run, override_error
@@ -70,7 +71,8 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     pl.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
     data.setup()
-    module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    net = standardized(instantiate(cfg.model), data.mean, data.std)
+    module = instantiate(cfg.lit, net=net)
     check_fit(module.net, data)
     check_loss(module, data)
     facts = run_facts(cfg, data, overrides)

@@ -55,7 +55,7 @@ def loop(experiment: str, outputs: str, overrides: list[str], batches: int, warm
     cfg = experiment_config(experiment, Path(outputs), tuple(overrides))
     module, data = start_training(cfg)
     net, loss = module.net.train(), module.loss
-    images, labels = to_unit(data.images.train_images), data.images.train_labels
+    images, labels = to_unit(data.images.train_images[:]), data.images.train_labels
     order = data.index["train"][torch.randperm(len(data.index["train"]))]
     parts = order.split(cfg.data.batch_size)[:batches]
     optimizer = module.make_optimizer(net.parameters())

@@ -67,7 +67,7 @@ class SimulateRate(Callback):
 
 def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
     """The ReLU network's classes for all test images, (B,), on every rank."""
-    batches = data.batches("test", 1000, shared=True)
+    batches = data.batches("test", data.eval_batch_size, shared=True)
     classes = [pl_module(images.to(pl_module.device)).argmax(1).cpu() for images, _, _ in batches]
     return torch.cat([part for gathered in all_gather(classes) for part in gathered])
 

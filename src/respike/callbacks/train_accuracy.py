@@ -28,7 +28,7 @@ class TrainAccuracy(Callback):
             start = time.perf_counter()
             correct = torch.zeros(2, dtype=torch.int64)  # correct images, images
             with torch.inference_mode():
-                for images, labels, _ in data.batches("train", 1000, shared=True):
+                for images, labels, _ in data.batches("train", data.eval_batch_size, shared=True):
                     predicted = pl_module(images.to(pl_module.device)).argmax(1).cpu()
                     correct += torch.tensor([int((predicted == labels).sum()), len(labels)])
             right, count = torch.stack(all_gather(correct)).sum(0).tolist()

@@ -6,7 +6,7 @@ Shapes: N images of the set, M of a split, B of a batch, C channels, H x W pixel
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -15,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from respike.data.datasets import ImageSet
+from respike.data.datasets import Images, ImageSet
 from respike.data.pixels import to_unit
 from respike.data.random_stream import random_stream
 from respike.errors import InputError
@@ -32,7 +32,8 @@ class ImageDataModule(LightningDataModule):
     validation and test. val_size: number of training images held out for validation. train_size: use only this many of
     the other training images. test_size: use only the first so many test images. train_transform: augmentation of a
     training batch, float32 (B, C, H, W) -> the same shape. seed: of the validation split, the reduction, the order and
-    the augmentation.
+    the augmentation. mean, std: one number per channel, by which the network's first layer standardizes the images
+    (`respike.networks.standardize.standardized`), or None; the images themselves stay in [0, 1].
     Raises InputError for impossible sizes, here or when the images are first needed.
     """
 
@@ -47,6 +48,8 @@ class ImageDataModule(LightningDataModule):
         test_size: int | None = None,
         train_transform: Transform | None = None,
         seed: int = 0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ):
         super().__init__()
         _check("batch_size", batch_size, least=1)
@@ -59,6 +62,12 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.train_size, self.test_size = val_size, train_size, test_size
         self.train_transform, self.seed = train_transform, seed
+        if (mean is None) != (std is None) or len(mean or ()) != len(std or ()) or min(std or [1]) <= 0:
+            raise InputError(
+                f"{_standardization(mean, std)}: one number per channel and every std above 0 are needed, or null and null; "
+                "type data.mean=[0.5] data.std=[0.5] for grey images"
+            )
+        self.mean, self.std = mean, std
 
     @cached_property
     def images(self) -> ImageSet:
@@ -71,6 +80,12 @@ class ImageDataModule(LightningDataModule):
 
         Training and validation images are in a random order that depends on the seed; test images keep their order.
         """
+        channels = self.input_shape[0]
+        if self.mean is not None and len(self.mean) != channels:
+            raise InputError(
+                f"{_standardization(self.mean, self.std)}: {len(self.mean)} channels, but {self.images.name} has "
+                f"{channels}; type {channels} in each list, or data.mean=null data.std=null"
+            )
         published = len(self.images.train_labels)
         available = published - self.val_size
         if available < 1:
@@ -180,11 +195,11 @@ class ImageDataModule(LightningDataModule):
 class ImageBatches(Dataset):
     """Item b is batch b: (x float32 (B, C, H, W) in [0, 1], y int64 (B,)).
 
-    images: uint8 (N, C, H, W). labels: int64 (N,). index: int64 (M,), positions of the images to serve, in order.
-    size: B; the last batch may be smaller.
+    images: uint8 (N, C, H, W), or files of such images. labels: int64 (N,). index: int64 (M,), positions of the images to
+    serve, in order. size: B; the last batch may be smaller.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, index: Tensor, size: int):
+    def __init__(self, images: Images, labels: Tensor, index: Tensor, size: int):
         self.images, self.labels, self.index, self.size = images, labels, index, size
 
     def __len__(self) -> int:
@@ -217,7 +232,7 @@ class ShuffledBatches(ImageBatches):
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         index: Tensor,
         size: int,
@@ -271,9 +286,19 @@ class EpochSampler(Sampler[int]):
         return iter(range(len(self.batches)))
 
 
-def _float_images(images: Tensor, positions: Tensor) -> Tensor:
+def _float_images(images: Images, positions: Tensor) -> Tensor:
     """The images (B,) of uint8 images (N, C, H, W) as float32 (B, C, H, W) in [0, 1]."""
+    if not isinstance(images, Tensor):
+        return to_unit(images[positions])
     return to_unit(torch.from_numpy(images.numpy()[positions.numpy()]))  # NumPy for the reason given in to_unit
+
+
+def _standardization(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
+    """The two settings as they are typed."""
+    given = (("mean", mean), ("std", std))
+    return " ".join(f"data.{name}={'null' if value is None else list(value)}" for name, value in given).replace(
+        ", ", ","
+    )
 
 
 def _check(name: str, value: int, least: int, most: int | None = None) -> None:

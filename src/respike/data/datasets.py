@@ -6,6 +6,9 @@ Shapes: N images, C channels, H x W pixels.
 
 import hashlib
 import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,19 +38,49 @@ CHECKSUMS = {
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
+class ImageFiles:
+    """Files in place of a uint8 tensor (N, C, H, W): they are decoded, in threads, each time that they are indexed.
+
+    For sets that fit neither the memory nor a file of pixels. decode: file -> uint8 (C, H, W). shape: (C, H, W).
+    key: identifies the pixels, for `ImageSet.sha256`.
+    """
+
+    dtype, ndim = torch.uint8, 4
+
+    def __init__(self, files: Sequence[Path], decode: Callable[[Path], np.ndarray], shape: Sequence[int], key: str):
+        self.files, self.decode, self.shape, self.key = files, decode, torch.Size((len(files), *shape)), key
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor:
+        """One image uint8 (C, H, W), or those (B, C, H, W) of a slice or of positions (B,)."""
+        chosen = torch.arange(len(self))[index]
+        if not chosen.ndim:
+            return torch.from_numpy(self.decode(self.files[int(chosen)]))
+        pixels = torch.empty((len(chosen), *self.shape[1:]), dtype=torch.uint8)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
+            for image, decoded in zip(pixels, pool.map(self.decode, [self.files[i] for i in chosen]), strict=True):
+                image.copy_(torch.from_numpy(decoded))
+        return pixels
+
+
+Images = Tensor | ImageFiles
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images and labels of one data set, unscaled, in its published training and test parts.
 
-    name: for tables. train_images, test_images: uint8 (N, C, H, W). train_labels, test_labels: int64 (N,), positions in
-    `classes`. reduced: None for the complete published data set, otherwise why it is not, for tables.
+    name: for tables. train_images, test_images: uint8 (N, C, H, W), or files of such images. train_labels, test_labels:
+    int64 (N,), positions in `classes`. reduced: None for the complete published data set, otherwise why it is not, for tables.
     Raises InputError if the arrays do not match each other.
     """
 
     name: str
-    train_images: Tensor
+    train_images: Images
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Images
     test_labels: Tensor
     classes: tuple[str, ...]
     reduced: str | None = None
@@ -76,15 +109,21 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the bytes and shapes of the four arrays; it does not depend on the files they were read from."""
+        """Hex digest of the bytes and shapes of the four arrays; it does not depend on the files they were read from.
+
+        Of `ImageFiles` the key takes part, not the bytes.
+        """
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(str(tuple(array.shape)).encode())
+            if isinstance(array, ImageFiles):
+                digest.update(array.key.encode())
+                continue
             digest.update(array.contiguous().numpy().reshape(-1).view("uint8").data)
         return digest.hexdigest()
 
 
-def _type_and_shape(tensor: Tensor) -> str:
+def _type_and_shape(tensor: Images) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
@@ -127,7 +166,7 @@ def cifar10(root: str | Path) -> ImageSet:
 
     Never downloaded automatically (170 MB). Raises InputError if the files are missing or damaged.
     """
-    alternative = "; JPEG copies of them are data=cifar10_jpeg"
+    alternative = "; image files of them are data=cifar10_images, JPEG copies data=cifar10_jpeg"
     return _read_cifar(datasets.CIFAR10, Path(root).expanduser(), "CIFAR-10", alternative)
 
 

@@ -1,4 +1,8 @@
-"""A folder of image files as an ImageSet: decoded once into a file of pixels, which is memory-mapped from then on."""
+"""A folder of image files as an ImageSet.
+
+`image_folder` decodes them once into a file of pixels, which is memory-mapped from then on. `imagenet_folder`, for sets whose
+pixels fit no disk, decodes them whenever they are needed.
+"""
 
 import hashlib
 import json
@@ -19,7 +23,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import functional
 from tqdm import tqdm
 
-from respike.data.datasets import ImageSet
+from respike.data.datasets import ImageFiles, ImageSet
 from respike.errors import InputError
 from respike.system.cache import cache_folder
 from respike.system.files import write_atomically
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 PIXELS_VERSION = 2  # part of the cache key; raise it if the same files decode to other pixels
 MODES = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode
 BLOCK = 512  # images decoded at a time
+LOOKED_AT = 16  # images of each part whose headers are read at the start
 # Pillow's errors depend on the image format
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # tag numbers
@@ -69,24 +74,13 @@ def image_folder(
             f"data.dataset.size={size} data.dataset.channels={channels}: a positive size and 1 or 3 channels are needed, "
             "as in data.dataset.size=32 data.dataset.channels=3"
         )
-    train, test = _listing(root / "train"), _listing(root / "test")
-    if train.classes != test.classes:
-        only = sorted(set(train.classes) ^ set(test.classes))
-        raise InputError(
-            f"{root}: train/ and test/ must hold the same classes, only one of them has {', '.join(only[:5])}"
-        )
-    _refuse_shared(train, test)
+    train, test = _listings(root, "test")
     (train_used, train_labels), (test_used, test_labels) = _spread(train, train_files), _spread(test, test_files)
     files = train_used + test_used
     shape = (len(files), channels, size, size)
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder("images")
     pixels = _decoded(files, shape, folder / f"{_key(root, files, shape)}.uint8")
     cut = len(train_used)
-    reductions = [
-        f"{len(used):,} of {len(listing.samples):,} {part} images"
-        for part, used, listing in (("training", train_used, train), ("test", test_used, test))
-        if len(used) < len(listing.samples)
-    ]
     return ImageSet(
         name or (given.stem if given.is_file() else given.resolve().name),
         pixels[:cut],
@@ -94,7 +88,73 @@ def image_folder(
         pixels[cut:],
         torch.tensor(test_labels),
         classes=tuple(train.classes),
-        reduced="; ".join(reductions) or None,
+        reduced=_reduction(train, train_used, test, test_used),
+    )
+
+
+def imagenet_folder(
+    root: str | Path,
+    size: int = 224,
+    resize: int = 256,
+    name: str | None = None,
+    train_files: int | None = None,
+    test_files: int | None = None,
+) -> ImageSet:
+    """RGB images of root/train/<class>/* and root/val/<class>/* as torchvision's ImageFolder reads them; val is the test part.
+
+    The shorter side is resized to `resize` pixels, then the centre of `size` x `size` is cropped: torchvision's Resize and
+    CenterCrop. Classes are numbered in sorted order. Single grey images are read as RGB, as by torchvision. Images are decoded
+    each time that they are used. Other arguments as in `image_folder`.
+    Raises InputError as `image_folder` does, for a size above `resize`, and where all images are grey.
+    """
+    root = Path(root).expanduser()
+    if not 1 <= size <= resize:
+        raise InputError(
+            f"data.dataset.size={size} data.dataset.resize={resize}: {resize}x{resize} pixels hold no {size}x{size}; type "
+            f"data.dataset.resize={max(size, 1) * 256 // 224}"
+        )
+    train, test = _listings(root, "val")
+    (train_used, train_labels), (test_used, test_labels) = _spread(train, train_files), _spread(test, test_files)
+    _refuse_grey(root, train_used, test_used)
+    decode = partial(_decode, channels=3, size=size, resize=resize)
+
+    def images(files: list[Path]) -> ImageFiles:
+        return ImageFiles(files, decode, (3, size, size), _key(root, files, (resize, size)))
+
+    return ImageSet(
+        name or root.resolve().name,
+        images(train_used),
+        torch.tensor(train_labels),
+        images(test_used),
+        torch.tensor(test_labels),
+        classes=tuple(train.classes),
+        reduced=_reduction(train, train_used, test, test_used),
+    )
+
+
+def _reduction(train: Listing, train_used: Sequence[Path], test: Listing, test_used: Sequence[Path]) -> str | None:
+    """What is left out of the set, for tables; None for the complete set."""
+    reductions = [
+        f"{len(used):,} of {len(listing.samples):,} {part} images"
+        for part, used, listing in (("training", train_used, train), ("test", test_used, test))
+        if len(used) < len(listing.samples)
+    ]
+    return "; ".join(reductions) or None
+
+
+def _refuse_grey(root: Path, *parts: Sequence[Path]) -> None:
+    """Raise InputError if a few files, spread over all, are grey images without exception. Only their headers are read."""
+    files = [part[i] for part in parts for i in range(0, len(part), max(1, len(part) // LOOKED_AT))]
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                if Image.getmodebase(opened.mode) != "L":
+                    return
+        except PILLOW_ERRORS as error:
+            raise InputError(f"{file} is no image that can be used ({error}): repair or remove it") from error
+    raise InputError(
+        f"data.root={root}: its images are grey, and networks for ImageNet take RGB; for a network that takes grey images "
+        "rename val/ to test/ and type data=image_folder data.dataset.channels=1"
     )
 
 
@@ -136,9 +196,21 @@ def _spread(listing: Listing, count: int | None) -> tuple[list[Path], list[int]]
     return [file for file, _ in chosen], [label for _, label in chosen]
 
 
-def _listing(folder: Path) -> Listing:
+def _listings(root: Path, test: str) -> tuple[Listing, Listing]:
+    """The images of root/train and of root/<test>. Raises InputError for other classes in one of them, or shared files."""
+    train_part, test_part = (_listing(root / part, test) for part in ("train", test))
+    if train_part.classes != test_part.classes:
+        only = sorted(set(train_part.classes) ^ set(test_part.classes))
+        raise InputError(
+            f"{root}: train/ and {test}/ must hold the same classes, only one of them has {', '.join(only[:5])}"
+        )
+    _refuse_shared(train_part, test_part)
+    return train_part, test_part
+
+
+def _listing(folder: Path, test: str) -> Listing:
     """The images of folder/<class> and of the folders below, without decoding. Raises InputError for links to folders there."""
-    form = "root/train/<class>/*.png and root/test/<class>/*.png are needed (or jpg, bmp, tif, ...)"
+    form = f"root/train/<class>/*.png and root/{test}/<class>/*.png are needed (or jpg, bmp, tif, ...)"
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: {form}; type data.root=/path/to/root")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
@@ -218,14 +290,17 @@ def _decode_all(files: Sequence[Path], channels: int, size: int) -> Iterator[np.
                 bar.update()
 
 
-def _decode(file: Path, channels: int, size: int) -> np.ndarray:
-    """One image as uint8 (C, size, size). Raises InputError that names a file which cannot be decoded."""
+def _decode(file: Path, channels: int, size: int, resize: int | None = None) -> np.ndarray:
+    """One image as uint8 (C, size, size): its centre when its shorter side has `resize` pixels, `size` if that is None.
+
+    Raises InputError that names a file which cannot be decoded.
+    """
     try:
         with Image.open(file) as opened:
             image = _eight_bits(opened).convert(MODES[channels])
     except PILLOW_ERRORS as error:
         raise InputError(f"{file} is no image that can be used ({error}): repair or remove it") from error
-    image = functional.center_crop(functional.resize(image, size), size)
+    image = functional.center_crop(functional.resize(image, resize or size), size)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from respike.errors import InputError
 
@@ -28,3 +28,20 @@ class Standardize(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "Standardize":
         """Does nothing: the module stays in eval mode, because its statistics are constants."""
         return super().train(False)
+
+
+class Standardized(nn.Module):
+    """A network for images (B, C, H, W) in [0, 1]: `net` of (image - mean) / std."""
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.standardize, self.net = Standardize(mean, std), net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What `net` returns for the standardized images."""
+        return self.net(self.standardize(images))
+
+
+def standardized(net: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> nn.Module:
+    """The network behind the standardization that data.mean and data.std describe; the network itself if they are null."""
+    return net if mean is None or std is None else Standardized(net, list(mean), list(std))

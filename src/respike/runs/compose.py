@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 import respike.system.precision  # noqa: F401  registers ${fastest_precision:...}
 from respike.errors import InputError
@@ -80,6 +80,7 @@ def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) 
     _check_parts(cfg, choices)
     _check_recipe(cfg, choices, typed)
     _check_surrogate(cfg, choices)
+    _check_pixels(cfg, choices)
 
 
 def _check_network(cfg: DictConfig, choices: Choices) -> None:
@@ -163,6 +164,21 @@ def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
             f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; "
             "leave neuron/surrogate= out, or type ~neuron/surrogate"
         )
+
+
+def _check_pixels(cfg: DictConfig, choices: Choices) -> None:
+    """Pixels are standardized once: by data.mean and data.std in front of the network, or by the network itself."""
+    mean = cfg.data.get("mean")
+    if not isinstance(mean, ListConfig):  # null; anything else is refused by `check_settings`
+        return
+    given, off = f"data.mean={said_as(list(mean))}", "data.mean=null data.std=null"
+    for key in ("model.mean", "model.preprocessing", "model.net.mean"):
+        if OmegaConf.select(cfg, key) not in (None, "none"):
+            raise InputError(
+                f"{given}: model={choices.get('model')} standardizes the pixels itself, by {key}; type {off}"
+            )
+    if cfg.method.name == "direct":
+        raise InputError(f"{given}: a network of spiking neurons takes model.mean and model.std; type {off}")
 
 
 def _methods_with(group: str, option: str | None) -> list[str]:

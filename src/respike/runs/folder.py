@@ -18,6 +18,7 @@ from respike.runs.protocol import departures
 from respike.system.cache import DAMAGE, code_hash, source_hash
 from respike.system.distributed import rank
 from respike.system.files import write_atomically, write_json
+from respike.training.fit import has_random_weights
 
 # Overrides that leave the measurement as it is, or are seen elsewhere.
 UNMEASURED = (
@@ -103,6 +104,8 @@ def reductions(cfg: DictConfig, data: ImageDataModule) -> list[str]:
         reasons.append(f"{cfg.trainer.max_epochs} of {cfg.recipe.epochs} epochs")
     if cfg.train and cfg.recipe.get("reduced"):
         reasons.append(cfg.recipe.reduced)
+    if has_random_weights(cfg):
+        reasons.append("random weights")
     if cfg.model.get("width_mult", 1) < 1:
         reasons.append(f"narrow: {cfg.model.width_mult:g} of the width")
     reasons += [f"trainer.{name}={cfg.trainer[name]}" for name in LIMITS if cfg.trainer.get(name)]

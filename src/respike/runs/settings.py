@@ -53,6 +53,7 @@ class Run:
     threads: Literal["auto"] | Threads = "auto"
     train: bool = True
     ckpt_path: Path | None = "weights.pt"
+    random_weights: bool = False
     keep_networks: bool = True
     budget_min: Positive | None = 10  # minutes
 
@@ -158,6 +159,9 @@ class Model:
     width: Positive = 0.25
     width_mult: Positive = 0.25
     path: Path | None = "weights.h5"
+    name: Annotated[str, Text()] = "resnet18"  # of a constructor of torchvision.models
+    num_classes: Count | None = 1000
+    depth: Count = 20
     preprocessing: Literal[*PIXELS] = "torchvision"
     side: Count = 224  # pixels
     net: Block = "{_target_:respike.networks.exact_fc.ExactFC}"
@@ -287,6 +291,8 @@ class Data:
     test_size: Count | None = 1000  # images
     train_transform: Block | None = "null"
     seed: Seed = 0
+    mean: Annotated[list[float], Length(1)] | None = "[0.485,0.456,0.406]"  # of each channel of the pixels in [0, 1]
+    std: Annotated[list[Positive], Length(1)] | None = "[0.229,0.224,0.225]"
 
 
 class Dataset:
@@ -305,6 +311,7 @@ class Dataset:
     test_fonts: Annotated[list[Literal[*FAMILIES]], Length(1)] | None = "[serif]"
     seed: Seed = 0
     size: Annotated[int, Range(low=1, high=10_000)] = 28  # pixels of a side
+    resize: Annotated[int, Range(low=1, high=10_000)] = 256  # pixels of the shorter side, before the centre is cropped
     channels: Literal[1, 3] = 3
     name: str | None = "mine"
     train_files: Count | None = 1000

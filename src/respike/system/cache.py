@@ -147,12 +147,22 @@ def source_hash(defined: object) -> str:
         return ""
 
 
-def network_key(net: nn.Module) -> dict[str, str]:
+def network_code(net: nn.Module) -> list[str]:
+    """Hashes of the files that define the network and the modules in it, except torch's own."""
+    kinds = {type(module) for module in net.modules()}
+    own = sorted(
+        (kind for kind in kinds if not kind.__module__.startswith("torch.")),
+        key=lambda kind: (kind.__module__, kind.__qualname__),
+    )
+    return [source_hash(kind) for kind in own]
+
+
+def network_key(net: nn.Module) -> dict[str, str | list[str]]:
     """What identifies a network in a stage's key: its layers, its code and its weights."""
     weights = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {"net": repr(net), "code": source_hash(type(net)), "weights": weights.hexdigest()}
+    return {"net": repr(net), "code": network_code(net), "weights": weights.hexdigest()}
 
 
 @contextlib.contextmanager

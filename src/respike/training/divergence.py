@@ -5,23 +5,11 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from respike.errors import InputError
+from respike.networks.state_dicts import not_finite
 from respike.system.distributed import world_size
-
-
-def not_finite(net: nn.Module, weights: Mapping[str, Any]) -> str | None:
-    """The name of the first of the network's weights and running averages that holds nan or inf, None if all are finite.
-
-    weights: a state dict of the network. Other buffers may hold inf, as an attention mask does.
-    """
-    parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-    for name, value in weights.items():
-        trained = name in parameters or name.rpartition(".")[2] in ("running_mean", "running_var")
-        if trained and isinstance(value, Tensor) and not value.isfinite().all():
-            return name
-    return None
 
 
 class StopIfDiverged(Callback):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,19 @@ from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
-from respike.system.cache import Stage, cached, code_hash, source_hash
+from respike.networks.init import measure_batch_norms
+from respike.networks.state_dicts import give_state_dict, not_finite, read_checkpoint, state_dict_of
+from respike.system.cache import Stage, cached, code_hash, network_code
 from respike.system.distributed import broadcast, rank
 from respike.system.files import read_csv
 from respike.training.checkpoints import AtomicCheckpoints, resume_from
-from respike.training.divergence import StopIfDiverged, not_finite
+from respike.training.divergence import StopIfDiverged
 from respike.training.early_stopping import EarlyStoppingSettings
 from respike.training.history import EpochHistory
 from respike.training.layer_activity import LayerActivity
 from respike.training.trainer import callbacks_of
+
+log = logging.getLogger(__name__)
 
 IRRELEVANT = {  # settings that do not change the weights
     "data": ("root", "test_size", "eval_batch_size"),
@@ -37,6 +42,8 @@ IRRELEVANT = {  # settings that do not change the weights
         "num_sanity_val_steps",
     ),
 }
+NORM_IMAGES = 256  # on which the batch norms of random weights are measured
+RUN_WEIGHTS = "a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -48,11 +55,11 @@ def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dic
         group: {name: value for name, value in resolved[group].items() if name not in IRRELEVANT.get(group, ())}
         for group in ("data", "model", "lit", "trainer")
     }
-    start = resolved.get("ckpt_path")
+    start = resolved.get("ckpt_path") or resolved["model"].get("path")
     spiking = hasattr(net, "spiking_layers")
     return groups | {
         "images": data.images.sha256,
-        "net": [repr(net), source_hash(type(net))],
+        "net": [repr(net), *network_code(net)],
         "early_stopping": EarlyStoppingSettings.from_config(cfg),
         "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
@@ -131,11 +138,15 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
     """
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)
-    elif not cfg.train and not _comes_trained(cfg):
-        raise InputError(
-            "train=false without weights: give them as ckpt_path=FILE; a run saves its weights in its folder, as "
-            "checkpoints/ann.pt or weights.pt"
-        )
+    elif has_random_weights(cfg):
+        if not cfg.get("random_weights"):
+            raise InputError(f"train=false without weights: give them as ckpt_path=FILE; {RUN_WEIGHTS}")
+        log.warning(
+            "RANDOM WEIGHTS: no model.path and no ckpt_path is given, so accuracies mean nothing; batch norms are measured on "
+            "%d training images", min(NORM_IMAGES, len(data.index["train"])),
+        )  # fmt: skip
+        images = data.batches("train", min(32, data.eval_batch_size), first=NORM_IMAGES)
+        measure_batch_norms(module.net, (batch for batch, _, _ in images))
     broken = not_finite(module.net, module.net.state_dict())
     if broken is not None:
         raise InputError(
@@ -150,9 +161,13 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
     return fit_once(cfg, trainer, module, data)
 
 
-def _comes_trained(cfg: DictConfig) -> bool:
-    """Whether the network has its weights when it is built: it reads them from a file, or a user's class sets them."""
-    return "path" in cfg.model or cfg.recipe.epochs == 0 or not cfg.model._target_.startswith("respike.")
+def has_random_weights(cfg: DictConfig) -> bool:
+    """Whether a run without training has no weights, from a file or set by a user's class."""
+    if cfg.train or cfg.ckpt_path:
+        return False
+    if "path" in cfg.model:
+        return cfg.model.path is None
+    return cfg.recipe.epochs > 0 and cfg.model._target_.startswith("respike.")
 
 
 def fit_metrics(cfg: DictConfig, stage: Stage, kind: str) -> dict[str, float]:
@@ -220,7 +235,7 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
 
 
 def load_weights(module: LightningModule, path: str | Path) -> None:
-    """Load the weights of `module.net` from a Lightning checkpoint or from a state dict of the network.
+    """Load the weights of `module.net` from a checkpoint or a state dict, of respike, Lightning or others.
 
     Raises InputError for a file that is missing, unreadable, or of another network, and for weights with nan or inf.
     """
@@ -242,29 +257,11 @@ def load_stage(module: LightningModule, folder: Path) -> None:
 
 def _read_weights(path: str | Path) -> tuple[dict[str, Any], int]:
     """The network's state dict in a file, and the number of epochs in a Lightning checkpoint, else 0."""
-    if not Path(path).is_file():
-        raise InputError(
-            f"ckpt_path={path}: no such file; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if "state_dict" not in content:
-            return dict(content), 0
-        return {name.removeprefix("net."): value for name, value in content["state_dict"].items()}, content.get(
-            "epoch", 0
-        )
-    except Exception as error:  # torch raises a different error for each way in which a file can be broken
-        raise InputError(
-            f"ckpt_path={path}: not a checkpoint, or a damaged one; expected a state dict or a Lightning checkpoint"
-        ) from error
+    content = read_checkpoint(path, "ckpt_path", RUN_WEIGHTS)
+    epochs = content.get("epoch", 0)
+    return state_dict_of(content, f"ckpt_path={path}"), epochs if isinstance(epochs, int) else 0
 
 
 def _set_weights(module: LightningModule, weights: dict[str, Any], path: str | Path) -> None:
-    broken = not_finite(module.net, weights)
-    if broken is not None:
-        raise InputError(f"ckpt_path={path}: {broken} holds nan or inf; type another file")
-    try:
-        module.net.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"ckpt_path={path}: the checkpoint is of another network ({reason})") from error
+    """Raises InputError, before the network is changed, for weights with nan or inf, or of another network."""
+    give_state_dict(module.net, weights, f"ckpt_path={path}")
