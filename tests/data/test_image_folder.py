@@ -1,14 +1,20 @@
-"""A folder of image files: the pixels that lie in it, decoded once."""
+"""A folder of image files: the pixels that lie in it, decoded once, or whenever they are used."""
 
 import os
+import shutil
 import tarfile
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
-from respike.data.image_folder import image_folder
+from respike.data.datamodule import ImageDataModule
+from respike.data.image_folder import image_folder, imagenet_folder
 from respike.errors import InputError
 
 
@@ -244,3 +250,82 @@ def test_links_bring_no_test_images_into_the_training(tmp_path, name):
     with pytest.raises(InputError, match=words) as caught:
         image_folder(tmp_path, size=8, channels=3)
     assert "\n" not in str(caught.value)
+
+
+def imagenet_like(root, mode="RGB", sides=(40, 50)):
+    """root/train and root/val with two classes of three images each, of random pixels."""
+    random = np.random.default_rng(0)
+    for part, label, i in product(("train", "val"), ("n01", "n02"), range(3)):
+        (root / part / label).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (*sides, 3)[: 3 if mode == "RGB" else 2], dtype=np.uint8)
+        Image.fromarray(pixels).save(root / part / label / f"{i}.png")
+    return root
+
+
+def test_images_of_imagenets_form_are_what_torchvision_reads(tmp_path):
+    root = imagenet_like(tmp_path / "small")
+    Image.new("L", (50, 40), 99).save(root / "val" / "n01" / "0.png")  # a grey one among them
+    images = imagenet_folder(root, size=28, resize=32)
+    transform = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28), transforms.PILToTensor()])
+    for part, ours, labels in (
+        ("train", images.train_images, images.train_labels),
+        ("val", images.test_images, images.test_labels),
+    ):
+        theirs = ImageFolder(root / part, transform)
+        assert torch.equal(ours[:], torch.stack([image for image, _ in theirs]))
+        assert labels.tolist() == [label for _, label in theirs]
+    assert images.classes == tuple(theirs.classes) and images.reduced is None
+    assert torch.equal(images.test_images[torch.tensor([4, 1])], images.test_images[:][[4, 1]])
+    assert torch.equal(images.test_images[2], images.test_images[:][2])
+
+
+def test_they_are_decoded_when_they_are_used(tmp_path):
+    root = imagenet_like(tmp_path / "small")
+    images = imagenet_folder(root, size=28, resize=32, test_files=2)
+    assert images.reduced == "2 of 6 test images" and images.test_labels.tolist() == [0, 1]
+    before = images.sha256
+    (root / "val" / "n02" / "0.png").write_bytes(b"no image")
+    images.test_images[0]
+    with pytest.raises(InputError, match=r"n02/0\.png is no image"):
+        images.test_images[[1]]
+    assert imagenet_folder(root, size=28, resize=32, test_files=2).sha256 != before
+
+
+def test_a_data_module_serves_them_in_batches(tmp_path):
+    root = imagenet_like(tmp_path / "small")
+    data = ImageDataModule(partial(imagenet_folder, size=28, resize=32), root, 4, eval_batch_size=4)
+    for split, images in (("train", data.images.train_images), ("test", data.images.test_images)):
+        served = [(x, index) for x, _, index in data.batches(split, 4)]
+        x, index = (torch.cat(parts) for parts in zip(*served, strict=True))
+        assert torch.equal(x, images[index] / 255)
+    assert sum(len(x) for x, _ in data.train_dataloader()) == 6 and data.input_shape == (3, 28, 28)
+
+
+def remove(root, place):
+    shutil.rmtree(root / place)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda root: remove(root, "val"), "no folder .*val: .*root/val/<class>"),
+        (lambda root: remove(root, "train"), "no folder .*train"),
+        (lambda root: remove(root, "val/n01"), "must hold the same classes, only one of them has n01"),
+        (
+            lambda root: [file.unlink() for file in (root / "val" / "n02").iterdir()],
+            "no image files for the classes n02",
+        ),
+        (lambda root: imagenet_like(root, "L"), "its images are grey"),
+    ],
+)
+def test_folders_of_another_form_are_a_line(tmp_path, spoil, words):
+    root = imagenet_like(tmp_path / "small")
+    spoil(root)
+    with pytest.raises(InputError, match=words) as caught:
+        imagenet_folder(root, size=28, resize=32)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_crop_larger_than_the_image_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"data\.dataset\.size=256 data\.dataset\.resize=224"):
+        imagenet_folder(imagenet_like(tmp_path), size=256, resize=224)

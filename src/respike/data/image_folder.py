@@ -301,7 +301,7 @@ def _decode(file: Path, channels: int, size: int, resize: int | None = None) -> 
     except PILLOW_ERRORS as error:
         raise InputError(f"{file} is no image that can be used ({error}): repair or remove it") from error
     image = functional.center_crop(functional.resize(image, resize or size), size)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W
+    return np.array(image).reshape(size, size, channels).transpose(2, 0, 1)  # H W C -> C H W
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
