@@ -324,9 +324,61 @@ def test_a_network_and_images_from_outside_the_package(tmp_path, monkeypatch):
     assert metrics["snn/test_acc"] > 0.9
 
 
+@pytest.fixture(scope="module")
+def reds_and_greens(tmp_path_factory):
+    """A folder of ImageNet's form: sixteen images of two classes in train/ and eight in val/, redder and greener."""
+    root = tmp_path_factory.mktemp("reds_and_greens")
+    for part, colour, number in product(("train", "val"), ("green", "red"), range(8)):
+        folder = root / part / colour
+        folder.mkdir(parents=True, exist_ok=True)
+        if part == "train" or number < 4:
+            base = (60 + 9 * number, 120, 80) if colour == "green" else (120, 60 + 9 * number, 80)
+            Image.new("RGB", (20, 24), base).save(folder / f"{number}.jpg")
+    return root
+
+
+def converted_folder(root, tmp_path, *overrides):
+    """One run of experiment=convert_torchvision on the folder with ResNet-8 for CIFAR, in place of a large network."""
+    net = ["model=resnet20_cifar", "recipe=pretrained", "model.depth=8", "model.classes=2", "simulate.duration=0.016"]
+    pixels = ["data.dataset.size=16", "data.dataset.resize=18", f"data.root={root}"]
+    places = [f"paths.run={tmp_path / 'run'}", f"paths.outputs={tmp_path}", "logger=none"]
+    return train(compose_run(["experiment=convert_torchvision", *net, *pixels, *places, *overrides]))
+
+
+def test_a_folder_of_imagenets_form_goes_through_a_network_of_random_weights_and_says_so(
+    reds_and_greens, tmp_path, caplog
+):
+    metrics = converted_folder(reds_and_greens, tmp_path)
+    assert metrics["reduced"] == "random weights" and "RANDOM WEIGHTS" in caplog.text
+    assert metrics["data"] == reds_and_greens.name and metrics["test_images"] == 8
+    assert metrics["snn/agreement"] >= 0.75 and (tmp_path / "run" / "figures" / "accuracy.png").is_file()
+
+
+def test_weights_trained_behind_the_standardization_convert_and_so_do_those_of_the_network_alone(
+    reds_and_greens, tmp_path
+):
+    """Either file gives the same network."""
+    recipe = ["recipe=custom", "train=true", "recipe.epochs=6", "recipe.batch_size=4", "keep_networks=true"]
+    recipe.append("callbacks.figures=null")
+    trained = converted_folder(reds_and_greens, tmp_path, *recipe)
+    assert trained["ann/test_acc"] > 0.7 and trained["snn/agreement"] >= 0.75 and trained["reduced"] == ""
+    weights = torch.load(tmp_path / "run" / "checkpoints" / "ann.pt")
+    alone = {name.removeprefix("net."): value for name, value in weights.items() if name.startswith("net.")}
+    torch.save({"state_dict": alone}, tmp_path / "alone.pt")
+    (tmp_path / "run" / "checkpoints" / "ann.pt").rename(tmp_path / "whole.pt")
+    for given in (f"ckpt_path={tmp_path / 'whole.pt'}", f"model.path={tmp_path / 'alone.pt'}"):
+        again = converted_folder(reds_and_greens, tmp_path, given, "callbacks.figures=null")
+        assert {k: v for k, v in again.items() if k.startswith("snn/")} == {
+            k: v for k, v in trained.items() if k.startswith("snn/")
+        }
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (["data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"], "type 1 in each list"),
+        (["data.mean=[0.5]"], "data.std=null"),
+        (["model=resnet20_cifar", "recipe=custom"], "(1, 28, 28)"),
         (["experiment=nope"], "diehl_cnn_published"),
         (["convert=nope"], "percentile"),
         (["neuron.threshold=-1"], "neuron.threshold=-1"),

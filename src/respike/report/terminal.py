@@ -44,6 +44,7 @@ def run_text(path: Path, width: int) -> str:
         "spiking network": _with_published(run, "snn/test_acc"),
         "agreement": _with_published(run, "snn/agreement"),
         "latency" if is_number(run.get("ttfs/latency")) else "to within 1 point": latency(run),
+        "after steps": _after_steps(run["curve"]),
         "spikes per image": metric("snn/spikes_per_image").cell(run),
         "verdict": f"none: {run['failure']}" if run["failure"] else run["verdict"],
         "differs in": "; ".join(run["departs"]),
@@ -85,6 +86,15 @@ def comparison_text(comparison: Comparison, sort: str, names: Sequence[str], wid
     return "\n".join(
         [table, *(textwrap.fill(note, width, subsequent_indent="    ", break_on_hyphens=False) for note in notes)]
     )
+
+
+def _after_steps(curve: pd.DataFrame) -> str:
+    """The accuracy after 1, 2, 4, 8, ... steps: "1: 9.8, 2: 31.5, 4: 88.1 %"."""
+    if not {"step", "acc"} <= set(curve.columns):
+        return NOTHING
+    doubled = curve[(curve["step"].astype(int) & (curve["step"].astype(int) - 1)) == 0]
+    cells = (f"{step:.0f}: {100 * acc:.1f}" for step, acc in zip(doubled["step"], doubled["acc"], strict=True))
+    return ", ".join(cells) + " %"
 
 
 def _with_published(run: pd.Series, key: str) -> str:
