@@ -47,6 +47,11 @@ class Convert(Callback):
         self.keep_networks = keep_networks
         self.snn: RateSNN | TTFSNet | None = None
 
+    @property
+    def method(self) -> Callable[..., RateSNN | TTFSNet]:
+        """The function that converts, without its settings."""
+        return getattr(self.convert, "func", self.convert)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for a network or settings that cannot be converted or saved."""
         with contextlib.suppress(SilentLayer):  # an untrained network may be silent on random images
@@ -76,7 +81,7 @@ class Convert(Callback):
                 snn.save(folder / "snn.pt")
             return time.perf_counter() - start
 
-        method = getattr(self.convert, "func", self.convert)
+        method = self.method
         key = {
             "stage": "convert",
             "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
@@ -130,3 +135,8 @@ def converted(trainer: Trainer, kind: type[Network]) -> Network:
     """The spiking network, of this class, that the trainer's `Convert` callback made."""
     networks = (callback.snn for callback in callbacks_of(trainer) if isinstance(callback, Convert))
     return next(network for network in networks if isinstance(network, kind))
+
+
+def conversion(trainer: Trainer) -> str:
+    """The name of the function by which the trainer's `Convert` callback converts, as in "percentile_norm"."""
+    return next(callback.method.__name__ for callback in callbacks_of(trainer) if isinstance(callback, Convert))

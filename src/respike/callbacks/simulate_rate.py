@@ -1,6 +1,7 @@
 """Simulates the converted rate-coded network on the test set."""
 
 import dataclasses
+import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -9,19 +10,23 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from respike.callbacks.convert import converted
+from respike.callbacks.convert import conversion, converted
 from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import RateSNN
 from respike.data.datamodule import ImageDataModule
-from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements
+from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_csv
 from respike.training.trainer import data_of
+
+SOFT = ("subtract", 0.5)  # reset and start of neuron=soft
+log = logging.getLogger(__name__)
 
 
 class SimulateRate(Callback):
@@ -38,8 +43,11 @@ class SimulateRate(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
+        self._settings().warn_if_unusual()
+
+    def _settings(self) -> Settings:
         known = {field.name for field in dataclasses.fields(Settings)}
-        Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known}).warn_if_unusual()
+        return Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
@@ -56,13 +64,33 @@ class SimulateRate(Callback):
         snn = self.record.predicted[-1].long()
         write_csv(folder / "disagreements.csv", disagreements(self.record.index, labels, ann, snn))
         log_curve(trainer, "sim", self.columns)
+        measured = accuracy_metrics(self.record, labels, ann)
         log_metrics(
             trainer,
-            accuracy_metrics(self.record, labels, ann)
-            | activity_metrics(self.record)
-            | energy_metrics(self.record)
-            | {"time/simulate_s": seconds},
+            measured | activity_metrics(self.record) | energy_metrics(self.record) | {"time/simulate_s": seconds},
         )
+        accuracies = measured["snn/test_acc"], measured["ann/test_acc"]
+        if is_at_chance(*accuracies, labels):
+            log.warning(
+                "the spiking network classifies %.1f %% of the test images, near chance, and the ReLU network %.1f %%; type %s",
+                *(100 * share for share in accuracies), self._what_to_change(trainer),
+            )  # fmt: skip
+
+    def _what_to_change(self, trainer: Trainer) -> str:
+        """What departs from the settings that keep deep networks accurate; if nothing does, a longer simulation."""
+        snn, method = converted(trainer, RateSNN), conversion(trainer)
+        settings = self._settings()
+        hard = isinstance(settings.neuron, IntegrateFire) and (settings.neuron.reset, settings.neuron.start) != SOFT
+        by_layer = not any(isinstance(scale, Tensor) for scale in snn.scales.values())
+        advice = {
+            "neuron=soft": hard,
+            "encode=current": not settings.encode.analog,
+            "convert=percentile": method != "percentile_norm",
+            "convert.scale=channel": by_layer,
+            "convert.readout=current": snn.readout != "current",
+        }
+        typed = [line for line, differs in advice.items() if differs]
+        return " ".join(typed) or f"simulate.duration={4 * settings.duration:g}"
 
 
 def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Tensor:

@@ -11,6 +11,7 @@ from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.simulate.record import predict
 
 COLUMNS = 6
+HEIGHTS = 30  # at which the names of lines can stand side by side
 
 
 def samples(images: Tensor, names: Sequence[str]) -> Figure:
@@ -54,10 +55,10 @@ def _show(axes: Axes, image: Tensor, title: str, white: float = 1.0) -> None:
 def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str) -> Figure:
     """Cumulative spikes of each output neuron over the steps, and below them the predicted class after each step.
 
-    counts: integers (T, C). The line of the true class is blue; if another class is predicted in the end, its line is
-    orange.
+    counts: integers (T, C); or, of an output that is read by its current, the mean current up to each step, floating point.
+    The line of the true class is blue; if another class is predicted in the end, its line is orange.
     """
-    steps, predicted = range(1, len(counts) + 1), predict(counts).tolist()
+    steps, predicted, analog = range(1, len(counts) + 1), predict(counts).tolist(), counts.is_floating_point()
     figure = Figure(figsize=(7, 4.6), dpi=DPI, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1.5])
     colours = {predicted[-1]: PALETTE[1], label: PALETTE[0]}  # the true class comes second: it is blue if both are one
@@ -67,10 +68,12 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str)
     for c in sorted(colours):
         role = "true class" if c == label else "predicted in the end"
         above.plot(steps, counts[:, c], color=colours[c], linewidth=2.2, label=f"{classes[c]}, {role}")
-    _name_lines(above, {classes[c]: int(counts[-1, c]) for c in others}, len(counts))
+    unit = (float(counts.max() - counts.min()) / HEIGHTS or 1) if analog else 1
+    ends = {classes[c]: round(float(counts[-1, c]) / unit) * unit for c in others}
+    _name_lines(above, {name: end for name, end in ends.items() if end or analog}, len(counts))
     above.plot([], [], color=FAINT, linewidth=1, label="other classes")
     above.legend(frameon=False, labelcolor=INK, loc="upper left")
-    above.set_ylabel("output spikes (cumulative)", color=INK)
+    above.set_ylabel("output current (mean so far)" if analog else "output spikes (cumulative)", color=INK)
     above.set_title(name, loc="left", fontsize=10, color=INK)
     for correct, colour in ((True, PALETTE[0]), (False, PALETTE[1])):
         where = [step for step in steps if (predicted[step - 1] == label) == correct]
@@ -85,9 +88,9 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str)
     return figure
 
 
-def _name_lines(axes: Axes, heights: dict[str, int], right: float) -> None:
-    """Names at the right end of lines that end above 0; lines that end at the same height share one text."""
-    for height in sorted({height for height in heights.values() if height}):
+def _name_lines(axes: Axes, heights: dict[str, float], right: float) -> None:
+    """Names at the right end of lines; lines that end at the same height share one text."""
+    for height in sorted(set(heights.values())):
         names = sorted((name for name, other in heights.items() if other == height), reverse=True)
         axes.annotate(
             ", ".join(names), (right, height), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,

@@ -22,6 +22,7 @@ from respike.figures.curves import accuracy_and_agreement
 from respike.figures.images import output_counts, spike_images
 from respike.figures.layers import firing_rates
 from respike.metrics.activity import firing_rates as rates_of
+from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
 from respike.training.trainer import data_of
 
@@ -49,7 +50,7 @@ class RateFigures(Callback):
         simulated = simulation_of(trainer, SimulateRate)
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
-            "firing_rates": firing_rates(rates_of(simulated.record)),
+            **self._rates(simulated.record),
             **self._of_image(trainer, simulated),
             "confusion": confusion_over_steps(trainer, simulated.record),
             **data_and_training(trainer),
@@ -61,8 +62,13 @@ class RateFigures(Callback):
             save_confusion_film(record.predicted, data_of(trainer).labels("test"), classes, path)
             log_film(trainer, "confusion_film", path)
 
+    def _rates(self, record: SpikeRecord) -> dict[str, Figure]:
+        """The firing rates of the layers, unless nothing spikes: one layer, read by its current."""
+        rates = rates_of(record)
+        return {"firing_rates": firing_rates(rates)} if rates else {}
+
     def _of_image(self, trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
-        """Input and output spikes of the chosen image, which is simulated once more with a trace."""
+        """Input spikes and output (spikes or currents) of the chosen image, which is simulated once more with a trace."""
         data, number = data_of(trainer), torch.tensor([self.image])
         pixels, label = data.images.test_images, int(data.labels("test")[self.image])
         classes = class_names(trainer, simulated.record.counts.shape[1])
@@ -74,9 +80,14 @@ class RateFigures(Callback):
             spikes = trace.spikes["input"].cpu()
             shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1)] if steps >= SPIKE_STEPS else []
             figures["spikes"] = spike_images(to_unit(pixels[self.image]), spikes, f"class {classes[label]}", shown)
-        counts = trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()  # (T, C)
+        if snn.readout == "current":
+            output = "output_currents"
+            sums = trace.potentials[snn.output].flatten(1).cpu()
+            counts = sums / torch.arange(1, steps + 1).unsqueeze(1)  # (T, C)
+        else:
+            output, counts = "output_spikes", trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()
         name = f"test image {self.image}, class {classes[label]}"
-        figures["output_spikes"] = output_counts(counts, label, classes, name)
+        figures[output] = output_counts(counts, label, classes, name)
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
-        log_lines(trainer, "output_spikes", range(1, steps + 1), lines, "step")
+        log_lines(trainer, output, range(1, steps + 1), lines, "step")
         return figures

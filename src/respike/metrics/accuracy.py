@@ -28,6 +28,15 @@ def disagreements(index: Tensor, labels: Tensor, ann: Tensor, snn: Tensor) -> di
     return {name: values[snn != ann].tolist() for name, values in columns.items()}
 
 
+def is_at_chance(snn: float, ann: float, labels: Tensor) -> bool:
+    """Whether an accuracy keeps less than a tenth of what the ReLU network has above the share of the most frequent class.
+
+    False for a ReLU network that is itself within 0.1 of that share.
+    """
+    chance = float(labels.bincount().max()) / len(labels)
+    return ann - chance > 0.1 and snn - chance < 0.1 * (ann - chance)
+
+
 def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, float]:
     """ann/test_acc, snn/test_acc, snn/acc_drop, snn/agreement, snn/steps_to_1pct, snn/time_to_1pct_ms.
 

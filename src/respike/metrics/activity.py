@@ -1,4 +1,8 @@
-"""Spike counts and firing rates. Input spikes are reported as the layer "input" and are not part of the totals."""
+"""Spike counts and firing rates. Input spikes are reported as the layer "input" and are not part of the totals.
+
+Layers that hand on currents, and an output that is read by its current, have neither neurons nor spikes. A max-pool has spikes,
+which count in totals per image, and rates per window, but no neurons.
+"""
 
 import torch
 from torch import Tensor
@@ -8,7 +12,9 @@ from respike.simulate.record import SpikeRecord
 
 def spikes_per_image(record: SpikeRecord) -> Tensor:
     """Cumulative spikes of all layers except the input, averaged over images, after each step: float64 (T,)."""
-    total = torch.stack([spikes for name, spikes in record.spikes.items() if name != "input"]).sum(0)
+    total = torch.zeros(record.steps, dtype=torch.int64)
+    for name, spikes in record.spikes.items():
+        total += spikes if name != "input" else 0
     return total.cumsum(0).double() / record.images
 
 
@@ -47,13 +53,14 @@ def activity_metrics(record: SpikeRecord) -> dict[str, float]:
     If steps have no length in seconds: snn/activity/<layer>, in spikes per neuron and step, in place of the rates.
     """
     spikes = float(spikes_per_image(record)[-1])
-    neurons = sum(count for name, count in record.neurons.items() if name != "input")
+    neurons = {name: count for name, count in record.neurons.items() if name not in ("input", *record.pools)}
+    fired = sum(int(record.spikes[name].sum()) for name in neurons) / record.images
     synops = sum(int(values.sum()) for values in record.synops.values())
     family, values = ("activity", activities(record)) if record.dt is None else ("rate", firing_rates(record))
     layers = {f"snn/{family}/{name}": value for name, value in values.items()}
     return {
         "snn/spikes_per_image": spikes,
-        "snn/spikes_per_neuron": spikes / neurons,
+        "snn/spikes_per_neuron": fired / max(sum(neurons.values()), 1),
         "snn/synops_per_image": synops / record.images,
         **layers,
     }

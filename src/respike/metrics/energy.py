@@ -11,7 +11,8 @@ def energy_metrics(record: SpikeRecord) -> dict[str, float]:
     """energy/ann_nj and energy/snn_nj per image, and the constants energy/mac_pj and energy/ac_pj.
 
     The ReLU network needs one multiply-accumulate per use of a weight. A spike needs one accumulate per synapse that it
-    reaches; an analog input needs the multiply-accumulates of the first layer at every step.
+    reaches; values that are no spikes, an analog input and carried currents, need the multiply-accumulates of the layer that
+    reads them at every step.
     """
     synops = sum(int(values.sum()) for values in record.synops.values()) / record.images
     return _energy(record.ann_macs, synops, record.analog_macs * record.steps)

@@ -14,6 +14,7 @@ CAPTIONS = {
     "potentials.png": "Membrane potentials of some neurons, their thresholds and their input spikes.",
     "output_potentials.png": "Potentials of the output neurons up to the time they are read, and the predicted class.",
     "output_spikes.png": "Output spikes for that image, and the predicted class.",
+    "output_currents.png": "Mean output currents for that image up to each step, and the predicted class.",
     "layer_rates.png": "Spikes per neuron of each layer for a test image, with the published ones.",
     "rates_over_steps.png": "Spikes per neuron of each layer at each step, over the test images.",
     "rates_over_epochs.png": "Spikes per neuron and step of each layer during training, on validation images.",

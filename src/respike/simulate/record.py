@@ -30,9 +30,11 @@ class SpikeRecord:
     index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
     counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops:
     per layer int64 (T,), summed over images, the input included where it spikes (a synaptic operation is counted in the layer
-    that receives it); neurons: per layer; ann_macs: multiply-accumulates of one pass without spikes, per image; analog_macs:
-    multiply-accumulates per image and step on an analog input, 0 for input spikes; dt: seconds per step, and times_ms:
-    simulated time of each step (T,), both None for a network whose steps have no length in seconds; traces: by image number.
+    that receives it); neurons: per layer that spikes, and the input's pixels (of a max-pool, its windows); pools: the max-pools
+    among them, which spike without neurons; ann_macs: multiply-accumulates of one pass without spikes, per image; analog_macs:
+    multiply-accumulates per image and step on an analog input and on carried currents, 0 where all values are spikes; dt:
+    seconds per step, and times_ms: simulated time of each step (T,), both None for a network whose steps have no length in
+    seconds; traces: by image number.
     """
 
     index: Tensor
@@ -45,6 +47,7 @@ class SpikeRecord:
     analog_macs: int = 0
     dt: float | None = None
     times_ms: Tensor | None = None
+    pools: tuple[str, ...] = ()
     traces: dict[int, Trace] = field(default_factory=dict)
 
     @property
@@ -74,6 +77,7 @@ class SpikeRecord:
             analog_macs=first.analog_macs,
             dt=first.dt,
             times_ms=first.times_ms,
+            pools=first.pools,
             traces={number: trace for part in parts for number, trace in part.traces.items()},
         )
 
@@ -81,9 +85,9 @@ class SpikeRecord:
 class Tally:
     """Counts the spikes and synaptic operations of one chunk of images, layer by layer. All counts are exact.
 
-    steps: T; analog: the layers, or "input", whose values are currents without spikes; read_current: the class is read from the
-    summed output current, not from its spikes; drop_first_output: the output layer gets no input in the first step; dt,
-    times_ms: as in `SpikeRecord`.
+    steps: T; analog: the layers, or "input", whose values are currents without spikes; pools: the max-pools of spikes;
+    read_current: the class is read from the summed output current, not from its spikes; drop_first_output: the output layer
+    gets no input in the first step; dt, times_ms: as in `SpikeRecord`.
     """
 
     def __init__(
@@ -92,12 +96,14 @@ class Tally:
         steps: int,
         *,
         analog: Collection[str] = (),
+        pools: Collection[str] = (),
         read_current: bool = False,
         drop_first_output: bool = False,
         dt: float | None = None,
         times_ms: Tensor | None = None,
     ):
         self.connections, self.steps, self.analog, self.read_current = connections, steps, analog, read_current
+        self.pools = tuple(pools)
         self.drop_first_output = drop_first_output
         self.dt, self.times_ms = dt, times_ms
         self.spikes: dict[str, Tensor] = {}
@@ -132,8 +138,10 @@ class Tally:
 
     def constants(self) -> dict[str, Any]:
         """The fields of a record that do not depend on the images."""
+        units = self.connections.neurons.items()
         return {
-            "neurons": self.connections.neurons,
+            "neurons": {name: count for name, count in units if name == "input" or name not in self.analog},
+            "pools": self.pools,
             "ann_macs": self.connections.macs(),
             "analog_macs": sum(self.connections.macs(source) for source in self.analog),
             "dt": self.dt,

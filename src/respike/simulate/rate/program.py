@@ -298,6 +298,8 @@ def _fixed_point_layers(
         if isinstance(unit, Carry):
             step = 2.0 ** max(0, math.ceil(math.log2(max(drive, 1))) - (bits - 1))
             unit, grids[name], largest[name] = Carry(step), scale / step, drive / step
+        if isinstance(unit, SummedCurrent):
+            unit = SummedCurrent(scale)
         if unit is None:
             unit = neuron.fixed_point(scale)
             assert unit is not None  # callers compile other neurons in floating point
@@ -337,6 +339,7 @@ def new_tally(program: Program, settings: Settings) -> Tally:
         program.connections,
         settings.steps,
         analog=program.analog,
+        pools=[layer.name for layer in program.layers if isinstance(layer.neuron, MaxPool) and not layer.analog],
         read_current=program.read_current,
         drop_first_output=settings.drop_first_output,
         dt=settings.dt,

@@ -88,7 +88,10 @@ class Carry(Neuron):
 
 @dataclass(frozen=True)
 class SummedCurrent(Neuron):
-    """The output read by its current: the potential of a neuron that never fires, whose sum decides the class."""
+    """The output read by its current: the potential of a neuron that never fires, whose sum decides the class.
+
+    threshold: in fixed point the integer that stands for a current of 1.
+    """
 
     threshold: float = 1.0
 
