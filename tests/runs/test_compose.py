@@ -78,7 +78,9 @@ def test_a_network_is_judged_by_its_class_and_not_built(monkeypatch):
     choices |= {"model": "custom", "neuron": "lif", "neuron/surrogate": "atan"}
     for method, refused in (("direct", False), ("rate", True)):
         loaded = OmegaConf.load(CONF / "method" / f"{method}.yaml").method
-        cfg = OmegaConf.create({"method": loaded, "model": {"_target_": "a.Spiking"}, "protocol": {"method": None}})
+        cfg = OmegaConf.create(
+            {"method": loaded, "model": {"_target_": "a.Spiking"}, "protocol": {"method": None}, "data": {}}
+        )
         if refused:
             with pytest.raises(InputError, match="type method=direct"):
                 check_choices(cfg, choices)

@@ -64,6 +64,8 @@ class Protocol:
     method: Literal["rate", "ttfs", "direct"] | None = "rate"
     recipes: list[str] = "[]"
     convention: Literal[*CONVENTIONS] = "lambda"
+    q: Annotated[float, Range(above=0, high=1)] = 0.995
+    zeros: bool = False
     scale: Literal[*SCALES] = "channel"
     readout: Literal[*READOUTS] = "current"
     output_layer: bool = True
@@ -220,8 +222,8 @@ class Convert:
     spiking_pools: bool = True
     max_pool: Literal[*MAX_POOLS] = "count"
     readout: Literal[*READOUTS] = "current"
-    q: Annotated[float, Range(above=0, high=1)] = 0.999
-    zeros: bool = True
+    q: Annotated[float, Range(above=0, high=1)] = 0.995
+    zeros: bool = False
     zeta: Annotated[float, Range(above=-1)] | Literal["auto"] = 0.5
     input_range: Pair = "[0,1]"
     weight_bounds: tuple[Annotated[float, Range(below=0)], Annotated[float, Range(above=0, below=1)]] = "[-10,0.99]"
