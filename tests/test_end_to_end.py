@@ -378,7 +378,7 @@ def test_weights_trained_behind_the_standardization_convert_and_so_do_those_of_t
     [
         (["data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"], "type 1 in each list"),
         (["data.mean=[0.5]"], "data.std=null"),
-        (["model=resnet20_cifar", "recipe=custom"], "(1, 28, 28)"),
+        (["model=resnet20_cifar", "recipe=custom"], "images of 3 channels, those of MNIST have 1"),
         (["experiment=nope"], "diehl_cnn_published"),
         (["convert=nope"], "percentile"),
         (["neuron.threshold=-1"], "neuron.threshold=-1"),

@@ -241,13 +241,21 @@ def test_missing_and_damaged_checkpoints_are_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path):
+def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path, caplog):
     data = parts(tmp_path)[3]
     check_fit(MLP([36, 3]), data)
     with pytest.raises(InputError, match=r"\(1, 6, 6\)"):
         check_fit(MLP([35, 3]), data)
     with pytest.raises(InputError, match="3 classes"):
         check_fit(MLP([36, 2]), data)
+    colour = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 3), torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    with pytest.raises(
+        InputError, match=r"images of 3 channels, those of noise have 1; type data\.dataset\.channels=3"
+    ):
+        check_fit(colour, data)
+    assert "outputs" not in caplog.text
+    check_fit(MLP([36, 5]), data)
+    assert "5 outputs, the data 3 classes" in caplog.text
 
 
 def test_a_network_with_an_attribute_called_net_reloads(tmp_path):

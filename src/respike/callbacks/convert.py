@@ -95,7 +95,9 @@ class Convert(Callback):
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """The calibration images in batches. In a distributed run each process gets its share of them."""
-        batches = data_of(trainer).batches(self.calibrate_on, 500, shared=True, first=self.calibration_size)
+        data = data_of(trainer)
+        size = min(500, data.eval_batch_size)
+        batches = data.batches(self.calibrate_on, size, shared=True, first=self.calibration_size)
         return (images for images, _, _ in batches)
 
 

@@ -103,6 +103,12 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
         with torch.no_grad():
             outputs = eval_copy(net)(torch.zeros(1, *data.input_shape))
     except RuntimeError as error:
+        channels = next((m.in_channels for m in net.modules() if isinstance(m, torch.nn.Conv2d)), data.input_shape[0])
+        if channels != data.input_shape[0]:
+            raise InputError(
+                f"the network takes images of {channels} channels, those of {data.images.name} have {data.input_shape[0]}; "
+                f"type data.dataset.channels={channels} for a folder of images, or another data= or model="
+            ) from error
         reason = str(error).splitlines()[0]
         raise InputError(
             f"the network does not take images of shape {data.input_shape} ({reason}); change model or data"
@@ -111,6 +117,11 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
         raise InputError(
             f"the network returns {tuple(outputs.shape)} for one image, but the data has {data.num_classes} classes"
         )
+    if outputs.shape[1] > data.num_classes:
+        log.warning(
+            "the network has %d outputs, the data %d classes: output 0 is taken for the first class, and so on",
+            outputs.shape[1], data.num_classes,
+        )  # fmt: skip
 
 
 def check_loss(module: LightningModule, data: ImageDataModule) -> None:
