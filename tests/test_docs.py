@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "conf
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 PLACEHOLDER = re.compile(r"[<>]|\.\.\.|mypackage|/my/|FILE")
 TRAIN = "python -m respike.train "
+CHECK = "python -m respike.check "
 
 
 def lines_of(page):
@@ -75,7 +76,7 @@ def test_every_page_begins_with_a_command():
         assert re.match(r"    (make|python -m respike)", first), page.name
 
 
-@pytest.mark.parametrize(("page", "command"), commands(TRAIN))
+@pytest.mark.parametrize(("page", "command"), commands(TRAIN) + commands(CHECK))
 def test_commands_compose(page, command, tmp_path):
     words = shlex.split(command, comments=True)[3:]
     if "--help" not in words:

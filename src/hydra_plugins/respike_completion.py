@@ -1,4 +1,4 @@
-"""Completion of `python -m respike.train` in bash:
+"""Completion of `python -m respike.train` and `python -m respike.check` in bash:
 
     eval "$(python -m hydra_plugins.respike_completion)"
 
@@ -14,8 +14,8 @@ import hydra
 from omegaconf import DictConfig
 
 BASH = r"""_respike_completion() {
-    case $COMP_LINE in *"-m respike.train "*) ;; *) return ;; esac
-    local typed="respike ${COMP_LINE#*-m respike.train }"
+    case $COMP_LINE in *"-m respike.train "*|*"-m respike.check "*) ;; *) return ;; esac
+    local typed="respike ${COMP_LINE#*-m respike.* }"
     local choices=$(COMP_LINE="$typed" COMP_POINT=${#typed} "${COMP_WORDS[0]}" -m hydra_plugins.respike_completion \
         -sc query=bash 2>/dev/null)
     COMPREPLY=($(compgen -W "$choices" -- "${COMP_WORDS[COMP_CWORD]}"))

@@ -24,7 +24,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
-from respike.networks.standardize import standardized
 from respike.report.terminal import run_text, terminal_width
 from respike.runs.check import check_machine
 from respike.runs.compose import check_run, override_error
@@ -38,7 +37,7 @@ from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
-from respike.training.fit import check_fit, check_loss, fit_metrics, give_weights, interruptible
+from respike.training.fit import check_fit, check_loss, fit_metrics, give_weights, interruptible, untrained
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
@@ -71,8 +70,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     pl.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
     data.setup()
-    net = standardized(instantiate(cfg.model), data.mean, data.std)
-    module = instantiate(cfg.lit, net=net)
+    module = untrained(cfg, data)
     check_fit(module.net, data)
     check_loss(module, data)
     facts = run_facts(cfg, data, overrides)

@@ -3,27 +3,32 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from respike.callbacks.convert import conversion, converted
+from respike.callbacks.convert import Convert, conversion, converted
 from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import RateSNN
+from respike.convert.calibration import first_images
+from respike.convert.rate.operations import dissect, wiring_of
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
+from respike.metrics.representation import rate_correlations
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_csv
-from respike.training.trainer import data_of
+from respike.training.trainer import callbacks_of, data_of
 
 SOFT = ("subtract", 0.5)  # reset and start of neuron=soft
 log = logging.getLogger(__name__)
@@ -37,6 +42,9 @@ class SimulateRate(Callback):
 
     record: SpikeRecord  # of all test images, set by on_test_end
     columns: dict[str, list[float]]  # of curves.csv, set by on_test_end
+    correlations: dict[
+        str, float
+    ]  # by layer, of rates after all steps and activations on a few images, set by on_test_end
 
     def __init__(self, simulate: partial[SpikeRecord]):
         self.simulate = simulate
@@ -64,10 +72,15 @@ class SimulateRate(Callback):
         snn = self.record.predicted[-1].long()
         write_csv(folder / "disagreements.csv", disagreements(self.record.index, labels, ann, snn))
         log_curve(trainer, "sim", self.columns)
+        self.correlations = _correlations(trainer, pl_module, self.simulate.keywords)
         measured = accuracy_metrics(self.record, labels, ann)
         log_metrics(
             trainer,
-            measured | activity_metrics(self.record) | energy_metrics(self.record) | {"time/simulate_s": seconds},
+            measured
+            | activity_metrics(self.record)
+            | energy_metrics(self.record)
+            | {f"snn/correlation/{layer}": value for layer, value in self.correlations.items()}
+            | {"time/simulate_s": seconds},
         )
         accuracies = measured["snn/test_acc"], measured["ann/test_acc"]
         if is_at_chance(*accuracies, labels):
@@ -98,6 +111,18 @@ def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Ten
     batches = data.batches("test", data.eval_batch_size, shared=True)
     classes = [pl_module(images.to(pl_module.device)).argmax(1).cpu() for images, _, _ in batches]
     return torch.cat([part for gathered in all_gather(classes) for part in gathered])
+
+
+def _correlations(trainer: Trainer, pl_module: LightningModule, settings: Mapping[str, Any]) -> dict[str, float]:
+    """How rates correlate with activations on the first test images; {} for a conversion by other layers than ours."""
+    data, snn = data_of(trainer), converted(trainer, RateSNN)
+    few, _ = first_images(data.images.test_images[data.index["test"][:8]])
+    few = few.to(pl_module.device)
+    convert = next(callback.convert for callback in callbacks_of(trainer) if isinstance(callback, Convert))
+    anatomy = dissect(pl_module.net, few.shape[1:], **wiring_of(convert))
+    if anatomy.node_of_layer.keys() != snn.layers.keys():
+        return {}
+    return rate_correlations(snn, anatomy.graph, anatomy.node_of_layer, few, **settings)
 
 
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:

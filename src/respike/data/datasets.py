@@ -123,6 +123,15 @@ class ImageSet:
         return digest.hexdigest()
 
 
+IMAGE_SHAPES = {  # (C, H, W), by the name of the function that reads the images
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "digits": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+}
+
+
 def _type_and_shape(tensor: Images) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 

@@ -32,6 +32,30 @@ def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
     return figure
 
 
+def rate_correlations(correlations: Mapping[str, float], steps: int) -> Figure:
+    """How firing rates after T steps correlate with activations, layer by layer, the first at the top.
+
+    correlations: layer -> Pearson coefficient. steps: T. Raises ValueError without layers.
+    """
+    if not correlations:
+        raise ValueError("no layer to draw; expected at least one correlation")
+    figure = Figure(figsize=(7, 1.1 + 0.24 * len(correlations)), dpi=DPI, layout="constrained")
+    axes, names = figure.subplots(), list(correlations)
+    values = [correlations[name] for name in names]
+    axes.hlines(names, min(0.0, *values), values, color=FAINT, linewidth=1)
+    axes.plot(values, names, "o", color=PALETTE[0])
+    axes.set_xlim(min(0.0, *values) - 0.02, 1.08)
+    for name, value in zip(names, values, strict=True):
+        axes.annotate(
+            f"{value:.3f}", (value, name), (6, 0), textcoords="offset points", va="center", fontsize=7, color=INK
+        )
+    axes.invert_yaxis()
+    plain_axes(axes, grid="x")
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.set_xlabel(f"correlation of firing rates after {steps} steps with activations", color=INK)
+    return figure
+
+
 def layer_rates(rates: Mapping[str, float], name: str, published: Sequence[float] | None = None) -> Figure:
     """Spikes per neuron of each layer as bars, the first layer at the left, with published ones next to them.
 

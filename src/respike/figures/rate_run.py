@@ -20,7 +20,7 @@ from respike.figures.common_figures import (
 from respike.figures.confusion import save_confusion_film
 from respike.figures.curves import accuracy_and_agreement
 from respike.figures.images import output_counts, spike_images
-from respike.figures.layers import firing_rates
+from respike.figures.layers import firing_rates, rate_correlations
 from respike.metrics.activity import firing_rates as rates_of
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
@@ -51,6 +51,7 @@ class RateFigures(Callback):
         figures = {
             "accuracy": accuracy_and_agreement(simulated.columns),
             **self._rates(simulated.record),
+            **_correlations(simulated),
             **self._of_image(trainer, simulated),
             "confusion": confusion_over_steps(trainer, simulated.record),
             **data_and_training(trainer),
@@ -91,3 +92,9 @@ class RateFigures(Callback):
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
         log_lines(trainer, output, range(1, steps + 1), lines, "step")
         return figures
+
+
+def _correlations(simulated: SimulateRate) -> dict[str, Figure]:
+    """The figure of how rates correlate with activations, if this was measured."""
+    measured = simulated.correlations
+    return {"correlations": rate_correlations(measured, simulated.record.steps)} if measured else {}

@@ -16,6 +16,7 @@ CAPTIONS = {
     "output_spikes.png": "Output spikes for that image, and the predicted class.",
     "output_currents.png": "Mean output currents for that image up to each step, and the predicted class.",
     "layer_rates.png": "Spikes per neuron of each layer for a test image, with the published ones.",
+    "correlations.png": "How firing rates correlate with the ReLU network's activations, layer by layer, on a few images.",
     "rates_over_steps.png": "Spikes per neuron of each layer at each step, over the test images.",
     "rates_over_epochs.png": "Spikes per neuron and step of each layer during training, on validation images.",
     "membrane_potentials.png": "Membrane potentials of each layer against the threshold.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -19,6 +20,7 @@ from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
 from respike.networks.init import measure_batch_norms
+from respike.networks.standardize import standardized
 from respike.networks.state_dicts import give_state_dict, not_finite, read_checkpoint, state_dict_of
 from respike.system.cache import Stage, cached, code_hash, network_code
 from respike.system.distributed import broadcast, rank
@@ -45,6 +47,11 @@ IRRELEVANT = {  # settings that do not change the weights
 NORM_IMAGES = 256  # on which the batch norms of random weights are measured
 RUN_WEIGHTS = "a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def untrained(cfg: DictConfig, data: ImageDataModule) -> LightningModule:
+    """The module of a config and its network, behind the standardization of the data, initialized or read from model.path."""
+    return instantiate(cfg.lit, net=standardized(instantiate(cfg.model), data.mean, data.std))
 
 
 def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from respike.convert import no_norm
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.rate.program import compile_fixed_point, compile_float, compile_program, layer_programs
+from respike.simulate.rate.program import bounds_program, compile_fixed_point, compile_float, compile_program
 from respike.simulate.rate.settings import Settings
 
 
@@ -50,18 +50,17 @@ def test_currents_are_rounded_to_the_grid_and_spikes_are_not(draw_snn, bits):
 
 @pytest.mark.parametrize("encode", [Rate(), Current()])
 @pytest.mark.parametrize("bits", [8, 16, None])
-def test_programs_of_single_layers_have_the_bounds_of_the_whole(draw_snn, wiring, encode, bits):
+def test_bounds_are_those_of_the_program_that_runs(draw_snn, wiring, encode, bits):
     """Weights in single precision, whose integers of at most 24 bits it holds."""
     snn, images = draw_snn(wiring)
     settings = Settings(encode=encode, weight_bits=bits)
     whole = compile_program(snn, images.shape[1:], settings)
-    parts = list(layer_programs(snn, images.shape[1:], settings))
-    assert [part.layers[0].name for part in parts] == [layer.name for layer in whole.layers]
-    for part, layer in zip(parts, whole.layers, strict=True):
-        assert part.layers[0].largest_potential(20) == layer.largest_potential(20)
-        assert part.connections.macs() == whole.connections.macs()
-        for ours, theirs in zip(part.layers[0].synapses.parameters(), layer.synapses.parameters(), strict=True):
-            assert torch.equal(ours.double(), theirs.double())
+    bounds = bounds_program(snn, images.shape[1:], settings)
+    assert bounds.connections.macs() == whole.connections.macs() and bounds.analog == whole.analog
+    for ours, layer in zip(bounds.layers, whole.layers, strict=True):
+        assert ours.name == layer.name and ours.largest_potential(20) == layer.largest_potential(20)
+        for single, exact in zip(ours.synapses.parameters(), layer.synapses.parameters(), strict=True):
+            assert torch.equal(single.double(), exact.double())
 
 
 def test_compiling_leaves_the_network_alone(draw_snn, wiring):

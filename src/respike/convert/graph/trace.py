@@ -46,9 +46,10 @@ LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in
 COMPUTE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before every forward
 BY_NAME = {"Normalize": "affine", "StochasticDepth": "identity"}  # classes of torchvision, which need not be imported
 
+GATES = "gates such as squeeze-excitation multiply two activations, which spikes cannot; leave them out and train again"
 # What a person can use instead of an operation without a rate-coded form, by words in its name.
 INSTEAD = {
-    "sigmoid": "gates such as squeeze-excitation multiply two activations, which spikes cannot; leave them out and train again",
+    "sigmoid": GATES,
     "relu": "train with ReLU or ReLU6",
     "gelu": "train with ReLU",
     "elu": "train with ReLU",
@@ -61,6 +62,8 @@ INSTEAD = {
     "groupnorm": "train with BatchNorm2d",
     "instancenorm": "train with BatchNorm2d",
     "attention": "use a convolutional network",
+    "matmul": "use a convolutional network",
+    "mul": GATES,
 }
 
 

@@ -79,6 +79,15 @@ def simulate(
     return record
 
 
+def backends(program: Program, settings: Settings, on_gpu: bool) -> dict[str, tuple[str, str | None]]:
+    """For every layer the backend that `simulate` runs it with, on a CPU or a GPU, and why not with a faster one."""
+    name = "triton" if on_gpu else "events"
+    if settings.backend not in ("auto", name):
+        return {layer.name: ("torch", f"simulate.backend={settings.backend}") for layer in program.layers}
+    reason = triton_backend.unsupported(program, "cuda") if on_gpu else events.unsupported(program, settings)
+    return {layer.name: (name, None) if reason is None else ("torch", reason) for layer in program.layers}
+
+
 def _chunk_size(program: Program, steps: int) -> int:
     widest = max(layer.shape.numel() for layer in program.layers)
     per_image = steps * max(widest, program.input_shape.numel()) * program.dtype.itemsize

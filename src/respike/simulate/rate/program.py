@@ -154,19 +154,19 @@ def compile_program(
     return replace(frame, layers=tuple(layers))
 
 
-def layer_programs(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Iterator[Program]:
-    """The program of `compile_program`, in parts of one layer each, for its bounds only.
+def bounds_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Program:
+    """The program of `compile_program` to read its costs and bounds off, not to run: single-precision weights stay so.
 
-    Weights of single precision stay so, which holds the integers of the grid: a large network need not be in memory twice.
+    They hold the integers of the grid, and a large network in float64 need not be in memory.
     """
     frame, layers = _compile(snn, input_shape, settings, None, small=True)
-    return (replace(frame, layers=(layer,)) for layer in layers)
+    return replace(frame, layers=tuple(layers))
 
 
 def _compile(
     snn: RateSNN, input_shape: torch.Size, settings: Settings, largest_current: float | None, small: bool = False
 ) -> tuple[Program, Iterator[ProgramLayer]]:
-    """A program without layers, and its layers. small: as `layer_programs` needs them."""
+    """A program without layers, and its layers. small: as `bounds_program` needs them."""
     neuron = settings.neuron.with_time_step(settings.dt)
     analog = settings.encode.analog
     if settings.weight_bits is not None and neuron.fixed_point(1.0) is not None:
@@ -307,7 +307,6 @@ def _fixed_point_layers(
         if not made.largest_potential(steps) < EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
         yield made
-        del made, layer  # before the next one needs the memory
 
 
 def _common_grid(layer: SpikingLayer, analog: set[str], grids: Mapping[str, float]) -> tuple[dict[str, float], float]:

@@ -45,11 +45,11 @@ log = logging.getLogger(__name__)
 
 
 def is_selected(program: Program, settings: Settings) -> bool:
-    """Whether the simulation runs here. Logs why not, if this backend was asked for."""
+    """Whether the simulation runs here. Logs why not, if this backend was asked for or is the fastest that could run."""
     if settings.backend not in ("auto", "events"):
         return False
     reason = unsupported(program, settings)
-    if reason is not None and settings.backend == "events":
+    if reason is not None and (settings.backend == "events" or (program.fixed_point and _on_cpu(program))):
         _log_fallback(reason)
     return reason is None
 
@@ -58,8 +58,7 @@ def unsupported(program: Program, settings: Settings) -> str | None:
     """Why events.c cannot run the program, None if it can."""
     if not program.fixed_point:
         return "simulate.backend=events runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
-    tensors = (tensor for layer in program.layers for tensor in layer.synapses.parameters())
-    if any(tensor.device.type != "cpu" for tensor in tensors):
+    if not _on_cpu(program):
         return "simulate.backend=events needs the network on a CPU"
     if program.input_shape.numel() > MAX_NEURONS:
         return f"simulate.backend=events takes images of up to {MAX_NEURONS:,} pixels"
@@ -76,6 +75,11 @@ def unsupported(program: Program, settings: Settings) -> str | None:
     if library(SOURCE, *WIDE[needs_wide_sums(program, settings)]) is None:
         return "simulate.backend=events needs a C compiler (set CC)"
     return None
+
+
+def _on_cpu(program: Program) -> bool:
+    tensors = (tensor for layer in program.layers for tensor in layer.synapses.parameters())
+    return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 @cache

@@ -1,0 +1,55 @@
+"""How well the firing of a converted network represents the activations of its ReLU network, layer by layer."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from respike.convert.calibration import Images
+from respike.convert.graph.nodes import Graph, per_channel
+from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.rate.scales import activations
+from respike.simulate.rate.stepwise import mean_rates
+
+
+def rate_correlations(
+    snn: RateSNN, graph: Graph, node_of_layer: dict[str, str], images: Tensor, **settings: Any
+) -> dict[str, float]:
+    """Pearson's coefficient of rates after all steps and activations, over images and neurons, for every layer.
+
+    Rates in units of activations: times the scale of the layer, or of the channel. graph, node_of_layer: the network that was
+    converted, as `build_rate_snn` returns them. images: (B, C, H, W), a few. settings: keywords of `simulate`; the simulation
+    runs in floating point. Layers whose values are all equal are left out.
+    """
+    rates, seen = mean_rates(snn, images, **settings), dict[str, list[Tensor]]()
+    for layer, value in activations(graph, node_of_layer, images):
+        seen.setdefault(layer, []).append(value.cpu())
+    found = {}
+    for layer, parts in seen.items():
+        spiking = rates[layer].double().cpu()
+        spiking *= per_channel(torch.as_tensor(snn.scales[layer], dtype=torch.float64), spiking)
+        both = torch.stack([spiking.flatten(), torch.cat(parts).double().flatten()])
+        coefficient = float(torch.corrcoef(both)[0, 1])
+        if math.isfinite(coefficient):
+            found[layer] = coefficient
+    return found
+
+
+def unit_shares(
+    snn: RateSNN, graph: Graph, node_of_layer: dict[str, str], images: Images
+) -> dict[str, tuple[float, float]]:
+    """Shares of dead and of saturated neurons of every layer that stands for ReLUs, over calibration images.
+
+    Dead: its activation is 0 for every image. Saturated: for some image it is above the scale, that of one spike per step.
+    """
+    neurons = {layer: node for layer, node in node_of_layer.items() if snn.layers[layer].kind == "relu"}
+    largest: dict[str, Tensor] = {}
+    for layer, value in activations(graph, neurons, images):
+        peak = value.amax(0)
+        largest[layer] = torch.maximum(largest[layer], peak) if layer in largest else peak
+    shares = {}
+    for layer, peak in largest.items():
+        scale = per_channel(torch.as_tensor(snn.scales[layer], device=peak.device), peak[None])
+        shares[layer] = (float((peak <= 0).double().mean()), float((peak[None] > scale).double().mean()))
+    return shares
