@@ -107,18 +107,20 @@ def test_there_are_commands_to_check():
     assert len(commands(TRAIN)) > 15 and len(commands("make ")) > 5
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    page = (ROOT / "docs" / "your-own-network.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+@pytest.mark.parametrize(("page", "steps"), [("README.md", 64), ("docs/your-own-network.md", 40)])
+def test_the_python_example_runs(tmp_path, monkeypatch, page, steps):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
     def my_net():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
 
     monkeypatch.chdir(tmp_path)
     torch.save(my_net().state_dict(), "net.pt")
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    names = {"MyNet": my_net, "calibration_images": images, "images": images, "labels": torch.zeros(12)}
-    exec(compile(code, "docs/your-own-network.md", "exec"), names)
-    assert len(names["accuracy"]) == 40 and names["record"].spikes["conv1"].sum() > 0
-    assert type(names["snn"]).__name__ == "RateSNN"
+    names = {"MyNet": my_net, "calibration_images": images, "images": images, "labels": my_net()(images).argmax(1)}
+    exec(compile(code, page, "exec"), names)
+    record, snn = names["record"], names["snn"]
+    assert record.steps == steps and record.spikes["conv1"].sum() > 0 and type(snn).__name__ == "RateSNN"
+    assert (record.predicted[-1] == names["labels"]).float().mean() > 0.9
+    assert snn.readout == "current" and snn.scales["conv1"].shape == (4,)

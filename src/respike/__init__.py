@@ -6,11 +6,13 @@ A ReLU network is trained, converted to a spiking network and simulated, or a sp
 result is compared with the published number. `python -m respike.train` runs one experiment, `python -m respike.reproduce`
 all experiments of a preset. In Python:
 
-    from respike.convert import data_norm
+    from respike.convert import percentile_norm
+    from respike.neurons.encode import Current
+    from respike.neurons.integrate_fire import SOFT
     from respike.simulate import simulate
 
-    snn = data_norm(net, calibration_images)
-    record = simulate(snn, images)
+    snn = percentile_norm(net, calibration_images, q=0.995, zeros=False, scale="channel", readout="current")
+    record = simulate(snn, images, encode=Current(), neuron=SOFT)
 """
 
 from respike.system import torchvision_guard  # noqa: F401  must come before pytorch_lightning and torchvision

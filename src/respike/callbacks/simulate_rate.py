@@ -23,14 +23,13 @@ from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreeme
 from respike.metrics.activity import activity_metrics, spikes_per_image
 from respike.metrics.energy import energy_metrics
 from respike.metrics.representation import rate_correlations
-from respike.neurons.integrate_fire import IntegrateFire
+from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import all_gather, rank
 from respike.system.files import write_csv
 from respike.training.trainer import callbacks_of, data_of
 
-SOFT = ("subtract", 0.5)  # reset and start of neuron=soft
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +92,10 @@ class SimulateRate(Callback):
         """What departs from the settings that keep deep networks accurate; if nothing does, a longer simulation."""
         snn, method = converted(trainer, RateSNN), conversion(trainer)
         settings = self._settings()
-        hard = isinstance(settings.neuron, IntegrateFire) and (settings.neuron.reset, settings.neuron.start) != SOFT
+        hard = isinstance(settings.neuron, IntegrateFire) and (settings.neuron.reset, settings.neuron.start) != (
+            SOFT.reset,
+            SOFT.start,
+        )
         by_layer = not any(isinstance(scale, Tensor) for scale in snn.scales.values())
         advice = {
             "neuron=soft": hard,

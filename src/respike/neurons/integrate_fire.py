@@ -147,6 +147,10 @@ class IntegrateFire(IntegrateFireEquation):
         )
 
 
+DIEHL = IntegrateFire()  # of the experiments of 2015
+SOFT = IntegrateFire(reset="subtract", start=0.5)  # for deep networks and few steps
+
+
 @dataclass(frozen=True)
 class FixedPointIntegrateFire(IntegrateFireEquation):
     """`IntegrateFire` in integers: potentials, currents and threshold are multiples of one unit. All kernels run it."""
