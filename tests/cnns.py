@@ -179,6 +179,8 @@ class Places(nn.Module):
         if self.form == "size":
             x = F.avg_pool2d(x, (x.size(2), x.size()[3]))
             return x.view(x.size(0), -1)
+        if self.form == "maximum":
+            return F.max_pool2d(x, (x.size(2), x.size(3))).flatten(1)
         if self.form == "squeeze":
             return F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]
         return x.reshape(x.size(0), -1)
@@ -381,6 +383,12 @@ def cnns(draw, blocks=tuple(BLOCKS), most=4, side=9):
         getattr(maker, name)()
         for name in [maker.one_of(["plain", *blocks]), *draw(st.lists(st.sampled_from(blocks), max_size=most - 1))]
     ]
+    if maker.one_of([False, False, False, True]):  # no Linear: the output is a pool of maps, one for each class
+        last = filled(nn.Conv2d(maker.channels, 4, 1), maker.random)
+        body.append(nn.Sequential(last, *([maker.relu()] if maker.one_of([False, True]) else [])))
+        body.append(Places(maker.one_of([*PLACES[:-1], "maximum"])))
+        end = [nn.Softmax(1)] if maker.one_of([False, True]) else []
+        return nn.Sequential(front, *body, *end).double().eval(), images(maker, channels, side)
     places = Places(maker.one_of(PLACES))
     with torch.no_grad():
         features = places(torch.zeros(2, maker.channels, *maker.sides)).shape[1]
@@ -394,5 +402,8 @@ def cnns(draw, blocks=tuple(BLOCKS), most=4, side=9):
         ]
     end = maker.one_of([[], [], [nn.Softmax(1)], [nn.LogSoftmax(dim=-1)], [nn.Dropout(0.5)], [nn.ReLU()]])
     net = nn.Sequential(front, *body, places, *head, *end).double().eval()
-    images = torch.rand(5, channels, side, side + 1, dtype=torch.float64, generator=maker.random)
-    return net, images
+    return net, images(maker, channels, side)
+
+
+def images(maker, channels, side):
+    return torch.rand(5, channels, side, side + 1, dtype=torch.float64, generator=maker.random)

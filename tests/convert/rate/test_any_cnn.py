@@ -69,6 +69,7 @@ def test_with_relus_for_neurons_every_layer_computes_its_node(case, options):
     activations = layer_values(snn, images, caps)
     for name, value in activations.items():
         assert_close(value, nodes[node_of_layer[name]])
+    assert len(torch.as_tensor(snn.scales[snn.output]).unique()) == 1, "classes are compared with each other"
     end = net[-1] if isinstance(net[-1], nn.Softmax | nn.LogSoftmax | nn.ReLU) else nn.Identity()
     assert_close(end(activations[snn.output].flatten(1)), expected)
 

@@ -216,10 +216,6 @@ def test_a_layer_may_have_any_name(name):
 
 
 REFUSED = {
-    "max-pool of a sum that no ReLU has made": (
-        Branches(lambda net, x: net.conv3(F.max_pool2d(net.conv2(x) + x, 2))),
-        "max-pool 'maxpool1' pools values that no single ReLU",
-    ),
     "softmax inside": (
         nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softmax(1), nn.Linear(3, 2)),
         "softmax 'softmax1'",

@@ -208,13 +208,15 @@ def _by_channel(scale: str) -> bool:
 def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lambda") -> None:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead.
 
-    A channel without activation takes the scale of its layer's strongest channel.
+    A channel without activation takes the scale of its layer's strongest channel. The output has one scale for all classes,
+    which are compared with each other.
     """
+    measured = _one_output_scale(snn, measured)
     scales: Scales = {"input": 1.0}
     previous_factor = 1.0
     for name in snn.layers:
         layer = snn.layer(name)
-        if layer.kind in ("pool", "max"):
+        if layer.kind == "max" or (layer.kind == "pool" and (name != snn.output or snn.readout == "counts")):
             scales[name] = _joined(layer, scales)
         elif name not in measured:  # currents, and an output that keeps its units
             scales[name] = 1.0 if layer.kind == "current" or snn.readout == "current" else _source_scale(layer, scales)
@@ -233,6 +235,18 @@ def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lam
             found = torch.where(measured[name] > 0, measured[name], measured[name].max())
             scales[name] = found if found.ndim else float(found)
     _rescale(snn, scales)
+
+
+def _one_output_scale(snn: RateSNN, measured: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The measured scales with one number for the output layer, and, if that is a pool, for the layers that it pools."""
+    if snn.readout == "current" and snn.layer(snn.output).kind == "pool":
+        return measured  # its summed current has the units of the network
+    compared = {snn.output}
+    for name in reversed(list(snn.layers)):
+        if name in compared and snn.layer(name).kind in ("pool", "max"):
+            compared.update(snn.layer(name).sources)
+    found = {name: measured[name].max() for name in compared if name in measured}
+    return measured | dict.fromkeys(found, max(found.values())) if found else measured
 
 
 def _joined(layer: SpikingLayer, scales: Scales) -> float | Tensor:

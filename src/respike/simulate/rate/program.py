@@ -204,7 +204,7 @@ def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron, analog_
 def _unit(snn: RateSNN, name: str) -> Neuron | None:
     """What stands in place of the neurons of a layer, None for a layer of neurons."""
     layer = snn.layers[name]
-    if name == snn.output and snn.readout == "current":
+    if name == snn.output and snn.readout == "current" and layer.kind != "max":
         return SummedCurrent()
     if layer.kind == "current":
         return Carry()
