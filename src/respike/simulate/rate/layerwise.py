@@ -85,7 +85,10 @@ def backends(program: Program, settings: Settings, on_gpu: bool) -> dict[str, tu
     if settings.backend not in ("auto", name):
         return {layer.name: ("torch", f"simulate.backend={settings.backend}") for layer in program.layers}
     reason = triton_backend.unsupported(program, "cuda") if on_gpu else events.unsupported(program, settings)
-    return {layer.name: (name, None) if reason is None else ("torch", reason) for layer in program.layers}
+    if reason is not None:
+        return {layer.name: ("torch", reason) for layer in program.layers}
+    plain = {layer.name: None if on_gpu else events.plain_reason(program, layer) for layer in program.layers}
+    return {layer.name: ("torch" if plain[layer.name] else name, plain[layer.name]) for layer in program.layers}
 
 
 def _chunk_size(program: Program, steps: int) -> int:

@@ -27,7 +27,7 @@ class Settings:
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
     backend: "auto", the fastest that is supported; or "triton" (fixed point on a CUDA device), "events" (fixed point on a CPU
-    with a C compiler, most layers), "torch" (anything, anywhere). The spikes are the same.
+    with a C compiler), "torch" (anything, anywhere). The spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every split of the images; None: floating point.
     A neuron that has no fixed-point form is simulated in floating point.
     seed: the seed of the random input spikes.

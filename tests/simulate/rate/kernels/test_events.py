@@ -3,10 +3,11 @@
 import pytest
 import torch
 from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from respike.convert import no_norm
+from respike.convert import data_norm, no_norm, percentile_norm
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.encode import Current, Rate, Threshold
@@ -37,24 +38,16 @@ def test_it_runs_the_published_networks_and_leaves_the_rest_to_plain_torch():
     assert runs(no_norm(DiehlCNN()), (1, 28, 28), start_at_zero=True, drop_first_output=True)
     for settings in ({"weight_bits": None}, {"backend": "torch"}):
         assert not runs(no_norm(MLP([784, 20, 10])), (1, 28, 28), **settings)
-    grouped = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
-    assert not runs(no_norm(grouped), (2, 5, 5))
 
 
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [({"weight_bits": None}, "fixed point only"), ({}, "does not support the connections of layer 'conv1'")],
-)
-def test_a_backend_that_is_asked_for_and_cannot_run_is_one_line_and_the_result_is_the_same(
-    assert_same_record, caplog, settings, reason
-):
+def test_a_backend_that_is_asked_for_and_cannot_run_is_one_line_and_the_result_is_the_same(assert_same_record, caplog):
     snn = no_norm(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)))
     images = torch.rand(4, 2, 5, 5)
     events._log_fallback.cache_clear()
-    records = [simulate(snn, images, backend="events", **settings) for _ in range(2)]
-    assert [reason in record.message and "same result" in record.message for record in caplog.records] == [True]
+    records = [simulate(snn, images, backend="events", weight_bits=None) for _ in range(2)]
+    assert ["fixed point only" in line.message and "same result" in line.message for line in caplog.records] == [True]
     caplog.clear()
-    assert_same_record(simulate(snn, images, **settings), records[0])
+    assert_same_record(simulate(snn, images, weight_bits=None), records[0])
     assert not caplog.records
 
 
@@ -86,26 +79,169 @@ def test_every_wiring_and_neuron_gives_the_spikes_of_the_reference(
     chosen = chosen | {"duration": 0.009}
     assume(is_accepted(snn, images, chosen))
     index = torch.arange(len(images)) * 1009 + seed
-    overlap = wiring == "cnn" and not spiking_pools  # a pool whose windows share pixels, in front of weights
-    if wiring != "pools" and not overlap and chosen["weight_bits"] <= 16:
-        assert runs(snn, images.shape[1:], **chosen)
+    assert runs(snn, images.shape[1:], **chosen)
     assert_same_record(
         simulate(snn, images, index=index, **chosen), simulate_stepwise(snn, images, index=index, **chosen)
     )
 
 
 @needs_compiler
-def test_sums_that_could_leave_32_bits_are_held_in_64(assert_same_record):
+def test_sums_that_could_leave_32_bits_are_guarded_and_held_in_64_where_they_do(assert_same_record, monkeypatch):
+    """All inputs spike: after 28 steps the potentials of the last neurons are below -2^31 / 1.17; the guard is at half."""
     snn, images = no_norm(MLP([4000, 10])), torch.ones(3, 1, 40, 100)
     weights = snn.layers["linear1"].synapses[0].weighted.weight
     weights.data.fill_(1)
     weights.data[3:] = -1
-    for duration, wide in ((0.025, False), (0.026, True)):
+    for duration, guarded, left in ((0.025, False, False), (0.026, True, True), (0.031, True, True)):
         settings = settings_of(duration=duration, neuron=IntegrateFire(3999.5, "subtract", -5.0))
         program = compile_program(snn, torch.Size((1, 40, 100)), settings)
-        assert events.is_selected(program, settings) and events.EventProgram(program, settings).wide == wide
+        prepared = events.EventProgram(program, settings)
+        layer = prepared.layers["linear1"]
+        assert (layer.guarded, layer.wide) == (guarded, False)
+        record = prepared.run(images, torch.arange(3))
+        assert layer.wide == left
         chosen = {"duration": duration, "neuron": settings.neuron}
-        assert_same_record(simulate(snn, images, **chosen), simulate(snn, images, backend="torch", **chosen))
+        plain = simulate(snn, images, backend="torch", **chosen)
+        assert_same_record(record, plain)
+        monkeypatch.setattr(events, "BUDGET", 1)  # chunks of 8 steps: the state behind the second goes on in 64 bits
+        assert_same_record(simulate(snn, images, **chosen), plain)
+        monkeypatch.undo()
+
+
+@needs_compiler
+def test_only_the_layers_that_need_it_are_wide():
+    """An analog input has products of 31 bits; spikes have the weights' own 16."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(a, 8, 3, padding=1) for a in (3, 8, 8)]
+    net = nn.Sequential(*(m for conv in convs for m in (conv, nn.ReLU())), nn.Flatten(), nn.Linear(8 * 36, 10))
+    settings = settings_of(encode=Current(), neuron=IntegrateFire(1.0, "subtract", start=0.5), duration=0.032)
+    for readout in ("counts", "current"):
+        snn = percentile_norm(net, torch.rand(20, 3, 6, 6), readout=readout)
+        layers = events.EventProgram(compile_program(snn, torch.Size((3, 6, 6)), settings), settings).layers
+        assert [layer.wide for layer in layers.values()] == [True, False, False, False]
+
+
+class EveryConnection(nn.Module):
+    """Max-pools, groups, depthwise maps, concatenation, a slice-and-zero-pad shortcut, padded and overlapping pools."""
+
+    def __init__(self, pool, groups, maps):
+        super().__init__()
+        self.stem = nn.Conv2d(2, maps, 3, padding=1)
+        self.pool = pool
+        self.grouped = nn.Conv2d(maps, 2 * maps, 3, padding=1, groups=groups)
+        self.depthwise = nn.Conv2d(2 * maps, 2 * maps, (2, 3), stride=2, padding=1, groups=2 * maps)
+        self.beside = nn.Conv2d(2 * maps, 3, 1)
+        self.average = nn.AvgPool2d(3, 2, 1)
+        self.head = nn.LazyLinear(5)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x).relu())
+        y = self.grouped(x).relu()
+        shortcut = nn.functional.pad(y[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2))
+        z = torch.cat([self.average(y), self.beside(self.average(y))], 1)
+        z = (z + shortcut).relu()
+        d = self.depthwise(y).relu()
+        return self.head(torch.cat([z.flatten(1), d.flatten(1)], 1))
+
+
+POOLS = st.sampled_from(
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d((1, 2), 1, dilation=(1, 2)),
+    ]
+)
+CHUNKS = st.sampled_from([(1 << 25, 8), (1, 1), (1, 3), (1, 8)])  # the budget of lists, and the least steps of a chunk
+
+
+@needs_compiler
+@hypothesis_settings(max_examples=20)
+@given(
+    POOLS, st.sampled_from([(1, 3), (2, 4), (4, 8), (3, 18)]), st.sampled_from(["count", "gate", "before_neuron"]),
+    st.sampled_from(["counts", "current"]), st.sampled_from(["layer", "channel"]), CHUNKS, NEURONS,
+)  # fmt: skip
+def test_every_connection_and_unit_in_any_chunks(
+    assert_same_record, is_accepted, pool, groups, max_pool, readout, scale, chunks, chosen
+):
+    torch.manual_seed(chosen["seed"] % 7)
+    net = EveryConnection(pool, *groups).eval()
+    images = torch.rand(5, 2, 9, 8)
+    net(images)
+    snn = percentile_norm(net, images, scale=scale, max_pool=max_pool, readout=readout)
+    chosen = chosen | {"duration": 0.007}
+    assume(is_accepted(snn, images, chosen))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "BUDGET", chunks[0])
+        patch.setattr(events, "LEAST", chunks[1])
+        assert runs(snn, images.shape[1:], **chosen)
+        record = simulate(snn, images, **chosen)
+    assert_same_record(record, simulate_stepwise(snn, images, **chosen))
+
+
+class Bottleneck(nn.Module):
+    """A carried current with two readers, and a max-pool of maps that a batch norm has turned round."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm, self.pool = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.MaxPool2d(2)
+        self.narrow, self.wide, self.head = (
+            nn.Conv2d(6, 3, 1),
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Linear(3 * 12 + 8 * 12, 4),
+        )
+
+    def forward(self, x):
+        carried = self.narrow(self.pool(self.norm(self.stem(x).relu())))
+        return self.head(torch.cat([carried, self.wide(carried).relu()], 1).flatten(1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("encode", [Rate(300.0), Current()])
+@pytest.mark.parametrize("max_pool", ["count", "gate", "before_neuron"])
+def test_currents_and_signs_are_left_to_plain_torch_layer_by_layer(
+    assert_same_record, monkeypatch, every_unit, max_pool, encode
+):
+    torch.manual_seed(1)
+    bottleneck = Bottleneck().double().eval()
+    bottleneck.norm.weight.data.normal_()
+    plain = {}
+    for net, images in ((bottleneck, torch.rand(5, 2, 6, 8).double()), every_unit()):
+        for readout in ("counts", "current"):
+            snn = percentile_norm(net, images, scale="channel", max_pool=max_pool, readout=readout)
+            chosen = {"encode": encode, "neuron": IntegrateFire(1.0, "subtract", start=0.5), "duration": 0.011}
+            settings = settings_of(weight_bits=14, **chosen)
+            expected = simulate_stepwise(snn, images, weight_bits=14, **chosen)
+            for budget in (1 << 25, 1):
+                monkeypatch.setattr(events, "BUDGET", budget)
+                prepared = events.EventProgram(compile_program(snn, images.shape[1:], settings), settings)
+                assert_same_record(prepared.run(images, torch.arange(len(images))), expected)
+                plain |= prepared.plain
+    assert "currents handed on" in plain.values() and "carried currents read" in plain.values()
+
+
+@needs_compiler
+def test_layers_of_more_neurons_than_16_bits_count(assert_same_record):
+    """75,000 pixels, 131,072 neurons behind them: three blocks of a list, in front of a pool, a max-pool and a Linear."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 20, 1), nn.ReLU(), nn.AvgPool2d(4, 5),
+        nn.Flatten(), nn.Linear(20 * 16 * 10, 3),
+    )  # fmt: skip
+    images = torch.rand(2, 3, 160, 100).round(decimals=1)
+    snn = data_norm(net, images)
+    chosen = {"duration": 0.003, "encode": Rate(500.0)}
+    assert_same_record(
+        simulate(snn, images, backend="events", **chosen), simulate(snn, images, backend="torch", **chosen)
+    )
+    wide = data_norm(
+        nn.Sequential(nn.Conv2d(6, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 98 * 118, 3)),
+        torch.rand(2, 6, 100, 120),
+    )
+    images = torch.rand(2, 6, 100, 120)
+    assert_same_record(
+        simulate(wide, images, backend="events", **chosen), simulate(wide, images, backend="torch", **chosen)
+    )
 
 
 GEOMETRY = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2))

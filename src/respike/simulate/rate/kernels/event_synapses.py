@@ -1,26 +1,32 @@
 """Synapses as layers.h reads them: neurons numbered with channels last, padded to LANES; integer weights.
 
-S sources, N neurons of a layer, both padded. Every synapse is one of four kinds, see layers.h.
+S sources, N neurons of a layer, both padded. A synapse is one of four kinds, see layers.h. Whatever is no plain Linear or
+Conv2d is a list of connections, composed from its modules.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, diags_array
 from torch import nn
 
-from respike.convert.graph.nodes import Scale
+from respike.convert.graph.nodes import Embed, Pad, Scale, Slice
 from respike.convert.rate.rate_snn import Synapse
+from respike.simulate.connections import path_shape
 from respike.simulate.rate.program import ProgramLayer
 
 LANES, BLOCK = 16, 4 * 16  # neurons in a vector, and in a block of rows
 ROWS, WINDOWS, CONV, EACH = range(4)
 WINDOWS_BYTES = 1 << 15  # the largest table of window sums that fits the L1 cache
+MAX_CONNECTIONS = 1 << 25  # of a list: 300 MB
 SYNAPSE_NUMBERS = (
-    "kind", "source", "sources", "unit", "height", "width", "maps", "kernel_height", "kernel_width", "padded",
-    "out_height", "out_width",
+    "kind", "sources", "vectors", "maps", "kernel_height", "kernel_width", "padded", "out_height", "out_width",
 )  # fmt: skip
-SYNAPSE_ARRAYS = ("weights", "fan_out", "place", "map", "first", "target", "tap")
+SYNAPSE_ARRAYS = ("weights", "fan_out", "place", "map", "shift", "first", "target", "tap")
+MOVES = nn.Flatten | Pad | Slice | Embed  # modules that only move values, and add zeros
 
 
 @dataclass
@@ -30,15 +36,38 @@ class Wiring:
     numbers: dict[str, int]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def has_weights_of_sums(self) -> bool:
+        """Whether its weights have the width of the layer's sums; those of the other kinds are 32-bit numbers."""
+        return self.numbers["kind"] in (ROWS, CONV)
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude of a weight."""
+        return int(np.abs(self.arrays["weights"]).max(initial=0)) if "weights" in self.arrays else 0
+
 
 @dataclass(frozen=True)
-class Source:
-    """The layer whose spikes a synapse reads: index of its list, shape (C, H, W), number of each neuron, padded size S."""
+class Neurons:
+    """The neurons of a layer: shape (C, H, W) or (N,), number of each, padded size S, padded channels of one place."""
 
-    order: int
     shape: torch.Size
     number_of: np.ndarray
     size: int
+    width: int
+
+    @classmethod
+    def of_layer(cls, shape: torch.Size) -> "Neurons":
+        """The neurons of a layer, in vectors of channels."""
+        width = -(-shape[0] // LANES) * LANES
+        places = shape.numel() // shape[0]
+        number_of = (np.arange(places) * width + np.arange(shape[0])[:, None]).ravel()
+        return cls(shape, number_of, places * width, width)
+
+    @classmethod
+    def of_input(cls, shape: torch.Size) -> "Neurons":
+        """The pixels of an image, in their own order."""
+        return cls(shape, np.arange(shape.numel()), shape.numel(), 1)
 
     def scattered(self, values: np.ndarray) -> np.ndarray:
         """Values of neurons in (C, H, W) order, at the neurons' numbers; int32 (S,)."""
@@ -47,122 +76,179 @@ class Source:
         return placed
 
 
-def supported(synapse: Synapse, layer: ProgramLayer, source: torch.Size) -> bool:
-    """Whether events.c can run a synapse from a layer of shape `source`: a Linear, Conv2d or Scale, perhaps behind a pool.
+def wire(
+    synapse: Synapse, layer: ProgramLayer, fan_out: np.ndarray, source: Neurons, own: Neurons, alone: bool
+) -> Wiring | None:
+    """One synapse of a layer; None for one with weights of more than 32 bits, or too many connections for a list.
 
-    Windows of a pool in front of weights must not overlap; a Linear must read its whole source.
+    alone: it is the layer's only one, so that its sums may be tabulated.
     """
-    parts = _parts(synapse)
-    if parts is None:
-        return False
-    pool, operation = parts
-    if isinstance(operation, nn.Linear):
-        return len(layer.shape) == 1 and (pool is not None or operation.in_features == source.numel())
-    if isinstance(operation, Scale):
-        if operation.factor.ndim:
-            return False
-        return source == layer.shape if pool is None else len(layer.shape) == 3
-    return True
-
-
-def _parts(synapse: Synapse) -> tuple[nn.AvgPool2d | None, nn.Linear | nn.Conv2d | Scale] | None:
-    modules = [module for module in synapse if not isinstance(module, nn.Flatten)]
-    pool = modules[0] if modules and isinstance(modules[0], nn.AvgPool2d) else None
-    rest = modules if pool is None else modules[1:]
-    if len(rest) != 1 or not isinstance(rest[0], nn.Linear | nn.Conv2d | Scale):
+    weights = [*synapse.parameters(), *synapse.buffers()]
+    if any(float(values.abs().max()) >= 1 << 31 for values in weights if values.numel()):
         return None
-    operation = rest[0]
-    if isinstance(operation, nn.Conv2d) and (
-        operation.groups != 1 or operation.padding_mode != "zeros" or isinstance(operation.padding, str)
-    ):
-        return None
-    if pool is not None and not isinstance(operation, Scale):
-        kernel, stride, padding = _pairs(pool)
-        if kernel != stride or padding != (0, 0):
+    made = _plain(list(synapse), layer.shape, source, own, alone)
+    if made is None:
+        matrix = connection_matrix(list(synapse), source.shape)
+        if matrix is None or abs(matrix.data).max(initial=0) >= 1 << 31:
             return None
-    return pool, operation
-
-
-def _pairs(pool: nn.AvgPool2d) -> list[tuple[int, int]]:
-    values = pool.kernel_size, pool.stride, pool.padding
-    return [value if isinstance(value, tuple) else (value, value) for value in values]
-
-
-def padded(layer: ProgramLayer) -> tuple[int, int]:
-    """(neurons, channels) of a layer when channels fill whole vectors."""
-    width = -(-layer.shape[0] // LANES) * LANES
-    return layer.shape.numel() // layer.shape[0] * width, width
-
-
-def wire(synapse: Synapse, layer: ProgramLayer, fan_out: np.ndarray, source: Source, alone: bool) -> Wiring:
-    """One synapse of a layer; alone: it is the layer's only one, so that its sums may be tabulated."""
-    parts = _parts(synapse)
-    assert parts is not None  # callers ask `supported` first
-    pool, operation = parts
-    if isinstance(operation, nn.Linear):
-        made = _dense(operation, pool, layer, source)
-    elif isinstance(operation, nn.Conv2d):
-        made = _conv(operation, pool, layer, source, alone)
-    else:
-        made = _each(operation, pool, layer, source)
-    made |= {"source": source.order, "sources": source.size, "fan_out": source.scattered(fan_out)}
+        made = _listed(matrix, source, own)
+    made |= {"sources": source.size, "fan_out": source.scattered(fan_out)}
     return Wiring(
         numbers={name: value for name, value in made.items() if not isinstance(value, np.ndarray)},
         arrays={name: value for name, value in made.items() if isinstance(value, np.ndarray)},
     )
 
 
-def _pooled(source: Source, pool: nn.AvgPool2d | None) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The output of a pool without overlap that each source neuron reaches, as a flat index or -1, and its shape (C, H, W)."""
-    if pool is None:
-        return np.arange(len(source.number_of)), tuple(source.shape)
-    maps, height, wide = source.shape
-    (kernel_y, kernel_x), _, _ = _pairs(pool)
-    rows, columns = height // kernel_y, wide // kernel_x
-    y, x = np.arange(height) // kernel_y, np.arange(wide) // kernel_x
-    place = np.where((y < rows)[:, None] & (x < columns), y[:, None] * columns + x, -1)
-    landed = np.arange(maps)[:, None, None] * (rows * columns) + place
-    return np.where(place >= 0, landed, -1).ravel(), (maps, rows, columns)
+def wire_windows(
+    layer: ProgramLayer, pool: nn.MaxPool2d, sources: Sequence[Neurons], own: Neurons
+) -> list[Wiring] | None:
+    """The synapses of a max-pool of spikes, one per source: the inputs of the sources, and the windows of each input.
+
+    None where an input is not simply one neuron's spikes. The input behind the last has no windows.
+    """
+    shape = path_shape(list(layer.synapses.synapses[0]), sources[0].shape)
+    inputs = shape.numel()
+    reached, places = np.zeros(inputs, int), []
+    for synapse, source in zip(layer.synapses.synapses, sources, strict=True):
+        matrix = connection_matrix(list(synapse), source.shape)
+        if matrix is None or (matrix.data != 1).any():
+            return None
+        targets = matrix.T.tocsr()
+        if (np.diff(targets.indptr) > 1).any():
+            return None
+        lands = np.full(len(source.number_of), inputs)
+        lands[np.diff(targets.indptr) == 1] = targets.indices
+        reached += np.diff(matrix.indptr)
+        places.append(source.scattered(lands))
+    if (reached > 1).any():
+        return None
+    geometry = _pairs(pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    first, target, _ = _targets(shape[-2:], layer.shape[-2:], *geometry)
+    maps = shape[0] if len(shape) == 3 else 1
+    width = own.width
+    firsts = np.concatenate([[0], np.tile(np.diff(first), maps).cumsum()])
+    windows = (target[None, :] * width + np.arange(maps)[:, None]).ravel()
+    tables = {"first": np.append(firsts, firsts[-1]), "target": windows}
+    return [
+        Wiring({"kind": EACH, "sources": source.size}, {"place": place} | tables)
+        for place, source in zip(places, sources, strict=True)
+    ]
 
 
-def _dense(linear: nn.Linear, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: Source) -> dict:
-    landed, _ = _pooled(source, pool)
-    neurons, _ = padded(layer)
-    rows = np.zeros((source.size, neurons), np.int32)
+def _plain(modules: list[nn.Module], shape: torch.Size, source: Neurons, own: Neurons, alone: bool) -> dict | None:
+    """A Linear or Conv2d behind modules that take each neuron to at most one place; None for anything else."""
+    at = next((i for i, module in enumerate(modules) if isinstance(module, nn.Linear | nn.Conv2d)), None)
+    if at is None or not all(isinstance(module, nn.Flatten | Embed) for module in modules[at + 1 :]):
+        return None
+    landing = _landing(modules[:at], source.shape)
+    if landing is None:
+        return None
+    landed, reached = landing
+    operation, embeds = modules[at], [module for module in modules[at + 1 :] if isinstance(module, Embed)]
+    if isinstance(operation, nn.Linear):
+        if len(shape) != 1 or len(reached) != 1 or embeds:
+            return None
+        return _dense(operation, landed, source, own)
+    assert isinstance(operation, nn.Conv2d)
+    if operation.padding_mode != "zeros" or isinstance(operation.padding, str) or len(reached) != 3:
+        return None
+    behind = path_shape([operation], torch.Size(reached))
+    if len(shape) != 3 and behind[1:].numel() != 1:
+        return None
+    shift = sum(embed.before for embed in embeds)
+    return _conv(operation, landed, torch.Size(reached), behind, shift, source, own, alone)
+
+
+def _landing(modules: list[nn.Module], shape: torch.Size) -> tuple[np.ndarray, torch.Size] | None:
+    """The value behind the modules that each neuron reaches, as a flat index or -1, and the shape of these values.
+
+    None where a neuron reaches several, or is multiplied.
+    """
+    landed = np.arange(shape.numel())
+    for module in modules:
+        behind = path_shape([module], shape)
+        if isinstance(module, nn.AvgPool2d):
+            kernel, stride, padding = _pairs(module.kernel_size, module.stride, module.padding)
+            if kernel != stride or padding != (0, 0) or len(shape) != 3:
+                return None
+            axes = [np.arange(size) // k for size, k in zip(shape[1:], kernel, strict=True)]
+            rows, columns = behind[1:]
+            place = np.where((axes[0] < rows)[:, None] & (axes[1] < columns), axes[0][:, None] * columns + axes[1], -1)
+            moved = np.arange(shape[0])[:, None, None] * (rows * columns) + place
+            moved = np.where(place >= 0, moved, -1).ravel()
+        elif isinstance(module, MOVES):
+            origin = _origin(module, shape)
+            moved = np.full(shape.numel(), -1)
+            moved[origin[origin >= 0]] = np.flatnonzero(origin >= 0)
+        else:
+            return None
+        landed = np.where(landed >= 0, moved[landed], -1)
+        shape = behind
+    return landed, shape
+
+
+def _origin(module: nn.Module, shape: torch.Size) -> np.ndarray:
+    """For a module that only moves values: the flat index of the input that each of its outputs is, -1 for a zero."""
+    numbers = torch.arange(1, shape.numel() + 1, dtype=torch.float64).view(1, *shape)
+    return module(numbers).flatten().long().numpy() - 1
+
+
+def _pairs(*values: int | tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(value[0], value[1]) if isinstance(value, tuple) else (value, value) for value in values]
+
+
+def _dense(linear: nn.Linear, landed: np.ndarray, source: Neurons, own: Neurons) -> dict:
+    rows = np.zeros((source.size, own.size), np.int32)
     kept = landed >= 0
-    rows[source.number_of[kept], : linear.out_features] = linear.weight.numpy().T[landed[kept]]
-    whole = neurons // BLOCK * BLOCK  # blocks while they last, then vectors, each contiguous
-    starts = [*range(0, whole, BLOCK), *range(whole, neurons, LANES)]
-    blocks = [rows[:, a:b].ravel() for a, b in zip(starts, [*starts[1:], neurons], strict=True)]
+    rows[source.number_of[kept], : linear.out_features] = linear.weight.detach().numpy().T[landed[kept]]
+    whole = own.size // BLOCK * BLOCK  # blocks while they last, then vectors, each contiguous
+    starts = [*range(0, whole, BLOCK), *range(whole, own.size, LANES)]
+    blocks = [rows[:, a:b].ravel() for a, b in pairwise([*starts, own.size])]
     return {"kind": ROWS, "weights": np.concatenate(blocks)}
 
 
-def _conv(conv: nn.Conv2d, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: Source, alone: bool) -> dict:
-    landed, shape = _pooled(source, pool)
-    maps, height, wide = shape
-    _, width = padded(layer)
+def _conv(
+    conv: nn.Conv2d, landed: np.ndarray, reached: torch.Size, behind: torch.Size, shift: int, source: Neurons,
+    own: Neurons, alone: bool,
+) -> dict:  # fmt: skip
+    """A convolution of maps of shape `reached` into maps of shape `behind`, the first of them at channel `shift` of the layer.
+
+    The maps of a group are reached in whole vectors, with weights of 0 for those of its neighbours.
+    """
+    assert not isinstance(conv.padding, str)  # callers refuse it
+    maps, height, wide = reached
     kernel_y, kernel_x = conv.kernel_size
-    assert not isinstance(conv.padding, str)  # `supported` refuses it
-    weights = np.zeros((maps, kernel_y * kernel_x, width), np.int32)
-    weights[..., : conv.out_channels] = conv.weight.flatten(2).permute(1, 2, 0).numpy()
+    taps, groups = kernel_y * kernel_x, conv.groups
+    inputs, outputs = maps // groups, conv.out_channels // groups
+    starts = shift + np.arange(groups) * outputs  # of each group's maps
+    lanes = max(-(-(start % LANES + outputs) // LANES) for start in starts) * LANES
+    begins = np.minimum(starts // LANES * LANES, own.width - lanes)
+    weights = np.zeros((maps, taps, lanes), np.int32)
+    grouped = conv.weight.detach().view(groups, outputs, inputs, taps).permute(0, 2, 3, 1).numpy()
+    for group, (start, begin) in enumerate(zip(starts, begins, strict=True)):
+        own_maps = slice(group * inputs, (group + 1) * inputs)
+        weights[own_maps, :, start - begin : start - begin + outputs] = grouped[group]
     plain = conv.stride == (1, 1) and conv.dilation == (1, 1) and kernel_x <= 6 and wide + 2 * conv.padding[1] <= 64
-    if alone and plain and maps * kernel_y * (width << kernel_x) * 4 <= WINDOWS_BYTES:
-        return _windows(conv, weights.reshape(maps, kernel_y, kernel_x, width), layer, source, landed, shape)
+    whole = lanes == own.width and alone and plain
+    if whole and maps * kernel_y * (lanes << kernel_x) * 4 <= WINDOWS_BYTES:
+        return _windows(conv, weights.reshape(maps, kernel_y, kernel_x, lanes), behind, source, landed, reached)
     first, target, tap = _targets(
-        (height, wide), layer.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        (height, wide), behind[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
     )
     place = np.where(landed >= 0, landed % (height * wide), height * wide)  # the last place has no targets
-    return {
-        "kind": CONV, "weights": weights, "first": np.append(first, first[-1]), "target": target * width,
-        "tap": tap * width, "place": source.scattered(place),
-        "map": source.scattered(np.maximum(landed, 0) // (height * wide) * kernel_y * kernel_x * width),
+    of_map = np.maximum(landed, 0) // (height * wide)
+    made = {
+        "kind": CONV, "vectors": lanes // LANES, "weights": weights, "first": np.append(first, first[-1]),
+        "target": target * own.width, "tap": tap * lanes, "place": source.scattered(place),
+        "map": source.scattered(of_map * taps * lanes),
     }  # fmt: skip
+    return made | ({"shift": source.scattered(begins[of_map // inputs])} if begins.any() else {})
 
 
-def _windows(conv: nn.Conv2d, weights: np.ndarray, layer: ProgramLayer, source: Source, landed, shape) -> dict:
-    maps, height, wide = shape
+def _windows(conv: nn.Conv2d, weights: np.ndarray, behind: torch.Size, source: Neurons, landed, shape) -> dict:
+    maps, height, _ = shape
     kernel_y, kernel_x = conv.kernel_size
-    assert not isinstance(conv.padding, str)  # `supported` refuses it
+    assert not isinstance(conv.padding, str)  # callers refuse it
     lines = height + 2 * conv.padding[0]
     sums = np.zeros((maps, kernel_y, 1 << kernel_x, weights.shape[-1]), np.int32)
     for pattern in range(1 << kernel_x):
@@ -172,33 +258,96 @@ def _windows(conv: nn.Conv2d, weights: np.ndarray, layer: ProgramLayer, source: 
     spare = maps * lines * 64  # a line that no window reads, for sources outside the pool's windows
     return {
         "kind": WINDOWS, "weights": sums, "map": source.scattered(np.where(landed >= 0, bit, spare)),
-        "height": height, "width": wide, "maps": maps, "kernel_height": kernel_y, "kernel_width": kernel_x,
-        "padded": lines, "out_height": layer.shape[1], "out_width": layer.shape[2],
+        "maps": maps, "kernel_height": kernel_y, "kernel_width": kernel_x,
+        "padded": lines, "out_height": behind[1], "out_width": behind[2],
     }  # fmt: skip
 
 
-def _each(scale: Scale, pool: nn.AvgPool2d | None, layer: ProgramLayer, source: Source) -> dict:
-    """Connections that share one weight: those of a pool, or one to one."""
-    _, width = padded(layer)
-    sides = (*source.shape[1:], 1, 1)[:2]
-    kernel, stride, padding = _pairs(pool) if pool is not None else [(1, 1), (1, 1), (0, 0)]
-    first, target, _ = _targets(sides, (*layer.shape[1:], 1, 1)[:2], kernel, stride, padding, (1, 1))
-    maps = source.shape[0]
-    order = np.concatenate([[0], np.tile(np.diff(first), maps).cumsum()])  # place p of map m reaches map m only
-    targets = (target[None, :] * width + np.arange(maps)[:, None]).ravel()
-    place = source.scattered(np.arange(len(source.number_of)))
-    return {"kind": EACH, "first": order, "target": targets, "unit": int(scale.factor), "place": place}
+def connection_matrix(modules: list[nn.Module], shape: torch.Size) -> csr_array | None:
+    """The linear map of a path, (values behind it, neurons in front); None if it has more than MAX_CONNECTIONS."""
+    matrix = csr_array(diags_array(np.ones(shape.numel())))
+    for module in modules:
+        step = _module_matrix(module, shape)
+        if step is None or step.nnz * max(1, matrix.nnz // matrix.shape[0]) > MAX_CONNECTIONS:
+            return None
+        matrix = csr_array(step @ matrix)
+        shape = path_shape([module], shape)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _module_matrix(module: nn.Module, shape: torch.Size) -> csr_array | None:
+    behind, size = path_shape([module], shape), shape.numel()
+    if isinstance(module, MOVES):
+        origin = _origin(module, shape)
+        kept = np.flatnonzero(origin >= 0)
+        return csr_array((np.ones(len(kept)), (kept, origin[kept])), (len(origin), size))
+    if isinstance(module, Scale):
+        factor = module(torch.ones(1, *shape, dtype=torch.float64))
+        return csr_array(diags_array(factor.flatten().numpy()))
+    if isinstance(module, nn.Linear):
+        return csr_array(module.weight.detach().numpy()) if len(shape) == 1 else None
+    maps, height, wide = (1, *shape)[-3:]
+    if isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
+        kernel, stride, padding = _pairs(module.kernel_size, module.stride, module.padding)
+        first, target, _ = _targets((height, wide), behind[-2:], kernel, stride, padding, (1, 1))
+        matrix = csr_array((np.ones(len(target)), target, first), (height * wide, behind[-2:].numel())).T
+        which = np.arange(maps)
+        one = csr_array(matrix).tocoo()
+        rows, columns = (
+            (which[:, None] * count + places).ravel()
+            for count, places in zip(one.shape, (one.row, one.col), strict=True)
+        )
+        return csr_array((np.ones(len(rows)), (rows, columns)), (behind.numel(), size))
+    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        geometry = module.kernel_size, module.stride, module.padding, module.dilation
+        first, target, tap = _targets((height, wide), behind[-2:], *geometry)
+        place = np.repeat(np.arange(height * wide), np.diff(first))
+        inputs, outputs = maps // module.groups, module.out_channels // module.groups
+        if len(target) * maps * outputs > MAX_CONNECTIONS:
+            return None
+        which, to = (
+            np.arange(maps)[:, None, None],
+            np.arange(outputs)[None, :, None],
+        )  # (maps, outputs of a group, connections)
+        out = which // inputs * outputs + to
+        weights = module.weight.detach().flatten(2).numpy()[out, which % inputs, tap]
+        rows, columns = (
+            out * behind[-2:].numel() + target,
+            np.broadcast_to(which * (height * wide) + place, weights.shape),
+        )
+        return csr_array((weights.ravel(), (rows.ravel(), columns.ravel())), (behind.numel(), size))
+    return None
+
+
+def _listed(matrix: csr_array, source: Neurons, own: Neurons) -> dict:
+    """Every connection in a list, by the number of its source."""
+    found = matrix.tocoo()
+    sources = source.number_of[found.col]
+    order = np.argsort(sources, kind="stable")
+    first = np.concatenate([[0], np.bincount(sources, minlength=source.size).cumsum()])
+    return {
+        "kind": EACH,
+        "first": first,
+        "target": own.number_of[found.row[order]],
+        "weights": found.data[order].astype(np.int64),
+    }
 
 
 def _targets(sides, outputs, kernel, stride, padding, dilation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The outputs that each place reaches, and the tap of each: first (places + 1,), target and tap (first[-1],)."""
-    first, target, tap = [0], [], []
-    for y, x in np.ndindex(*sides):
-        for ky, kx in np.ndindex(*kernel):
-            oy, y_left = divmod(y + padding[0] - ky * dilation[0], stride[0])
-            ox, x_left = divmod(x + padding[1] - kx * dilation[1], stride[1])
-            if not y_left and not x_left and 0 <= oy < outputs[0] and 0 <= ox < outputs[1]:
-                target.append(oy * outputs[1] + ox)
-                tap.append(ky * kernel[1] + kx)
-        first.append(len(target))
-    return np.array(first), np.array(target, dtype=np.int64), np.array(tap, dtype=np.int64)
+    axes = []
+    for axis in range(2):
+        out, tap = np.indices((outputs[axis], kernel[axis])).reshape(2, -1)
+        place = out * stride[axis] - padding[axis] + tap * dilation[axis]
+        kept = (place >= 0) & (place < sides[axis])
+        axes.append((place[kept], out[kept], tap[kept]))
+    (y, out_y, tap_y), (x, out_x, tap_x) = [[values[:, None] for values in axes[0]], axes[1]]
+    place, target, tap = (
+        (y * sides[1] + x).ravel(),
+        (out_y * outputs[1] + out_x).ravel(),
+        (tap_y * kernel[1] + tap_x).ravel(),
+    )
+    order = np.lexsort((tap, place))
+    first = np.concatenate([[0], np.bincount(place, minlength=sides[0] * sides[1]).cumsum()])
+    return first, target[order], tap[order]

@@ -1,46 +1,55 @@
-"""The events backend: a fixed-point program in compiled, event-driven C (events.c), on all threads.
+"""The events backend: a fixed-point program, layer by layer, in compiled, event-driven C (events.c), on all threads.
 
 B images, T steps, P pixels, N neurons of a layer, padded. events.c is built twice: with 16-bit weights and 32-bit sums, and,
-"wide", with 32-bit weights and 64-bit sums.
+"wide", with 32-bit weights and 64-bit sums. Each layer is run by the build that it needs. A layer whose potentials could pass
+32 bits, though no step's drive can, is run by the narrow build under a guard, and again by the wide one where they do.
+
+Images are simulated in groups, and, where the lists of spikes of all T steps would be large, in chunks of steps with carried
+state. Layers that events.c does not run (carried currents) are computed by plain torch in between.
 """
 
 import ctypes
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_int32, c_int64, c_void_p
+from contextlib import contextmanager
+from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale
-from respike.convert.rate.rate_snn import Synapse
+from respike.layers.over_time import over_time
 from respike.neurons.encode import image_keys
-from respike.simulate.rate.fixed_point import largest_weight
+from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.event_synapses import (
+    LANES,
     SYNAPSE_ARRAYS,
     SYNAPSE_NUMBERS,
-    WINDOWS,
-    Source,
-    padded,
-    supported,
+    Neurons,
+    Wiring,
     wire,
+    wire_windows,
 )
-from respike.simulate.rate.program import Program, ProgramLayer, new_tally, unplain
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally
 from respike.simulate.rate.settings import Settings
-from respike.simulate.record import SpikeRecord
+from respike.simulate.rate.units import MaxPool, SummedCurrent
+from respike.simulate.record import SpikeRecord, predict
 from respike.system.compiler import library
 
 SOURCE = Path(__file__).with_name("events.c")
-WIDE = {False: (), True: ("-DWIDE",)}  # flags of the compiler
-MAX_NEURONS = 1 << 16  # of a layer: lists of spikes hold 16-bit numbers
+FLAGS = {False: (), True: ("-DWIDE",)}  # of the compiler, by whether the sums are wide
 GROUP = 32  # images that share a block of weights while it is in the cache
-TASK = 4 * GROUP  # images per task of a thread
-GRAIN = 1 << 15  # numbers up to which torch computes in the calling thread; its own threads would compete with these
+BUDGET = 1 << 25  # bytes of lists of spikes of one thread, where a chunk of LEAST steps of one image does not need more
+LEAST = 8  # steps of a chunk
+MEMORY = 3 << 29  # bytes of all threads; fewer threads run where they would need more
+GUARD = 1 << 30
+FIRES, COUNTING_MAX, GATED_MAX, SUMMED_CURRENT = range(4)
 log = logging.getLogger(__name__)
 
 
@@ -60,19 +69,13 @@ def unsupported(program: Program, settings: Settings) -> str | None:
         return "simulate.backend=events runs in fixed point only (simulate.weight_bits=2 to 24, neuron=integrate_fire)"
     if not _on_cpu(program):
         return "simulate.backend=events needs the network on a CPU"
-    if program.input_shape.numel() > MAX_NEURONS:
-        return f"simulate.backend=events takes images of up to {MAX_NEURONS:,} pixels"
-    reason = unplain(program)
-    if reason is not None:
-        return f"simulate.backend=events does not run {reason}"
-    shapes = {"input": program.input_shape} | {layer.name: layer.shape for layer in program.connections.layers}
+    output = program.layers[-1]
+    if output.analog and not isinstance(output.neuron, SummedCurrent):
+        return "simulate.backend=events does not read the output from carried currents"
     for layer in program.layers:
-        if padded(layer)[0] > MAX_NEURONS:
-            return f"simulate.backend=events takes layers of up to {MAX_NEURONS:,} neurons, and '{layer.name}' has more"
-        for synapse in spiking_synapses(layer, settings):
-            if not supported(synapse, layer, shapes[synapse.source]) or largest_weight(synapse) >= 1 << 31:
-                return f"simulate.backend=events does not support the connections of layer '{layer.name}'"
-    if library(SOURCE, *WIDE[needs_wide_sums(program, settings)]) is None:
+        if isinstance(layer.neuron, MaxPool) and not layer.analog and not _pools_single_spikes(program, layer):
+            return f"simulate.backend=events does not run the max-pool of sums of spikes in layer '{layer.name}'"
+    if library(SOURCE) is None:
         return "simulate.backend=events needs a C compiler (set CC)"
     return None
 
@@ -82,25 +85,34 @@ def _on_cpu(program: Program) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
+def _pools_single_spikes(program: Program, layer: ProgramLayer) -> bool:
+    """Whether every input of a max-pool is the spikes of one neuron, or none."""
+    shapes = {"input": program.input_shape} | {other.name: other.shape for other in program.layers}
+    ones = {name: torch.ones(1, *shapes[name], dtype=torch.float64) for name in layer.synapses.sources}
+    return bool(torch.isin(layer.drive(ones), torch.tensor([0.0, 1.0], dtype=torch.float64)).all())
+
+
+def plain_reason(program: Program, layer: ProgramLayer) -> str | None:
+    """Why plain torch computes a layer between the others, None if it does not."""
+    if not isinstance(layer.neuron, FixedPointIntegrateFire | MaxPool | SummedCurrent):
+        return "currents handed on"
+    if layer.synapses.pool is not None and not isinstance(layer.neuron, MaxPool):
+        return "currents pooled"
+    if not (program.analog - {"input"}).isdisjoint(layer.synapses.sources):
+        return "carried currents read"
+    if isinstance(layer.neuron, MaxPool) and (layer.analog or not isinstance(layer.neuron.pool, nn.MaxPool2d)):
+        return "currents pooled" if layer.analog else "a max-pool with signs"
+    return None
+
+
 @cache
 def _log_fallback(reason: str) -> None:
     log.warning("%s: the simulation runs in plain PyTorch, with the same result, slower", reason)
 
 
-def spiking_synapses(layer: ProgramLayer, settings: Settings) -> list[Synapse]:
-    """The synapses that carry spikes; those of an analog input give a constant drive instead."""
-    return [s for s in layer.synapses.synapses if not (settings.encode.analog and s.source == "input")]
-
-
-def needs_wide_sums(program: Program, settings: Settings) -> bool:
-    """Whether weights need more than 16 bits, or sums more than 32."""
-    for layer in program.layers:
-        if layer.largest_potential(settings.steps) >= 1 << 31:
-            return True
-        for synapse in spiking_synapses(layer, settings):
-            if not isinstance(synapse.weighted, Scale) and largest_weight(synapse) >= 1 << 15:
-                return True
-    return False
+@cache
+def _log_plain(layers: str) -> None:
+    log.warning("plain PyTorch computes %s, compiled events the other layers", layers)
 
 
 class _Synapse(ctypes.Structure):
@@ -108,12 +120,11 @@ class _Synapse(ctypes.Structure):
 
 
 def _layer_struct(sums: type) -> type[ctypes.Structure]:
-    neuron = [("soft", c_int32), ("blocked", c_int32), ("threshold", sums), ("fires_at", sums)]
-    sizes = [(name, c_int32) for name in ("neurons", "channels", "drop_first", "synapses")]
     fields = [
-        *neuron,
-        *sizes,
-        ("synapse", ctypes.POINTER(_Synapse)),
+        *((name, c_int32) for name in ("soft", "blocked")),
+        *((name, sums) for name in ("threshold", "fires_at", "guard")),
+        *((name, c_int32) for name in ("unit", "neurons", "channels", "drop_first", "synapses", "inputs")),
+        ("synapse", POINTER(_Synapse)),
         ("start", c_void_p),
         ("bias", c_void_p),
         ("bias_stride", c_int64),
@@ -121,67 +132,100 @@ def _layer_struct(sums: type) -> type[ctypes.Structure]:
     return type("_Layer", (ctypes.Structure,), {"_fields_": fields})
 
 
+class _Lists(ctypes.Structure):
+    _fields_ = [("spikes", c_void_p), ("count", c_void_p), ("room", c_int64), ("steps", c_int32), ("blocks", c_int32)]
+
+
+class _Chunk(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("images", "first", "steps")),
+        *((name, c_void_p) for name in ("lists", "out", "state")),
+        ("stride", c_int64),
+        ("scratch", c_void_p),
+    ]
+
+
 STRUCTS = {False: _layer_struct(c_int32), True: _layer_struct(c_int64)}
+SUMS: dict[bool, type] = {False: np.int32, True: np.int64}
+WEIGHTS: dict[bool, type] = {False: np.int16, True: np.int32}
 
 
-class EventProgram:
-    """A program prepared for events.c; `run` simulates chunks of images on all threads."""
+@cache
+def _library(wide: bool) -> ctypes.CDLL:
+    built = library(SOURCE, *FLAGS[wide])
+    assert built is not None  # callers ask `is_selected` first
+    for name, arguments in {
+        "events_encode": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p),
+        "events_tally": (c_void_p, c_int32, c_int32, c_void_p),
+        "events_operations": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p),
+        "events_predict": (c_void_p, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        "events_unpack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
+        "events_pack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
+        "events_layer": (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        "events_scratch": (c_void_p, c_int32),
+        "events_state": (c_void_p,),
+    }.items():
+        getattr(built, name).argtypes = arguments
+    built.events_scratch.restype = built.events_state.restype = c_int64
+    return built
 
-    def __init__(self, program: Program, settings: Settings):
-        self.program, self.settings = program, settings
-        self.wide = needs_wide_sums(program, settings)
-        events_library = library(SOURCE, *WIDE[self.wide])
-        assert events_library is not None  # callers ask `is_selected` first
-        self.library = events_library
-        self.library.events_scratch.restype = c_int64
-        self.sums: type = np.int64 if self.wide else np.int32
-        self.weights: type = np.int32 if self.wide else np.int16
-        self.kept: list = []  # arrays that the structures point to
-        self.scratch = threading.local()
-        sources = {
-            "input": Source(0, program.input_shape, np.arange(program.input_shape.numel()), program.input_shape.numel())
-        }
-        for order, layer in enumerate(program.layers, 1):
-            size, width = padded(layer)
-            places = size // width
-            number_of = (np.arange(places) * width + np.arange(layer.shape[0])[:, None]).ravel()
-            sources[layer.name] = Source(order, layer.shape, number_of, size)
-        self.sources = sources
-        self.layers = (STRUCTS[self.wide] * len(program.layers))(*map(self._layer, program.layers))
-        last = sources[program.layers[-1].name]
-        self.class_of = np.zeros(last.size, np.int32)
-        self.class_of[last.number_of] = np.arange(len(last.number_of))
-        self.levels = np.zeros(256, np.int32)  # the limit of each uint8 pixel
-        if not settings.encode.analog:
-            self.levels = input_limits(torch.arange(256, dtype=torch.uint8)[:, None], settings).numpy()[:, 0]
 
-    def _layer(self, layer: ProgramLayer) -> ctypes.Structure:
-        neuron, (neurons, channels), own = layer.fixed_point_neuron, padded(layer), self.sources[layer.name]
-        read = spiking_synapses(layer, self.settings)
-        synapses = (_Synapse * len(read))(*(self._synapse(synapse, layer) for synapse in read))
-        bias = _aligned(np.zeros(neurons), self.sums)
-        silent = {
-            name: torch.zeros(1, *self.sources[name].shape, dtype=torch.float64) for name in layer.synapses.sources
-        }
-        bias[own.number_of] = layer.synapses.drive(silent).flatten().numpy()
-        start = _aligned(np.full(neurons, np.iinfo(self.sums).min // 2), self.sums)  # padding never fires
-        start[own.number_of] = neuron.start_potential
-        self.kept += [synapses, start, bias]
-        return STRUCTS[self.wide](
-            neuron.reset == "subtract", min(neuron.blocked_steps, self.settings.steps), neuron.threshold, neuron.fires_at,
-            neurons, channels, self._drops_first(layer), len(read), synapses, start.ctypes.data, bias.ctypes.data, 0,
+class CompiledLayer:
+    """A layer as events.c runs it.
+
+    wide: its sums have 64 bits. guarded: they have 32, which the bound on its potentials passes, so that every run is checked.
+    """
+
+    def __init__(self, layer: ProgramLayer, wirings: list[Wiring], settings: Settings, own: Neurons, drops_first: bool):
+        self.layer, self.wirings, self.settings, self.own, self.drops_first = layer, wirings, settings, own, drops_first
+        neuron = layer.neuron
+        rest = neuron.fires_at + abs(neuron.start_potential) if isinstance(neuron, FixedPointIntegrateFire) else 0
+        narrow = all(wiring.largest < 1 << 15 for wiring in wirings if wiring.has_weights_of_sums)
+        fits = layer.largest_potential(settings.steps) < 1 << 31 or isinstance(neuron, MaxPool)
+        self.guarded = narrow and not fits and layer.largest_drive < GUARD and rest < GUARD
+        self.wide = not (narrow and (fits or self.guarded))
+        self.kept: list[Any] = []  # what the structures point to
+        self.lock = threading.Lock()
+        self.structs: dict[bool, ctypes.Structure] = {}
+        self.struct(self.wide)
+
+    def struct(self, wide: bool) -> ctypes.Structure:
+        """The layer for one of the two builds, made when it is first needed."""
+        with self.lock:
+            if wide not in self.structs:
+                self.structs[wide] = self._struct(wide)
+            return self.structs[wide]
+
+    def _struct(self, wide: bool) -> ctypes.Structure:
+        layer, own, sums = self.layer, self.own, SUMS[wide]
+        neuron, unit = layer.neuron, FIRES
+        bias: np.ndarray = np.zeros(own.size, sums)
+        start: np.ndarray = np.full(own.size, np.iinfo(sums).min // 2, sums)  # padding never fires
+        constants = dict.fromkeys(("soft", "blocked", "threshold", "fires_at"), 0)
+        constants["guard"] = GUARD if self.guarded and not wide else 0
+        if isinstance(neuron, FixedPointIntegrateFire):
+            constants |= {"soft": neuron.reset == "subtract", "blocked": min(neuron.blocked_steps, self.settings.steps)}
+            constants |= {"threshold": neuron.threshold, "fires_at": neuron.fires_at}
+            start[own.number_of] = neuron.start_potential
+        elif isinstance(neuron, MaxPool):
+            unit = GATED_MAX if neuron.rule == "gate" else COUNTING_MAX
+        else:
+            unit = SUMMED_CURRENT
+        if unit in (FIRES, SUMMED_CURRENT) and layer.synapses.bias is not None:
+            total = torch.zeros(1, *layer.shape, dtype=torch.float64)
+            bias[own.number_of] = layer.synapses.driven(total).flatten().numpy()
+        bias, start = aligned(bias, sums), aligned(start, sums)
+        synapses = (_Synapse * len(self.wirings))(*(self._synapse(wiring, wide) for wiring in self.wirings))
+        self.kept += [bias, start, synapses]
+        inputs = len(self.wirings[0].arrays["first"]) - 1 if isinstance(neuron, MaxPool) else 0
+        return STRUCTS[wide](
+            *constants.values(), unit, own.size, own.width, self.drops_first, len(synapses), inputs, synapses,
+            start.ctypes.data, bias.ctypes.data, 0,
         )  # fmt: skip
 
-    def _drops_first(self, layer: ProgramLayer) -> bool:
-        return self.settings.drop_first_output and layer is self.program.layers[-1]
-
-    def _synapse(self, synapse: Synapse, layer: ProgramLayer) -> _Synapse:
-        fan_out = layer.connections.fan_outs[list(layer.synapses.synapses).index(synapse)].flatten().numpy()
-        alone = len(layer.synapses.synapses) == 1
-        wiring = wire(synapse, layer, fan_out, self.sources[synapse.source], alone)
-        tabled = wiring.numbers["kind"] == WINDOWS
+    def _synapse(self, wiring: Wiring, wide: bool) -> _Synapse:
         arrays = {
-            name: _aligned(array, self.weights if name == "weights" and not tabled else np.int32)
+            name: aligned(array, WEIGHTS[wide] if name == "weights" and wiring.has_weights_of_sums else np.int32)
             for name, array in wiring.arrays.items()
         }
         self.kept += arrays.values()
@@ -190,90 +234,407 @@ class EventProgram:
             *(arrays[name].ctypes.data if name in arrays else None for name in SYNAPSE_ARRAYS),
         )
 
+
+class EventProgram:
+    """A program prepared for events.c; `run` simulates chunks of images on all threads.
+
+    layers: by name, as events.c runs them; plain: by name, why plain torch computes the others. group: images at a time of a
+    thread; chunk: steps at a time.
+    """
+
+    def __init__(self, program: Program, settings: Settings):
+        self.program, self.settings = program, settings
+        self.neurons = {"input": Neurons.of_input(program.input_shape)}
+        self.neurons |= {layer.name: Neurons.of_layer(layer.shape) for layer in program.layers}
+        self.layers: dict[str, CompiledLayer] = {}
+        self.plain: dict[str, str] = {}
+        for layer in program.layers:
+            made = self._compiled(layer)
+            if isinstance(made, str):
+                self.plain[layer.name] = made
+            else:
+                self.layers[layer.name] = made
+        if self.plain:
+            _log_plain(self.plain_layers)
+        self.fan_outs = {
+            (layer.name, i): aligned(self.neurons[source].scattered(fan_out.flatten().numpy()), np.int32)
+            for layer in program.layers
+            for i, (source, fan_out) in enumerate(
+                zip(layer.connections.sources, layer.connections.fan_outs, strict=True)
+            )
+        }
+        self.order = {name: self._order(neurons) for name, neurons in self.neurons.items()}
+        self.number = {name: aligned(neurons.number_of, np.int32) for name, neurons in self.neurons.items()}
+        self.levels = np.zeros(256, np.int32)  # the limit of each uint8 pixel
+        if not settings.encode.analog:
+            self.levels = input_limits(torch.arange(256, dtype=torch.uint8)[:, None], settings).numpy()[:, 0]
+        self.group, self.chunk = self._split()
+        self.free: list[_Worker] = []
+        self.library = _library(False)
+
+    @property
+    def plain_layers(self) -> str:
+        """The layers that plain torch computes, with the reason."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.plain.items():
+            names.setdefault(reason, []).append(f"'{name}'")
+        return "; ".join(f"{', '.join(layers)} ({reason})" for reason, layers in names.items())
+
+    def _compiled(self, layer: ProgramLayer) -> CompiledLayer | str:
+        """The layer as events.c runs it, or why it cannot."""
+        reason = plain_reason(self.program, layer)
+        if reason is not None:
+            return reason
+        own, last = self.neurons[layer.name], layer is self.program.layers[-1]
+        sources = [self.neurons[name] for name in layer.synapses.sources]
+        if isinstance(layer.neuron, MaxPool):
+            wired: list[Wiring] | None = wire_windows(layer, layer.neuron.pool, sources, own)
+        else:
+            synapses = list(layer.synapses.synapses)
+            made = [
+                wire(synapse, layer, fan_out.flatten().numpy(), source, own, len(synapses) == 1)
+                for synapse, fan_out, source in zip(synapses, layer.connections.fan_outs, sources, strict=True)
+                if not (self.settings.encode.analog and synapse.source == "input")
+            ]
+            wired = [wiring for wiring in made if wiring is not None]
+            wired = wired if len(wired) == len(made) else None
+        if wired is None:
+            return "too many connections of no plain kind"
+        return CompiledLayer(layer, wired, self.settings, own, self.settings.drop_first_output and last)
+
+    def _order(self, neurons: Neurons) -> np.ndarray:
+        """By number, the flat index of a neuron."""
+        return aligned(neurons.scattered(np.arange(len(neurons.number_of))), np.int32)
+
+    def spiking_sources(self, layer: ProgramLayer) -> list[str]:
+        """The sources of the synapses that carry spikes."""
+        return [source for source in layer.synapses.sources if source not in self.program.analog]
+
+    def _split(self) -> tuple[int, int]:
+        """(images at a time of a thread, steps at a time)."""
+        steps = self.settings.steps
+        per_step = max(1, _Plan(self, 1, 1).bytes)
+        if per_step * steps <= BUDGET:
+            return min(GROUP, BUDGET // (per_step * steps)), steps
+        return 1, min(steps, max(LEAST, BUDGET // per_step))
+
+    def _memory(self) -> int:
+        """Bytes that one thread needs: lists, the states of all layers if they are carried, drives by constant currents."""
+        sizes = {name: 16 * layer.own.size for name, layer in self.layers.items()}
+        states = (
+            max(sizes.values(), default=0) if self.chunk >= self.settings.steps else self.group * sum(sizes.values())
+        )
+        driven = (layer for layer in self.program.layers if "input" in layer.synapses.sources)
+        drives = self.group * 24 * sum(layer.shape.numel() for layer in driven) if self.settings.encode.analog else 0
+        return _Plan(self, self.group, self.chunk).bytes + states + drives
+
     def run(self, images: Tensor, index: Tensor) -> SpikeRecord:
         """The record of images (B, C, H, W) with these numbers (B,)."""
-        keys = torch.stack(image_keys(index, self.settings.seed), dim=1).numpy()
+        keys = torch.stack(image_keys(index, self.settings.seed), dim=1).contiguous().numpy()
         predicted = np.zeros((self.settings.steps, len(images)), np.int16)
-        counts = np.zeros((len(images), len(self.sources[self.program.layers[-1].name].number_of)), np.int32)
+        classes = self.program.layers[-1].shape.numel()
+        counts = np.zeros((len(images), classes), np.float64 if self.program.read_current else np.int32)
+        threads = torch.get_num_threads()
+        group = min(self.group, -(-len(images) // threads))
 
         def task(a: int) -> tuple[np.ndarray, np.ndarray]:
-            b = min(a + TASK, len(images))
-            return self._run_task(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
+            b = min(a + group, len(images))
+            try:
+                worker = self.free.pop()
+            except IndexError:
+                worker = _Worker(self)
+            with torch.inference_mode():
+                found = worker.run(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
+            self.free.append(worker)
+            return found
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # ctypes releases the interpreter's lock
-            sums = list(pool.map(task, range(0, len(images), TASK)))
+        workers = max(1, min(threads, MEMORY // self._memory()))
+        with _one_thread_each(workers), ThreadPoolExecutor(workers) as pool:  # ctypes releases the interpreter's lock
+            sums = list(pool.map(task, range(0, len(images), group)))
         spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))
         names = [layer.name for layer in self.program.layers]
         by_layer = dict(zip(["input", *names], spikes, strict=True))
-        if self.settings.encode.analog:
-            del by_layer["input"]
         return SpikeRecord(
             index=index.cpu(),
             predicted=torch.from_numpy(predicted),
             counts=torch.from_numpy(counts),
-            spikes=by_layer,
+            spikes={name: count for name, count in by_layer.items() if name not in self.program.analog},
             synops=dict(zip(names, synops, strict=True)),
             **new_tally(self.program, self.settings).constants(),
         )
 
-    def _run_task(
+
+@contextmanager
+def _one_thread_each(workers: int) -> Iterator[None]:
+    """Within, torch computes in the calling thread: its own threads would compete with the workers."""
+    before = torch.get_num_threads()
+    if workers > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if workers > 1:
+            torch.set_num_threads(before)
+
+
+class _Plan:
+    """Where a thread holds what it needs for groups of `images` images and chunks of `steps` steps.
+
+    lists: by name, (offset of the spikes, offset of the counts, room per step, blocks); a list's place is taken again behind
+    its last reader. bytes: of the lists, and of the values of the layers that plain torch computes.
+    """
+
+    def __init__(self, program: EventProgram, images: int, steps: int):
+        layers = program.program.layers
+        last_reader = {name: -1 for name in program.neurons}
+        for i, layer in enumerate(layers):
+            last_reader |= {source: i for source in layer.synapses.sources} | {layer.name: i}
+        last_reader[layers[-1].name] = len(layers)
+        self.lists: dict[str, tuple[int, int, int, int]] = {}
+        taken: list[tuple[int, int, int]] = []  # (begin, end, last reader)
+        self.size = 0
+        for i, name in enumerate(program.neurons, -1):
+            if name in program.program.analog:
+                continue
+            room, blocks = program.neurons[name].size + LANES, -(-program.neurons[name].size >> 16)
+            spikes, counts = _lines(images * steps * room * 2), _lines(images * steps * blocks * 4)
+            taken = sorted(block for block in taken if block[2] >= i)
+            begin = 0
+            for first, end, _ in taken:
+                if first - begin >= spikes + counts:
+                    break
+                begin = max(begin, end)
+            taken.append((begin, begin + spikes + counts, last_reader[name]))
+            self.lists[name] = begin, begin + spikes, room, blocks
+            self.size = max(self.size, begin + spikes + counts)
+        dense = [
+            sum(program.neurons[name].size for name in layer.synapses.sources) + 4 * layer.shape.numel()
+            for layer in layers
+            if layer.name in program.plain
+        ]
+        self.bytes = self.size + 8 * images * steps * max(dense, default=0)
+
+
+class _Worker:
+    """The memory of one thread, and the simulation of a group of images in it."""
+
+    def __init__(self, program: EventProgram):
+        self.program, self.steps = program, program.settings.steps
+        self.library = program.library
+        plan = _Plan(program, program.group, program.chunk)
+        self.memory = aligned(np.zeros(0, np.uint8), np.uint8, plan.size)
+        base = self.memory.ctypes.data
+        self.lists = {
+            name: _Lists(base + spikes, base + counts, room, program.chunk, blocks)
+            for name, (spikes, counts, room, blocks) in plan.lists.items()
+        }
+        self.whole = program.chunk >= self.steps
+        scratch = [1 << 20, 6 << 16]
+        self.state_bytes: dict[tuple[str, bool], int] = {}
+        self.states: dict[tuple[str, bool], np.ndarray] = {}
+        self.inputs = {}
+        for name, layer in program.layers.items():
+            read = program.spiking_sources(layer.layer)
+            self.inputs[name] = (_Lists * len(read))(*(self.lists[source] for source in read))
+            scratch += (
+                [_library(False).events_scratch(byref(layer.struct(layer.wide)), program.chunk)]
+                if not layer.wide
+                else []
+            )
+            scratch += [_library(True).events_scratch(byref(layer.struct(True)), program.chunk)] if layer.wide else []
+            scratch.append(layer.own.size * 8)
+        self.scratch = aligned(np.zeros(0, np.uint8), np.uint8, max(scratch))
+        self.shared = np.zeros(0, np.uint8)
+
+    def run(
         self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fills predicted (T, B) and counts (B, classes) of these images; returns spikes (layers + 1, T), the input first, and
         synops (layers, T), int64."""
-        steps, pixels, layers = self.settings.steps, images[0].numel(), len(self.layers)
-        structs, limits, drives = self.layers, np.zeros((len(images), pixels), np.int32), None
-        if self.settings.encode.analog:
-            structs, drives = self._with_currents(images)
-        elif images.dtype == torch.uint8:
-            limits = self.levels[images.flatten(1).numpy()]
+        program, settings = self.program, self.program.settings
+        layers, size = program.program.layers, len(images)
+        spikes = np.zeros((len(layers) + 1, self.steps), np.int64)
+        synops = np.zeros((len(layers), self.steps), np.int64)
+        currents: Tensor | None = None
+        limits, carried = np.zeros((0, 0), np.int32), dict[str, Any]()
+        if settings.encode.analog:
+            currents = encoded_input(program.program, settings, images, torch.arange(size), torch.tensor([0]))
         else:
-            parts = images.split(max(1, GRAIN // pixels))
-            limits = np.concatenate([input_limits(part, self.settings).numpy() for part in parts])
-        spikes, synops = np.zeros((layers + 1, steps), np.int64), np.zeros((layers, steps), np.int64)
-        self.library.events_run(
-            structs, layers, pixels, steps, len(images), GROUP, _at(limits), _at(keys), counts.shape[1],
-            _at(self.class_of), _at(predicted), c_int64(predicted.strides[0] // predicted.itemsize), _at(counts),
-            _at(spikes), _at(synops), _at(self._memory(pixels)),
-        )  # fmt: skip
-        del drives
+            limits = self._limits(images)
+        drives: dict[str, np.ndarray] = {}
+        self.is_wide = {name: layer.wide for name, layer in program.layers.items()}
+        for first in range(0, self.steps, program.chunk):
+            steps = min(program.chunk, self.steps - first)
+            values = {} if currents is None else {"input": currents}
+            if currents is None:
+                self.library.events_encode(
+                    limits.ctypes.data, keys.ctypes.data, limits.shape[1], size, first, steps,
+                    byref(self.lists["input"]), self.scratch.ctypes.data,
+                )  # fmt: skip
+                self._tally("input", size, steps, spikes[0, first:])
+            for i, layer in enumerate(layers):
+                name = layer.name
+                if name in program.layers:
+                    if currents is not None and "input" in layer.synapses.sources and first == 0:
+                        drives[name] = self._constant_drive(layer, currents)
+                    self._run_compiled(name, size, first, steps, drives.get(name), predicted, counts)
+                else:
+                    self._run_plain(layer, size, first, steps, values, carried)
+                for k, source in enumerate(layer.synapses.sources):
+                    if source not in program.program.analog:
+                        skipped = int(settings.drop_first_output and layer is layers[-1] and first == 0)
+                        self.library.events_operations(
+                            program.fan_outs[name, k].ctypes.data, byref(self.lists[source]), size, skipped, steps,
+                            synops[i, first:].ctypes.data,
+                        )  # fmt: skip
+                if not layer.analog:
+                    self._tally(name, size, steps, spikes[i + 1, first:])
+            self._read_output(size, first, steps, values, predicted, counts)
         return spikes, synops
 
-    def _memory(self, pixels: int) -> np.ndarray:
-        """The scratch memory of this thread, allocated once."""
-        if not hasattr(self.scratch, "memory"):
-            size = self.library.events_scratch(self.layers, len(self.layers), pixels, self.settings.steps, GROUP)
-            self.scratch.memory = np.empty(size, np.uint8)
-        return self.scratch.memory
+    def _limits(self, images: Tensor) -> np.ndarray:
+        if images.dtype == torch.uint8:
+            return self.program.levels[images.flatten(1).numpy()]
+        return input_limits(images, self.program.settings).numpy()
 
-    def _with_currents(self, images: Tensor) -> tuple[ctypes.Array, list[np.ndarray]]:
-        """The layers for a constant input: its drive, which differs for each image, replaces the bias."""
-        current = encoded_input(self.program, self.settings, images, torch.arange(len(images)), torch.tensor([0]))[0]
-        structs, drives = type(self.layers).from_buffer_copy(self.layers), []
-        for struct, layer in zip(structs, self.program.layers, strict=True):
-            if "input" not in layer.synapses.sources:
-                continue
-            own = self.sources[layer.name]
-            sources = {
-                name: current if name == "input" else current.new_zeros(len(images), *self.sources[name].shape)
-                for name in layer.synapses.sources
-            }
-            drive: np.ndarray = np.zeros((len(images), own.size), self.sums)
-            drive[:, own.number_of] = layer.drive(sources).flatten(1).numpy()
-            drives.append(_aligned(drive, self.sums))
-            struct.bias, struct.bias_stride = drives[-1].ctypes.data, own.size
-        return structs, drives
+    def _tally(self, name: str, images: int, steps: int, spikes: np.ndarray) -> None:
+        self.library.events_tally(byref(self.lists[name]), images, steps, spikes.ctypes.data)
+
+    def _run_compiled(
+        self,
+        name: str,
+        images: int,
+        first: int,
+        steps: int,
+        drive: np.ndarray | None,
+        predicted: np.ndarray,
+        counts: np.ndarray,
+    ) -> None:
+        layer = self.program.layers[name]
+        wide = self.is_wide[name]
+        before = None
+        if layer.guarded and not wide and first:
+            before = self.states[name, False].copy()
+        if not self._call(layer, wide, images, first, steps, drive, predicted, counts):
+            return
+        self.is_wide[name] = layer.wide = True  # for the images to come, too
+        if before is not None:
+            numbers, group = 2 * layer.own.size, self.program.group  # potentials and blocked steps of each image
+            sums = self._state(layer, True).view(np.int64).reshape(group, -1)
+            sums[:, :numbers] = before.view(np.int32).reshape(group, -1)[:, :numbers]
+        self._call(layer, True, images, first, steps, drive, predicted, counts)
+
+    def _call(
+        self, layer: CompiledLayer, wide: bool, images: int, first: int, steps: int, drive: np.ndarray | None,
+        predicted: np.ndarray, counts: np.ndarray,
+    ) -> bool:  # fmt: skip
+        """One chunk of one layer. Returns whether its sums passed the guard."""
+        name, struct = layer.layer.name, layer.struct(wide)
+        if drive is not None:
+            drive = aligned(drive, SUMS[wide])
+            struct = type(struct).from_buffer_copy(struct)
+            struct.bias, struct.bias_stride = drive.ctypes.data, layer.own.size
+        state = self._state(layer, wide)
+        out = self.lists.get(name)
+        chunk = _Chunk(
+            images, first, steps, ctypes.addressof(self.inputs[name]), None if out is None else ctypes.addressof(out),
+            state.ctypes.data, 0 if self.whole else self.state_bytes[name, wide], self.scratch.ctypes.data,
+        )  # fmt: skip
+        stride = predicted.strides[0] // predicted.itemsize
+        return bool(
+            _library(wide).events_layer(
+                byref(struct), byref(chunk), counts.shape[1], self.program.number[name].ctypes.data,
+                predicted[first:].ctypes.data, stride, counts.ctypes.data,
+            )
+        )  # fmt: skip
+
+    def _state(self, layer: CompiledLayer, wide: bool) -> np.ndarray:
+        """The state of a layer: of one image after the other, if the chunk is the whole simulation, else of all of them."""
+        key = layer.layer.name, wide
+        if key not in self.state_bytes:
+            self.state_bytes[key] = _lines(_library(wide).events_state(byref(layer.struct(wide))))
+        size = self.state_bytes[key] * (1 if self.whole else self.program.group)
+        if self.whole:
+            if self.shared.size < size:
+                self.shared = aligned(np.zeros(0, np.uint8), np.uint8, size)
+            return self.shared
+        if key not in self.states:
+            self.states[key] = aligned(np.zeros(0, np.uint8), np.uint8, size)
+        return self.states[key]
+
+    def _constant_drive(self, layer: ProgramLayer, currents: Tensor) -> np.ndarray:
+        """The drive (B, N) by a constant input, in place of the bias."""
+        own, size = self.program.neurons[layer.name], currents.shape[1]
+        sources = {
+            name: currents[0] if name == "input" else currents.new_zeros(size, *self.program.neurons[name].shape)
+            for name in layer.synapses.sources
+        }
+        drive: np.ndarray = np.zeros((size, own.size), np.int64)
+        drive[:, own.number_of] = layer.drive(sources).flatten(1).numpy()
+        return drive
+
+    def _run_plain(
+        self,
+        layer: ProgramLayer,
+        images: int,
+        first: int,
+        steps: int,
+        values: dict[str, Tensor],
+        carried: dict[str, Any],
+    ) -> None:
+        """One chunk of a layer in plain torch. values: currents (T or 1, B, ...); carried: the state of each layer."""
+        read = {}
+        for source in layer.synapses.sources:
+            read[source] = values[source] if source in values else self._unpacked(source, images, steps)
+        dropped = self.program.settings.drop_first_output and layer is self.program.program.layers[-1] and first == 0
+        out, carried[layer.name] = layer.scan(layer.drive(read, over_time), steps, carried.get(layer.name), dropped)
+        if layer.analog:
+            values[layer.name] = out
+            return
+        packed = out.contiguous()
+        self.library.events_pack(
+            byref(self.lists[layer.name]), images, steps, self.program.number[layer.name].ctypes.data,
+            layer.shape.numel(), packed.data_ptr(),
+        )  # fmt: skip
+
+    def _unpacked(self, source: str, images: int, steps: int) -> Tensor:
+        neurons = self.program.neurons[source]
+        values = torch.empty(steps, images, *neurons.shape, dtype=torch.float64)
+        self.library.events_unpack(
+            byref(self.lists[source]), images, steps, self.program.order[source].ctypes.data, neurons.shape.numel(),
+            values.data_ptr(),
+        )  # fmt: skip
+        return values
+
+    def _read_output(
+        self, images: int, first: int, steps: int, values: dict[str, Tensor], predicted: np.ndarray, counts: np.ndarray
+    ) -> None:
+        """Reads the class from spikes, or from currents that plain torch computed; `summed_current` has read its own."""
+        name = self.program.program.layers[-1].name
+        if not self.program.program.read_current:
+            stride = predicted.strides[0] // predicted.itemsize
+            self.library.events_predict(
+                byref(self.lists[name]), images, steps, counts.shape[1], self.program.order[name].ctypes.data,
+                predicted[first:].ctypes.data, stride, counts.ctypes.data,
+            )  # fmt: skip
+        elif name in values:
+            sums = values[name].flatten(2).cumsum(0) + torch.from_numpy(counts)
+            predicted[first : first + steps] = predict(sums).numpy()
+            counts[:] = sums[-1].numpy()
 
 
-def _at(array: np.ndarray) -> c_void_p:
-    return c_void_p(array.ctypes.data)
+def _lines(size: int) -> int:
+    """A size in bytes, rounded up to cache lines, and one more: pieces neither share a line nor a page's offset."""
+    return (size + 127) // 64 * 64
 
 
-def _aligned(array: np.ndarray, dtype: type) -> np.ndarray:
-    """A contiguous copy that begins on a cache line."""
-    size = array.size * np.dtype(dtype).itemsize
-    memory = np.empty(size + 64, np.uint8)
+def aligned(array: np.ndarray, dtype: type, size: int | None = None) -> np.ndarray:
+    """A contiguous copy that begins on a cache line; size: uninitialized memory of so many numbers instead."""
+    shape = array.shape if size is None else (size,)
+    total = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(total + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    aligned: np.ndarray = memory[start : start + size].view(dtype).reshape(array.shape)
-    aligned[...] = array
-    return aligned
+    made: np.ndarray = memory[start : start + total].view(dtype).reshape(shape)
+    if size is None:
+        made[...] = array
+    return made

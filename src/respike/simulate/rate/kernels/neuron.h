@@ -31,11 +31,15 @@ static inline sums_t load_sums(const int32_t *p) { return __builtin_convertvecto
 typedef struct {
     int32_t soft, blocked; /* soft: subtract the threshold at a spike; blocked: steps after a spike without input */
     sum_t threshold, fires_at;
+    sum_t guard; /* 0, or the largest |potential| from which one more step cannot leave the sums' range */
 } neuron_t;
 
 /* One bit per lane: 1 where the lane is all ones. */
 static inline uint32_t lanes(sums_t fired) {
-#if defined(__AVX512F__) && !defined(WIDE)
+#if defined(__AVX512DQ__) && defined(WIDE)
+    const __m512i *halves = (const __m512i *)&fired;
+    return (uint32_t)_mm512_movepi64_mask(halves[0]) | (uint32_t)_mm512_movepi64_mask(halves[1]) << 8;
+#elif defined(__AVX512F__) && !defined(WIDE)
     return _mm512_test_epi32_mask((__m512i)fired, (__m512i)fired);
 #else
     uint32_t mask = 0;
@@ -45,8 +49,8 @@ static inline uint32_t lanes(sums_t fired) {
 }
 
 /* One step of the LANES neurons from number `base` on. Writes the numbers of those that fire to `out`, which has room for LANES
- * numbers, and returns their count. */
-static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t drive, sums_t *v, sums_t *waiting, int base, uint16_t *out) {
+ * numbers, and returns their count. left: lanes whose potential has passed the guard. */
+static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t drive, sums_t *v, sums_t *waiting, sums_t *left, int base, uint16_t *out) {
     sums_t x = *v, fired;
     if (n->blocked) {
         sums_t is_blocked = *waiting > 0;
@@ -57,6 +61,7 @@ static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t 
         x += drive;
         fired = x >= n->fires_at;
     }
+    if (n->guard) *left |= (x > n->guard) | (x < -n->guard);
     *v = n->soft ? x - (n->threshold & fired) : x & ~fired;
     uint32_t mask = lanes(fired);
 #if defined(__AVX512VBMI2__) && defined(__AVX512VL__)
