@@ -288,6 +288,7 @@ class EventProgram:
         own, last = self.neurons[layer.name], layer is self.program.layers[-1]
         sources = [self.neurons[name] for name in layer.synapses.sources]
         if isinstance(layer.neuron, MaxPool):
+            assert isinstance(layer.neuron.pool, nn.MaxPool2d)
             wired: list[Wiring] | None = wire_windows(layer, layer.neuron.pool, sources, own)
         else:
             synapses = list(layer.synapses.synapses)
@@ -299,7 +300,7 @@ class EventProgram:
             wired = [wiring for wiring in made if wiring is not None]
             wired = wired if len(wired) == len(made) else None
         if wired is None:
-            return "too many connections of no plain kind"
+            return "weights of more than 32 bits, or too many connections for a list"
         return CompiledLayer(layer, wired, self.settings, own, self.settings.drop_first_output and last)
 
     def _order(self, neurons: Neurons) -> np.ndarray:
