@@ -49,6 +49,7 @@ BUDGET = 1 << 25  # bytes of lists of spikes of one thread, where a chunk of LEA
 LEAST = 8  # steps of a chunk
 MEMORY = 3 << 29  # bytes of all threads; fewer threads run where they would need more
 GUARD = 1 << 30
+NO_COMPILER = "simulate.backend=events needs a C compiler (set CC)"
 FIRES, COUNTING_MAX, GATED_MAX, SUMMED_CURRENT = range(4)
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,9 @@ def is_selected(program: Program, settings: Settings) -> bool:
     if settings.backend not in ("auto", "events"):
         return False
     reason = unsupported(program, settings)
-    if reason is not None and (settings.backend == "events" or (program.fixed_point and _on_cpu(program))):
-        _log_fallback(reason)
+    told = reason in (None, NO_COMPILER)  # by the compiler's own line
+    if not told and (settings.backend == "events" or (program.fixed_point and _on_cpu(program))):
+        _log_fallback(str(reason))
     return reason is None
 
 
@@ -76,7 +78,7 @@ def unsupported(program: Program, settings: Settings) -> str | None:
         if isinstance(layer.neuron, MaxPool) and not layer.analog and not _pools_single_spikes(program, layer):
             return f"simulate.backend=events does not run the max-pool of sums of spikes in layer '{layer.name}'"
     if library(SOURCE) is None:
-        return "simulate.backend=events needs a C compiler (set CC)"
+        return NO_COMPILER
     return None
 
 
