@@ -74,7 +74,8 @@ void events_predict(const lists_t *lists, int images, int steps, int classes, co
         }
 }
 
-/* Lists as values (steps, images, neurons) in the order of `number` (neurons), and back. */
+/* Lists as values (steps, images, neurons), and back. number, place (neurons): the numbers in ascending order, and the place of
+ * the value of each; order: the place of each number. */
 void events_unpack(const lists_t *lists, int images, int steps, const int32_t *order, int64_t neurons, double *values) {
     memset(values, 0, (size_t)(steps * images * neurons) * sizeof *values);
     for (int b = 0; b < images; b++)
@@ -87,12 +88,12 @@ void events_unpack(const lists_t *lists, int images, int steps, const int32_t *o
         }
 }
 
-void events_pack(const lists_t *lists, int images, int steps, const int32_t *number, int64_t neurons, const double *values) {
+void events_pack(const lists_t *lists, int images, int steps, const int32_t *number, const int32_t *place, int64_t neurons, const double *values) {
     memset(lists->count, 0, sizeof(int32_t) * images * lists->blocks * lists->steps);
     for (int t = 0; t < steps; t++)
         for (int b = 0; b < images; b++, values += neurons)
             for (int64_t i = 0; i < neurons; i++)
-                if (values[i] != 0) {
+                if (values[place[i]] != 0) {
                     const list_t list = list_of(lists, b, number[i] >> BLOCK_BITS);
                     spikes_at(&list, t)[list.count[t]++] = (uint16_t)number[i];
                 }

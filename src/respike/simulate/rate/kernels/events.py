@@ -162,7 +162,7 @@ def _library(wide: bool) -> ctypes.CDLL:
         "events_operations": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p),
         "events_predict": (c_void_p, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_unpack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
-        "events_pack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
+        "events_pack": (c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_layer": (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_scratch": (c_void_p, c_int32),
         "events_state": (c_void_p,),
@@ -594,10 +594,12 @@ class _Worker:
         if layer.analog:
             values[layer.name] = out
             return
-        packed = out.contiguous()
+        packed, number_of = out.contiguous(), self.program.neurons[layer.name].number_of
+        place = aligned(np.argsort(number_of), np.int32)
+        number = aligned(number_of[place], np.int32)
         self.library.events_pack(
-            byref(self.lists[layer.name]), images, steps, self.program.number[layer.name].ctypes.data,
-            layer.shape.numel(), packed.data_ptr(),
+            byref(self.lists[layer.name]), images, steps, number.ctypes.data, place.ctypes.data, layer.shape.numel(),
+            packed.data_ptr(),
         )  # fmt: skip
 
     def _unpacked(self, source: str, images: int, steps: int) -> Tensor:

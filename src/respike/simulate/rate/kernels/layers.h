@@ -271,13 +271,16 @@ static void scattered(const layer_t *l, const chunk_t *c, sums_t *left) {
 }
 
 /* A max-pool of spikes. Its state: the spikes of each input so far, the largest number of each window, and, gated, the first input
- * that has it. A window's largest number grows by at most one a step, when its first input reaches the next number. */
+ * that has it. A window's largest number grows by at most one a step, when its first input reaches the next number. Scratch: one
+ * bit per window, of those that spike in a step, which puts them in order. */
 static void maxima(const layer_t *l, const chunk_t *c) {
-    const int gated = l->unit == GATED_MAX;
+    const int gated = l->unit == GATED_MAX, words = (l->neurons + 63) / 64;
+    uint64_t *spiking = (uint64_t *)c->scratch;
+    memset(spiking, 0, words * sizeof *spiking);
     for (int b = 0; b < c->images; b++) {
         int32_t *counts = (int32_t *)state_of(c, b), *largest = counts + l->inputs, *winner = largest + l->neurons;
         if (!c->first) memset(counts, 0, (l->inputs + l->neurons * 2) * sizeof *counts);
-        for (int t = 0; t < c->steps; t++)
+        for (int t = 0; t < c->steps; t++) {
             for (int pass = 0; pass <= gated; pass++) /* gated: first who wins, then who passes */
                 for (int i = 0; i < l->synapses; i++)
                     for (int part = 0; part < c->in[i].blocks; part++) {
@@ -295,11 +298,16 @@ static void maxima(const layer_t *l, const chunk_t *c) {
                                     largest[w] = n, winner[w] = input;
                                     if (gated) continue;
                                 } else if (winner[w] != input) continue;
-                                const list_t to = list_of(c->out, b, w >> BLOCK_BITS);
-                                spikes_at(&to, t)[to.count[t]++] = (uint16_t)w;
+                                spiking[w >> 6] |= 1ULL << (w & 63);
                             }
                         }
                     }
+            for (int i = 0; i < words; i++)
+                for (; spiking[i]; spiking[i] &= spiking[i] - 1) {
+                    const list_t to = list_of(c->out, b, i >> (BLOCK_BITS - 6));
+                    spikes_at(&to, t)[to.count[t]++] = (uint16_t)(i * 64 + __builtin_ctzll(spiking[i]));
+                }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 /* Lists of spikes: what one layer hands to the next. Neurons are numbered with channels last, padded to LANES; a list holds the
- * numbers of those that spike in a step. Numbers are kept in 16 bits: a layer is cut into blocks of 65,536 neurons. */
+ * numbers of those that spike in a step, in ascending order. Numbers have 16 bits: a layer is cut into blocks of 65,536 neurons. */
 #include <stdint.h>
 
 #define BLOCK_BITS 16
