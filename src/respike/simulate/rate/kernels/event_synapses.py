@@ -7,6 +7,7 @@ Conv2d is a list of connections, composed from its modules.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ WINDOWS_BYTES = 1 << 15  # the largest table of window sums that fits the L1 cac
 MAX_CONNECTIONS = 1 << 25  # of a list: 300 MB
 SYNAPSE_NUMBERS = (
     "kind", "sources", "vectors", "maps", "kernel_height", "kernel_width", "padded", "out_height", "out_width",
+    "across", "step_y", "step_x", "pad_y", "pad_x", "height", "width", "pitch", "depth", "units",
 )  # fmt: skip
-SYNAPSE_ARRAYS = ("weights", "fan_out", "place", "map", "shift", "first", "target", "tap")
+SYNAPSE_ARRAYS = ("weights", "fan_out", "place", "map", "shift", "table", "first", "target", "tap")
+GATHER_ROWS = 1 << 15  # see gather.h
 MOVES = nn.Flatten | Pad | Slice | Embed  # modules that only move values, and add zeros
 
 
@@ -156,7 +159,14 @@ def _plain(modules: list[nn.Module], shape: torch.Size, source: Neurons, own: Ne
     if len(shape) != 3 and behind[1:].numel() != 1:
         return None
     shift = sum(embed.before for embed in embeds)
-    return _conv(operation, landed, torch.Size(reached), behind, shift, source, own, alone)
+    gathered: dict = {}
+    pools = [module for module in modules[:at] if isinstance(module, nn.AvgPool2d)]
+    if len(source.shape) == 3 and behind[0] == own.shape[0] and len(pools) == at:
+        sides = [_pairs(pool.kernel_size)[0] for pool in pools]
+        pool = prod(y for y, _ in sides), prod(x for _, x in sides)
+        gathered = _gathered(operation, pool, torch.Size(reached), behind, source, own)
+    made = _conv(operation, landed, torch.Size(reached), behind, shift, source, own, alone and not gathered)
+    return made | gathered
 
 
 def _landing(modules: list[nn.Module], shape: torch.Size) -> tuple[np.ndarray, torch.Size] | None:
@@ -260,6 +270,42 @@ def _windows(conv: nn.Conv2d, weights: np.ndarray, behind: torch.Size, source: N
         "kind": WINDOWS, "weights": sums, "map": source.scattered(np.where(landed >= 0, bit, spare)),
         "maps": maps, "kernel_height": kernel_y, "kernel_width": kernel_x,
         "padded": lines, "out_height": behind[1], "out_width": behind[2],
+    }  # fmt: skip
+
+
+def _gathered(
+    conv: nn.Conv2d, pool: tuple[int, int], reached: torch.Size, behind: torch.Size, source: Neurons, own: Neurons
+) -> dict:
+    """What gather.h needs besides: windows of the source, each for some outputs side by side, and the table of their weights.
+
+    pool: windows, without overlap, of the average pools in front of the convolution; reached: shape behind them. Empty where
+    gather.h does not apply: weights of more than 16 bits, groups, pixels of an image, large windows.
+    """
+    assert not isinstance(conv.padding, str)  # callers refuse it
+    kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
+    across = max(1, 4 * LANES // own.width) if kernel[1] > 1 else 1  # 64 channels or more at a time
+    rows = ((kernel[0] - 1) * dilation[0] + 1) * pool[0]
+    columns = ((kernel[1] - 1) * dilation[1] + 1 + (across - 1) * stride[1]) * pool[1]
+    is_narrow = float(conv.weight.abs().max()) < 1 << 15
+    if conv.groups != 1 or not is_narrow or source.width == 1 or rows * columns * source.width > GATHER_ROWS:
+        return {}
+    weights = conv.weight.detach().numpy().astype(np.int32)
+    lanes = np.zeros((rows, columns, source.width, across, own.width), np.int32)
+    for k, y, x in np.ndindex(across, *kernel):
+        top, left = y * dilation[0] * pool[0], (k * stride[1] + x * dilation[1]) * pool[1]
+        reading = lanes[top : top + pool[0], left : left + pool[1], : source.shape[0], k, : conv.out_channels]
+        reading[:] = weights[:, :, y, x].T
+    units = -(-across * own.width // (2 * LANES))
+    units = units if units < 4 else -(-units // 4) * 4
+    rows_of_lanes = lanes.reshape(rows * columns * source.width, -1)
+    padding = units * 2 * LANES - rows_of_lanes.shape[1]
+    pairs = np.pad(rows_of_lanes, ((0, 0), (0, padding))).reshape(-1, units, 2, LANES)
+    return {
+        "table": (pairs[:, :, 1] << 16) + pairs[:, :, 0] + (1 << 15), "units": units, "across": across,
+        "kernel_height": rows, "kernel_width": columns, "step_y": stride[0] * pool[0], "step_x": stride[1] * pool[1],
+        "pad_y": conv.padding[0] * pool[0], "pad_x": conv.padding[1] * pool[1],
+        "height": min(reached[1] * pool[0], source.shape[1]), "width": min(reached[2] * pool[1], source.shape[2]),
+        "pitch": source.shape[2], "depth": source.width, "out_height": behind[1], "out_width": behind[2],
     }  # fmt: skip
 
 

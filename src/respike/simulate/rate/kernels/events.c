@@ -105,7 +105,10 @@ int64_t events_scratch(const layer_t *l, int steps) {
         const int64_t lines = (int64_t)l->synapse->maps * l->synapse->padded;
         return (lines + 1) * 8 + lines * l->synapse->out_width * (steps + 1);
     }
-    return (int64_t)l->neurons * steps_together(l) * sizeof(sum_t);
+    int64_t places = 0; /* of `gather` */
+    for (int i = 0; i < l->synapses; i++)
+        if (l->synapse[i].table && l->synapse[i].sources / l->synapse[i].depth > places) places = l->synapse[i].sources / l->synapse[i].depth;
+    return (int64_t)l->neurons * steps_together(l) * sizeof(sum_t) + (places + 1) * 4;
 }
 
 /* Bytes of a layer's state per image. */

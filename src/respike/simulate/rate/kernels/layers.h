@@ -15,12 +15,14 @@ typedef struct {
     int32_t vectors;       /* CONV: channels that a spike reaches at one place, in vectors */
     int32_t maps, kernel_height, kernel_width, padded; /* WINDOWS: of its input; rows of `padded` bits */
     int32_t out_height, out_width;
+    int32_t across, step_y, step_x, pad_y, pad_x, height, width, pitch, depth, units; /* CONV, for `gather`: see there */
     const void *weights;    /* ROWS: blocks of neurons, in each (sources, block) weight_t; WINDOWS: (map, row, pattern,
                                channels) int32; CONV: (map, tap, vectors) weight_t; EACH: int32, one per target */
     const int32_t *fan_out; /* (sources): synapses that a spike reaches */
     const int32_t *place;   /* CONV (sources): the source's targets are first[place] .. first[place + 1]; max-pool: its input */
     const int32_t *map;     /* CONV (sources): first weight of its input map; WINDOWS: row and bit of the source */
     const int32_t *shift;   /* CONV with groups (sources): first channel reached; else NULL */
+    const int32_t *table;   /* CONV, for `gather`, or NULL */
     const int32_t *first, *target, *tap; /* CONV: first neuron reached, and offset of the weights that reach it; EACH (sources + 1):
                                             the neurons reached; max-pool (inputs + 1): the windows of an input */
 } synapse_t;
@@ -175,6 +177,10 @@ static __attribute__((noinline)) void windows(const layer_t *l, const chunk_t *c
     }
 }
 
+#ifndef WIDE
+#include "gather.h"
+#endif
+
 static inline __attribute__((always_inline)) void taps(const synapse_t *s, int vectors, int base, const uint16_t *spikes, int count, sum_t *drive) {
     const weight_t *weights = s->weights;
     const int32_t *place = s->place + base, *map = s->map + base, *first = s->first, *target = s->target, *tap = s->tap;
@@ -207,7 +213,13 @@ static void each(const synapse_t *s, int base, const uint16_t *spikes, int count
         for (int k = first[spikes[j]], end = first[spikes[j] + 1]; k < end; k++) drive[target[k]] += weights[k];
 }
 
-static __attribute__((noinline)) void scatter(const layer_t *l, const synapse_t *s, int base, const uint16_t *spikes, int count, sum_t *drive) {
+static __attribute__((noinline)) void scatter(const layer_t *l, const synapse_t *s, int base, const uint16_t *spikes, int count, sum_t *drive, int32_t *places) {
+#ifndef WIDE
+    if (s->kind == CONV && is_gathered(s, count)) {
+        gather(s, l->channels, base, spikes, count, places, drive);
+        return;
+    }
+#endif
     if (s->kind == ROWS) row_by_row(s, l->neurons, base, spikes, count, drive);
     else if (s->kind == EACH) each(s, base, spikes, count, drive);
     else if (s->vectors == 1) taps(s, 1, base, spikes, count, drive);
@@ -216,8 +228,14 @@ static __attribute__((noinline)) void scatter(const layer_t *l, const synapse_t 
     else taps(s, s->vectors, base, spikes, count, drive);
 }
 
+static int steps_together(const layer_t *l) {
+    const int64_t fit = TOGETHER_BYTES / ((int64_t)l->neurons * sizeof(sum_t));
+    return fit < 1 ? 1 : fit > TOGETHER ? TOGETHER : (int)fit;
+}
+
 /* The drive (steps, neurons) of a layer in image b and the steps from `from` on, from the lists of spikes. */
 static void drive_of(const layer_t *l, const chunk_t *c, int b, int from, int steps, sum_t *drive) {
+    int32_t *places = (int32_t *)(drive + (int64_t)l->neurons * steps_together(l));
     for (int t = 0; t < steps; t++) {
         sum_t *now = drive + (int64_t)t * l->neurons;
         if (is_dropped(l, c, from + t)) {
@@ -228,14 +246,9 @@ static void drive_of(const layer_t *l, const chunk_t *c, int b, int from, int st
         for (int i = 0; i < l->synapses; i++)
             for (int part = 0; part < c->in[i].blocks; part++) {
                 const list_t in = list_of(c->in + i, b, part);
-                scatter(l, l->synapse + i, part << BLOCK_BITS, spikes_at(&in, from + t), in.count[from + t], now);
+                scatter(l, l->synapse + i, part << BLOCK_BITS, spikes_at(&in, from + t), in.count[from + t], now, places);
             }
     }
-}
-
-static int steps_together(const layer_t *l) {
-    const int64_t fit = TOGETHER_BYTES / ((int64_t)l->neurons * sizeof(sum_t));
-    return fit < 1 ? 1 : fit > TOGETHER ? TOGETHER : (int)fit;
 }
 
 /* Neurons whose drive is already summed: drive (steps, neurons) of image b from step `from` of the chunk on. */
