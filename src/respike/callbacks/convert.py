@@ -111,7 +111,9 @@ def _factors(snn: RateSNN) -> dict[str, float]:
         scale = torch.as_tensor(snn.scales[name])
         spread = {"min": float(scale.min()), "median": float(scale.median()), "max": float(scale.max())}
         of = "{min:.4f} to {max:.4f}, median {median:.4f}" if scale.ndim else "{min:.4f}"
-        log.info("weights of %s divided by %.4f; one spike per step represents %s", name, factor, of.format(**spread))
+        spikes = name != snn.output or snn.readout == "counts"
+        represents = f"; one spike per step represents {of.format(**spread)}" if spikes else ""
+        log.info("weights of %s divided by %.4f%s", name, factor, represents)
         if scale.ndim:
             measured |= {f"convert/scale_{which}/{name}": value for which, value in spread.items()}
     return measured
