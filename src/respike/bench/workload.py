@@ -17,7 +17,7 @@ from respike.data.pixels import to_unit
 from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
 from respike.system.messages import quiet_libraries
-from respike.training.fit import check_fit, fit_once
+from respike.training.fit import check_fit, fit_once, untrained
 
 TITLES = {
     "diehl_fc": "FC 784-1200-1200-10",
@@ -102,6 +102,6 @@ def start_training(cfg: DictConfig) -> tuple[pl.LightningModule, ImageDataModule
     pl.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
     data.setup()
-    module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    module = untrained(cfg, data)
     check_fit(module.net, data)
     return module, data
