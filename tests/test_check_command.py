@@ -42,6 +42,32 @@ def test_with_images_scales_shares_and_correlations_are_shown(tmp_path, monkeypa
     assert (tmp_path / "outputs/check/digits_cnn/correlations.png").is_file()
 
 
+def runs_in(lines):
+    """layer -> its backend, where the table gives one."""
+    return {
+        cells[3].split()[-1]: cells[7] for cells in rows(lines).values() if len(cells) > 7 and cells[0] != "operation"
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "backends", "said"),
+    [
+        ("simulate.backend=torch", {"torch"}, "'conv1' and 4 more layers run in torch: simulate.backend=torch"),
+        ("simulate.weight_bits=null", {"torch"}, "fixed point only"),
+        ("simulate.backend=auto", {"events", "torch"}, ""),
+        ("trainer=gpu", {"triton", "torch"}, ""),
+    ],
+)
+def test_the_backend_of_every_layer_is_named_and_a_slower_one_has_a_reason(
+    tmp_path, monkeypatch, typed, backends, said
+):
+    monkeypatch.chdir(tmp_path)
+    lines = check(["experiment=diehl_cnn", typed])
+    found = set(runs_in(lines).values())
+    assert found and found <= backends and said in "\n".join(lines)
+    assert ("torch" in found) <= any("in torch: " in line for line in lines)
+
+
 class Gated(nn.Module):
     """Squeeze-excitation."""
 
@@ -74,6 +100,6 @@ def test_mistakes_are_one_line_and_status_1(tmp_path, monkeypatch, capsys, typed
 def test_a_network_that_cannot_be_converted_is_refused_with_advice(monkeypatch):
     monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(Gated=Gated))
     with pytest.raises(
-        InputError, match=r"a mul of two activations, .* is not convertible; gates such as squeeze-excitation"
+        InputError, match="layer 'gate', a Sigmoid, is not convertible; gates such as squeeze-excitation"
     ):
         check(["model=custom", "recipe=custom", "model._target_=theirs.Gated"])

@@ -230,13 +230,13 @@ def _summary(costs: list[Cost], settings: Settings) -> list[str]:
         f"{_short(neurons)} neurons, {_short(connections)} connections, {_short(sum(cost.macs for cost in costs))} MACs per "
         f"image and pass" + (f"; {_short(analog)} of them on currents, not spikes" if analog else "")
     ]
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for cost in costs:
         if cost.reason:
-            reasons.setdefault(cost.reason, []).append(cost.layer)
-    for reason, layers in reasons.items():
-        more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
-        lines.append(f"Plain PyTorch runs '{layers[0]}'{more}: {reason}.")
+            reasons.setdefault((cost.backend, cost.reason), []).append(cost.layer)
+    for (backend, reason), layers in reasons.items():
+        more = f" and {len(layers) - 1} more layers run" if len(layers) > 1 else " runs"
+        lines.append(f"'{layers[0]}'{more} in {backend}: {reason}")
     return lines
 
 

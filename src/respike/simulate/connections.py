@@ -104,6 +104,8 @@ def layer_shapes(paths: Paths, input_shape: torch.Size, pools: Pools = NO_POOLS)
 def path_shape(path: Path, shape: torch.Size) -> torch.Size:
     """The output shape of a path for an input of `shape`."""
     for module in path:
+        if isinstance(module, Scale):
+            continue
         weights = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
         dtype = next((value.dtype for value in weights.values()), torch.float32)
         images = torch.zeros(1, *shape, dtype=dtype, device="meta")  # on this device nothing is computed but shapes

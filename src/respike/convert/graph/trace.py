@@ -248,6 +248,17 @@ class _Reader:
         is_size = argument.target in ("size", "dim", len, getattr) or argument.target is operator.getitem
         return isinstance(size, torch.Size) if size is not None else not is_size
 
+    def name_first_module(self, traced: fx.Graph) -> None:
+        """Raise InputError for the first module of the forward that is not convertible but has an alternative, if any has."""
+        for node in traced.nodes:
+            if node.op != "call_module" or node not in self.moving:
+                continue
+            module = self.modules[str(node.target)]
+            name = type(module).__name__
+            known = isinstance(module, LEAVES) or name in BY_NAME
+            if not known and any(word in name.lower() for word in INSTEAD):
+                raise self.refusal(module, f"layer '{node.target}', a {name},")
+
     def visit_module(self, node: fx.Node) -> str:
         path = str(node.target)
         module = self.modules[path]
@@ -485,7 +496,11 @@ def trace(net: nn.Module, input_shape: Sequence[int] | None = None) -> tuple[Gra
         raise InputError(
             f"{type(net).__name__} returns {type(returned).__name__}; a network that returns one tensor is needed"
         )
-    output = reader.visit(returned)
+    try:
+        output = reader.visit(returned)
+    except InputError:
+        reader.name_first_module(traced)
+        raise
     calls = [(str(node.target), reader.names.get(node, "")) for node in traced.nodes if node.op == "call_module"]
     return Graph(reader.nodes, output), calls
 

@@ -24,6 +24,10 @@ from respike.simulate.record import SpikeRecord
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
 BLOCK = 1 << 27  # bytes of the widest layer in one block of steps
+ON_GPU = {  # kind of a layer's plan -> what runs it, and why not Triton alone
+    "torch": ("torch", "no neurons"),
+    "scan": ("triton", "its drive by PyTorch in float64, for several branches, groups or currents"),
+}
 EVENT_CHUNK = 1000  # images per call of the compiled simulation, which splits them among threads
 
 
@@ -87,7 +91,10 @@ def backends(program: Program, settings: Settings, on_gpu: bool) -> dict[str, tu
     reason = triton_backend.unsupported(program, "cuda") if on_gpu else events.unsupported(program, settings)
     if reason is not None:
         return {layer.name: ("torch", reason) for layer in program.layers}
-    plain = {layer.name: None if on_gpu else events.plain_reason(program, layer) for layer in program.layers}
+    if on_gpu:
+        kinds = {layer.name: triton_backend.plan(program, layer, settings).kind for layer in program.layers}
+        return {layer: ON_GPU.get(kind, (name, None)) for layer, kind in kinds.items()}
+    plain = {layer.name: events.plain_reason(program, layer) for layer in program.layers}
     return {layer.name: ("torch" if plain[layer.name] else name, plain[layer.name]) for layer in program.layers}
 
 
