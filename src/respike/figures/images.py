@@ -11,7 +11,7 @@ from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.simulate.record import predict
 
 COLUMNS = 6
-HEIGHTS = 30  # at which the names of lines can stand side by side
+HEIGHTS = 24  # at which the names of lines can stand side by side
 
 
 def samples(images: Tensor, names: Sequence[str]) -> Figure:
@@ -72,7 +72,7 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str)
     ends = {classes[c]: round(float(counts[-1, c]) / unit) * unit for c in others}
     _name_lines(above, {name: end for name, end in ends.items() if end or analog}, len(counts))
     above.plot([], [], color=FAINT, linewidth=1, label="other classes")
-    above.legend(frameon=False, labelcolor=INK, loc="upper left")
+    above.legend(frameon=False, labelcolor=INK, loc="best" if analog else "upper left")
     above.set_ylabel("output current (mean so far)" if analog else "output spikes (cumulative)", color=INK)
     above.set_title(name, loc="left", fontsize=10, color=INK)
     for correct, colour in ((True, PALETTE[0]), (False, PALETTE[1])):
