@@ -267,14 +267,12 @@ def _carry_currents(graph: Graph, layers: dict[str, str]) -> None:
     """Add the values carried without neurons: those between two weighted operations, and those read by several layers."""
     weights_before = {"input": False}  # whether a weighted operation lies between a layer and this value
     for name, node in graph.nodes.items():
-        if name in layers:
-            weights_before[name] = False
-            continue
         for source in node.inputs:
             if node.kind in ("conv", "linear") and weights_before[source]:
                 layers[source] = "current"
                 weights_before[source] = False
-        weights_before[name] = node.kind in ("conv", "linear") or any(weights_before[source] for source in node.inputs)
+        weighted = node.kind in ("conv", "linear") or any(weights_before[source] for source in node.inputs)
+        weights_before[name] = weighted and name not in layers
     ends: dict[str, set[str]] = {}
     for name, node in reversed(list(graph.nodes.items())):
         reached: set[str] = {name} if name == graph.output and name not in layers else set()
