@@ -5,11 +5,10 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from respike.bench import plan as plan_module
 from respike.bench import rows as rows_module
 from respike.bench.__main__ import main, parse
 from respike.bench.figure import figure
-from respike.bench.plan import CONTENDERS, Contender, Plan, named
+from respike.bench.plan import CNN_CONTENDERS, CONTENDERS, Contender, Plan, named
 from respike.bench.rows import run
 from respike.bench.table import COLUMNS, facts_of, markdown, to_frame
 from respike.system.files import read_csv
@@ -91,7 +90,7 @@ def test_a_run_continues_after_a_peer_that_is_missing(draw_workload, tmp_path, m
     monkeypatch.setattr(rows_module, "experiment_config", lambda *given: None)
     monkeypatch.setattr(rows_module, "make_workload", lambda cfg: draw_workload())
     absent = Contender("absent", "respike.bench.peers.nobody.loop")
-    monkeypatch.setattr(plan_module, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
+    monkeypatch.setattr(rows_module, "CONTENDERS", [absent, *named(CONTENDERS, ["ours, float"])])
     plan = Plan(
         out=tmp_path, images=20, repeats=1, threads=1, workloads=("fc",), floor_rows=100, only=("absent", "ours")
     )
@@ -117,10 +116,17 @@ def test_only_selects_parts_and_names():
     def parts(*only):
         plan = Plan(only=only)
         chosen = [part for part in ("rate", "cost", "training", "exact", "direct") if plan.includes(part)]
-        return chosen, [row.name for row in plan.contenders] if plan.includes("rate") else []
+        cnns = [name for name in plan.cnns if plan.includes(name)]
+        return chosen, [row.name for row in plan.contenders(CONTENDERS)] if plan.includes("rate") else [], cnns
 
     every = [row.name for row in CONTENDERS]
-    assert parts() == (["rate", "cost", "training", "exact", "direct"], every)
-    assert parts("rate") == (["rate", "cost", "training"], every)
-    assert parts("exact") == (["exact"], []) and parts("direct", "exact") == (["exact", "direct"], [])
-    assert parts("norse", "training") == (["rate", "training"], ["Norse"])
+    networks = ["resnet20", "vgg16", "resnet18"]
+    assert parts() == (["rate", "cost", "training", "exact", "direct"], every, networks)
+    assert parts("rate") == (["rate", "cost", "training"], every, [])
+    assert parts("exact") == (["exact"], [], []) and parts("direct", "exact") == (["exact", "direct"], [], [])
+    assert parts("norse", "training") == (["rate", "training"], ["Norse"], [])
+    assert parts("cnn") == ([], [], networks) and parts("vgg16", "spikingjelly") == ([], [], ["vgg16"])
+    assert parts("gpu") == (["rate"], ["ours, Triton on a GPU"], networks)
+    chosen = Plan(only=("vgg16", "spikingjelly")).contenders(CNN_CONTENDERS)
+    assert [row.name for row in chosen] == [row.name for row in CNN_CONTENDERS if row.converts]
+    assert Plan(only=("resnet18",)).contenders(CNN_CONTENDERS) == CNN_CONTENDERS

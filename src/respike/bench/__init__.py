@@ -4,8 +4,9 @@
     python -m respike.bench --quick    # few images, one pass: a check of the benchmark, marked as reduced
 
 plan      how much is measured, and the rows; to add a row, add an object to a list there
-workload  a trained network with its test images
+workload  a converted network with its test images
 rows      runs every row, each in a process of its own (isolated)
+cnn       networks of the size that people have: ResNet-20, VGG-16, ResNet-18
 rate, floor, exact, training    what such a process measures; timing has the clock
 peers     the same network written for other libraries
 table, figure    bench.csv, bench.md, bench.png

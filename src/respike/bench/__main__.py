@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from respike.bench.figure import figure
-from respike.bench.plan import BATCHES, QUICK, WORKLOADS, Plan
+from respike.bench.plan import BATCHES, CNNS, QUICK, WORKLOADS, Plan
 from respike.bench.rows import run
 from respike.bench.table import COLUMNS, facts_of, markdown, to_frame
 from respike.errors import InputError
@@ -32,7 +32,8 @@ def parse(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument("--threads", type=_positive, help="threads of every row (the number that torch chooses)")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME",
-        help="only rows with this word in their name, or the parts rate (its parts: cost, training), exact, direct",
+        help="only rows with this word in their name, or the parts rate (its parts: cost, training), exact, direct, cnn (its "
+        f"parts: {', '.join(CNNS)}), gpu",
     )  # fmt: skip
     parser.add_argument("--workloads", "--works", nargs="+", choices=WORKLOADS, help="rate-coded networks (all)")
     parser.add_argument("--out", type=Path, help="folder of the results (outputs/bench)")

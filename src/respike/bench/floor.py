@@ -13,7 +13,7 @@ from respike.bench.timing import seconds
 from respike.bench.workload import Workload
 from respike.convert.rate.rate_snn import RateSNN
 from respike.simulate.connections import layer_shapes
-from respike.simulate.rate.program import synapse_paths
+from respike.simulate.rate.program import pools, synapse_paths
 
 ROWS = (100, 500, 2000)  # images times steps in one product
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -21,7 +21,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def products(snn: RateSNN, input_shape: torch.Size) -> list[tuple[nn.Linear | nn.Conv2d, torch.Size]]:
     """A copy of every Linear and Conv2d of the network, with the shape of its input (without batch)."""
-    shapes = layer_shapes(synapse_paths(snn), input_shape)
+    shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     found = []
     for layer in snn.layers.values():
         for synapse in layer.synapses:

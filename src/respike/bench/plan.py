@@ -1,5 +1,6 @@
 """What one run of the benchmark measures: how much, and which rows. To add a row, add an object to a list."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,29 @@ BATCHES = (20, 100, 300, 1000)  # batch sizes that every peer is tried with
 
 
 @dataclass(frozen=True)
+class Cnn:
+    """A network of bench/cnn.py.
+
+    batches: sizes that SpikingJelly and the bare products are tried with. images: timed images. calibration: training images
+    of the conversion. cost: images of the curve over steps, 0 for none.
+    """
+
+    batches: tuple[int, ...]
+    images: int
+    calibration: int
+    cost: int = 0
+
+
+CNNS = {
+    "resnet20": Cnn((10, 50, 200), images=200, calibration=500, cost=50),
+    "vgg16": Cnn((5, 20, 50), images=50, calibration=200),
+    "resnet18": Cnn((1, 5, 10), images=10, calibration=60),
+}
+CNN_STEPS = 32
+PARTS = ("rate", "cost", "training", "exact", "direct", "cnn", "gpu", *CNNS)  # words of --only beside names of rows
+
+
+@dataclass(frozen=True)
 class Plan:
     """The amounts of one run.
 
@@ -20,6 +44,7 @@ class Plan:
     the fastest peer and the compiled simulation get all passes. limit: seconds after which a row is stopped.
     search: images used to find the best batch size. threads: of every row. only: rows to measure, by words of their names or by
     parts (see `includes`); empty for all. workloads: experiments of the rate-coded rows. exact: those of the exact mapping.
+    cnns: names in CNNS. data: folder with CIFAR10 and pretrained, for them.
     floor_rows: images times steps in the products of the floor. cost_images, cost_steps: points of the cost curves;
     cost_sample: images of the second curve. train_batches, warm_up: timed and untimed batches of a training.
     direct_steps: timed training steps of the directly trained network. overrides: Hydra overrides of every training.
@@ -37,9 +62,11 @@ class Plan:
     only: tuple[str, ...] = ()
     workloads: tuple[str, ...] = WORKLOADS
     exact: tuple[str, ...] = ("exact_fc", "exact_lenet", "exact_vgg_mnist")
+    cnns: tuple[str, ...] = tuple(CNNS)
+    data: Path = field(default_factory=lambda: Path(os.environ.get("DATA_DIR", "data")))
     floor_rows: int = 8000
     cost_images: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
-    cost_steps: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
+    cost_steps: tuple[int, ...] = (10, 32, 100, 320, 1000)
     cost_sample: int = 1000
     train_batches: int = 300
     warm_up: int = 20
@@ -48,20 +75,28 @@ class Plan:
     reduced: str = ""
 
     def includes(self, part: str) -> bool:
-        """Whether a part is to be measured: "rate" with its parts "cost" and "training", "exact" or "direct"."""
-        if part == "rate":  # any other word is part of the name of a rate-coded row
-            return not self.only or not set(self.only) <= {"exact", "direct"}
-        return not self.only or part in self.only or (part in ("cost", "training") and "rate" in self.only)
+        """Whether a part is to be measured: "rate" with its parts "cost" and "training", "exact", "direct", or a name in CNNS.
 
-    @property
-    def contenders(self) -> "list[Contender]":
-        """The rows of simulated images."""
-        return named(CONTENDERS, () if "rate" in self.only else self.only)
+        "cnn" asks for all in CNNS, "gpu" for the rows on a GPU of these and of "rate". Other words are of the names of rows: of
+        those in CNNS if any of them is asked for, else of the rate-coded ones.
+        """
+        only = set(self.only)
+        if part == "rate":
+            named = only - set(PARTS) and not only & {"cnn", *CNNS}
+            return not only or bool(named or only & {"rate", "cost", "training", "gpu"})
+        if part in CNNS:
+            return not only or bool(only & {part, "cnn", "gpu"})
+        return not only or part in only or (part in ("cost", "training") and "rate" in only)
+
+    def contenders(self, rows: "Sequence[Contender]") -> "list[Contender]":
+        """Those of the rows that are to be measured. Rows on a GPU are so by name."""
+        words = [word for word in self.only if word == "gpu" or word not in PARTS]
+        return named(rows, () if "rate" in self.only else words)
 
 
 QUICK: dict[str, Any] = {  # the data of `make reproduce-paper PRESET=quick`, so that both use the same trainings
     "images": 200, "repeats": 1, "budget": 5.0, "search": 100, "floor_rows": 500, "cost_images": (100, 300, 1000),
-    "cost_steps": (10, 20, 40), "cost_sample": 100, "train_batches": 20, "warm_up": 5, "direct_steps": 2,
+    "cost_steps": (10, 32), "cost_sample": 100, "train_batches": 20, "warm_up": 5, "direct_steps": 2,
     "overrides": ("data.train_size=4000", "data.test_size=1000"), "reduced": "--quick: few images, one pass",
 }  # fmt: skip
 
@@ -71,7 +106,8 @@ class Contender:
     """A row of simulated images.
 
     make: path of a function. Of a peer: (snn, steps) -> Simulator. Of this package, marked by `options`:
-    (snn, settings, **options) -> (images -> SpikeRecord).
+    (snn, settings, **options) -> (images -> SpikeRecord). Of a peer that `converts` the ReLU network itself:
+    (workload, **options) -> (images -> summed output).
     arithmetic: number format of the sums. fires: at (">=") or above (">") the threshold. batches: batch sizes to try; empty
     if the simulation chooses its own.
     """
@@ -82,6 +118,7 @@ class Contender:
     fires: str = ">="
     batches: tuple[int, ...] = BATCHES
     options: dict[str, Any] | None = None
+    converts: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +135,9 @@ OURS = "respike.bench.rate.our_simulator"
 PEERS = "respike.bench.peers"
 CONTENDERS = [
     Contender("ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "events"}),
-    Contender("ours, Triton", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}),
+    Contender(
+        "ours, Triton on a GPU", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}
+    ),
     Contender("ours, plain torch", OURS, "16-bit grid, exact", batches=(), options={"backend": "torch"}),
     Contender("ours, float32", OURS, batches=(), options={"weight_bits": None}),
     Contender("ours, float64", OURS, "float64", batches=(), options={"weight_bits": None, "double": True}),
@@ -108,6 +147,24 @@ CONTENDERS = [
     Contender("snnTorch", f"{PEERS}.snntorch.loop", fires=">"),
     Contender("Norse", f"{PEERS}.norse.loop", fires=">"),
 ]
+
+CONVERTED = f"{PEERS}.spikingjelly.converted"
+CNN_CONTENDERS = [
+    Contender("ours, fastest backend", OURS, "16-bit grid, exact", batches=(), options={}),
+    Contender("ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "events"}),
+    Contender("ours, Triton on a GPU", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}),
+    Contender("ours, float32", OURS, batches=(), options={"weight_bits": None}),
+    *(
+        Contender(
+            f"SpikingJelly, {mode} step{', bf16' if bf16 else ''}{' on a GPU' if device == 'cuda' else ''}", CONVERTED,
+            "bfloat16" if bf16 else "float32", options={"step_mode": mode[0], "bf16": bf16, "device": device}, converts=True,
+        )
+        for device in ("cpu", "cuda")
+        for mode in ("single", "multi")
+        for bf16 in (False, True)
+        if device == "cpu" or mode == "multi"
+    ),
+]  # fmt: skip
 
 BF16 = "bfloat16 products"
 LIGHTNING = "respike.bench.training.lightning"

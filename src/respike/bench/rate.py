@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,19 +72,20 @@ def our_simulator(
 def runner(contender: Contender, workload: Workload, batch: int | None) -> Run:
     """The contender, built for the workload. A peer gets `batch` images at a time and draws its own input spikes."""
     make = resolve(contender.make)
-    if contender.options is not None:
-        ours = make(workload.snn, workload.settings, **contender.options)
+    if contender.options is not None and not contender.converts:
+        ours = make(workload.snn, workload.keywords, **contender.options)
 
         def run_ours(images: Tensor) -> Output:
             record = ours(images)
-            return Output(record.counts, record.predicted)
+            return Output(record.counts.cpu(), record.predicted.cpu())
 
         return run_ours
-    peer = make(workload.snn, workload.steps)
+    given = () if contender.converts else (bernoulli,)
+    peer = make(workload, **contender.options or {}) if contender.converts else make(workload.snn, workload.steps)
 
     def run_peer(images: Tensor) -> Output:
         with torch.no_grad():
-            return Output(torch.cat([peer(part, bernoulli) for part in images.split(batch or len(images))]))
+            return Output(torch.cat([peer(part, *given).cpu() for part in images.split(batch or len(images))]))
 
     return run_peer
 
@@ -113,6 +115,8 @@ def measure(
 ) -> dict[str, Any]:
     """Time passes over `images` images after a warm-up. Returns `spread` of the times, and the accuracy.
 
+    Of a network of cnn.py also `as_relu`: the share of images that get the class of the ReLU network.
+
     contender: fields of a Contender. workload: file of `Workload.save`. batch: images at a time, None if the simulation
     chooses. budget: seconds for all passes; a slower row is timed less often, or on fewer images. keep: file for the output.
     """
@@ -127,10 +131,14 @@ def measure(
     pixels = pixels[:count]
     passes = [seconds(run, pixels) for _ in range(repeats)]
     output = passes[-1][1]
-    right = predict(output.counts.long()) == loaded.labels[:count]
+    predicted = predict(output.counts)
     torch.save({"counts": output.counts, "predicted": output.predicted}, keep)
-    accuracy = right.double().mean().item()
-    return {"images": count, "batch": batch, "accuracy": accuracy} | spread([time for time, _ in passes], count)
+    answer: dict[str, Any] = {"images": count, "batch": batch}
+    known = {"accuracy": loaded.labels} | ({} if loaded.relu is None else {"as_relu": loaded.relu["classes"]})
+    for name, classes in known.items():
+        if len(classes):
+            answer[name] = (predicted == classes[:count]).double().mean().item()
+    return answer | spread([time for time, _ in passes], count)
 
 
 def agreement(first: dict[str, Tensor], second: dict[str, Tensor], labels: Tensor) -> dict[str, Any]:
@@ -165,23 +173,24 @@ def cost_of_images(workload: str, counts: list[int]) -> dict[str, Any]:
     """points: seconds for each number of images. Beyond the size of the test set its images are repeated."""
     loaded = Workload.load(workload)
     pixels = loaded.images
-    simulate(loaded.snn, pixels[:WARM_UP], **loaded.settings)
+    simulate(loaded.snn, pixels[:WARM_UP], **loaded.keywords)
     points = []
     for count in counts:
         chosen = pixels[torch.arange(count) % len(pixels)]
-        time, _ = seconds(lambda chosen=chosen: simulate(loaded.snn, chosen, **loaded.settings))
+        time, _ = seconds(lambda chosen=chosen: simulate(loaded.snn, chosen, **loaded.keywords))
         points.append({"images": count, "steps": loaded.steps, "seconds": time})
     return {"points": points}
 
 
-def cost_of_steps(workload: str, steps: list[int], images: int) -> dict[str, Any]:
-    """points: seconds for each number of steps, with the first `images` images."""
+def cost_of_steps(workload: str, steps: list[int], images: int, repeats: int = 1) -> dict[str, Any]:
+    """points: median seconds for each number of steps, with the first `images` images."""
     loaded = Workload.load(workload)
     pixels = loaded.images[:images]
     points = []
     for count in steps:
-        settings = loaded.settings | {"duration": count / 1000, "start_at_zero": False}
-        simulate(loaded.snn, pixels[:WARM_UP], **settings)
-        time, _ = seconds(lambda settings=settings: simulate(loaded.snn, pixels, **settings))
-        points.append({"images": len(pixels), "steps": count, "seconds": time})
+        settings = loaded.keywords | {"duration": count / 1000, "start_at_zero": False}
+        simulate(loaded.snn, pixels[: min(WARM_UP, max(1, len(pixels) // 5))], **settings)
+        run = partial(simulate, loaded.snn, pixels, **settings)
+        times = [seconds(run)[0] for _ in range(repeats)]
+        points.append({"images": len(pixels), "steps": count} | spread(times, len(pixels)))
     return {"points": points}

@@ -1,12 +1,17 @@
 """Runs a plan. Each row is measured in a process of its own and yielded as a dict; a row that could not run has a `reason`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from respike.bench import cnn
 from respike.bench.isolated import call
 from respike.bench.plan import (
+    CNN_CONTENDERS,
+    CNN_STEPS,
+    CNNS,
+    CONTENDERS,
     DIRECT_TRAININGS,
     DIRECT_WORKLOADS,
     EXACT_ROWS,
@@ -16,7 +21,8 @@ from respike.bench.plan import (
     Plan,
 )
 from respike.bench.rate import agreements
-from respike.bench.workload import Workload, experiment_config, make_workload
+from respike.bench.workload import TITLES, Workload, experiment_config, make_workload
+from respike.errors import InputError
 
 Row = dict[str, Any]
 Report = Callable[[str], None]  # is called with a line of progress
@@ -26,6 +32,7 @@ def run(plan: Plan, report: Report = print) -> Iterator[Row]:
     """The rows, as they are finished. Raises InputError if a network of the plan cannot be made."""
     if plan.includes("rate"):
         yield from rate_rows(plan, report)
+    yield from cnn_rows(plan, report)
     if plan.includes("exact"):
         yield from exact_rows(plan, report)
     if plan.includes("direct"):
@@ -59,7 +66,7 @@ def _rate_rows(plan: Plan, workload: Workload, path: Path) -> Iterator[Row]:
     arguments = {"workload": str(path), "rows": plan.floor_rows, "repeats": plan.repeats}
     floor = isolated(plan, (workload.name, "products"), "respike.bench.floor.floor", arguments)
     yield {"part": "floor", "name": "bare products"} | floor
-    chosen = plan.contenders
+    chosen = plan.contenders(CONTENDERS)
     outputs = {row.name: plan.out / "work" / f"{file_name(workload.name, row.name)}.pt" for row in chosen}
     for contender, row in _simulated(plan, workload, path, chosen, outputs):
         about = {"name": contender.name, "arithmetic": contender.arithmetic, "fires": contender.fires}
@@ -90,6 +97,8 @@ def _simulated(
     }
     speeds = {name: answer["seconds_per_image"] for name, answer in found.items() if "reason" not in answer}
     in_full = {min(speeds, key=speeds.__getitem__, default=""), "ours, compiled events"}
+    if workload.relu is not None:
+        in_full = {row.name for row in chosen}  # few images
     for row in chosen:
         outputs[row.name].unlink(missing_ok=True)
         answer = found.get(row.name, {})
@@ -111,15 +120,17 @@ def _floor_shares(row: Row, floor: Row) -> Row:
     return {f"share_{dtype}": floor[dtype] / row["seconds_per_10000"] for dtype in ("fp32", "bf16")}
 
 
-def _costs(plan: Plan, workload: Workload, path: Path) -> Iterator[Row]:
+def _costs(plan: Plan, workload: Workload, path: Path, cnn_images: int = 0) -> Iterator[Row]:
+    """cnn_images: images of the curve of a network of cnn.py, which has no curve over images."""
+    images = min(cnn_images, plan.images) or plan.cost_sample
+    steps = [count for count in plan.cost_steps if not cnn_images or count >= CNN_STEPS]
+    arguments = {"steps": steps, "images": images, "repeats": plan.repeats}
     curves: dict[str, tuple[str, dict[str, Any]]] = {
         "cost against images": ("respike.bench.rate.cost_of_images", {"counts": plan.cost_images}),
-        "cost against steps": (
-            "respike.bench.rate.cost_of_steps", {"steps": plan.cost_steps, "images": plan.cost_sample},
-        ),
-    }  # fmt: skip
-    for part, (function, arguments) in curves.items():
-        answer = isolated(plan, (workload.name, part), function, {"workload": str(path)} | arguments)
+        "cost against steps": ("respike.bench.rate.cost_of_steps", arguments),
+    }
+    for part, (function, given) in list(curves.items())[bool(cnn_images) :]:
+        answer = isolated(plan, (workload.name, part), function, {"workload": str(path)} | given)
         for point in answer.get("points", [{"reason": answer.get("reason")}]):
             yield {"part": part, "name": "ours"} | point
 
@@ -132,6 +143,45 @@ def _trained(plan: Plan, workload: Workload) -> Iterator[Row]:
     for row in TRAININGS:
         answer = isolated(plan, (workload.name, "train", row.name), row.train, arguments | row.options)
         yield {"part": "train", "name": row.name, "arithmetic": row.arithmetic} | answer
+
+
+def cnn_rows(plan: Plan, report: Report) -> Iterator[Row]:
+    """Bare products, simulations and costs of the networks of cnn.py. A network without its files is a row with the reason."""
+    for name in plan.cnns:
+        if not plan.includes(name):
+            continue
+        report(f"{name}: the network and its conversion")
+        cost, amount = CNNS[name].cost, CNNS[name].images // (5 if plan.reduced else 1)
+        about = {
+            "workload": name,
+            "title": f"{TITLES[name]}, {CNN_STEPS} steps",
+            "steps": CNN_STEPS,
+            "reduced": plan.reduced,
+        }
+        try:
+            workload = cnn.make(name, plan.data, amount, CNNS[name].calibration, CNN_STEPS)
+        except InputError as error:
+            yield about | {"part": "cnn", "name": "network", "reason": str(error)}
+            continue
+        path = workload.save(plan.out / "work" / f"{name}.pt")
+        for measured in _cnn_rows(replace(plan, images=amount, search=amount), workload, path, cost):
+            row = about | measured
+            report(f"{name}: {row['part']}, {row['name']}: {summary(row)}")
+            yield row
+
+
+def _cnn_rows(plan: Plan, workload: Workload, path: Path, cost: int) -> Iterator[Row]:
+    batches = tuple(size for size in CNNS[workload.name].batches if size <= plan.images)
+    arguments = {"workload": str(path), "batches": batches, "images": plan.images, "repeats": plan.repeats}
+    floor = isolated(plan, (workload.name, "forwards"), "respike.bench.cnn.forwards", arguments)
+    yield {"part": "forwards", "name": "bare products"} | floor
+    chosen = [replace(row, batches=batches) if row.batches else row for row in plan.contenders(CNN_CONTENDERS)]
+    outputs = {row.name: plan.out / "work" / f"{file_name(workload.name, row.name)}.pt" for row in chosen}
+    for contender, row in _simulated(plan, workload, path, chosen, outputs):
+        shares = {} if "GPU" in contender.name else _floor_shares(row, floor)
+        yield {"part": "cnn", "name": contender.name, "arithmetic": contender.arithmetic} | row | shares
+    if cost and (not plan.only or {"cost", "cnn", workload.name} & set(plan.only)):
+        yield from _costs(plan, workload, path, cost)
 
 
 def exact_rows(plan: Plan, report: Report) -> Iterator[Row]:
@@ -190,12 +240,12 @@ def summary(row: Row) -> str:
     """A row in a few words, for a line of progress."""
     if row.get("reason"):
         return row["reason"]
-    if row["part"] == "simulate":
+    if row["part"] in ("simulate", "cnn"):
         batch = f", batch {row['batch']}" if row["batch"] else ""
         return f"{_timed(row)}{batch}"
     if row["part"] == "exact":
         return _timed(row)
-    if row["part"] == "floor":
+    if row["part"] in ("floor", "forwards"):
         return f"{row['fp32']:.1f} s in fp32, {row['bf16']:.1f} s in bf16 for 10,000 images"
     if row["part"] == "agreement":
         return f"{100 * row['counts_differ']:.3f} % of the final counts differ"
@@ -207,7 +257,8 @@ def summary(row: Row) -> str:
 
 
 def _timed(row: Row) -> str:
+    accuracy = f"{100 * row['accuracy']:.2f} %, " if "accuracy" in row else ""
     return (
-        f"{row['seconds_per_10000']:.2f} s for 10,000 images, {100 * row['accuracy']:.2f} %, "
+        f"{row['seconds_per_10000']:.2f} s for 10,000 images, {accuracy}"
         f"timed on {row['images']:,} images, {row['runs']} times"
     )

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from respike.bench.plan import CNN_STEPS
 from respike.report.tables import markdown_table, markdown_text
 from respike.system.provenance import git_commit
 
 COLUMNS = [
     "part", "workload", "title", "name", "arithmetic", "fires", "images", "steps", "batch", "runs", "seconds", "seconds_min",
-    "seconds_max", "seconds_per_10000", "images_per_second", "accuracy", "peak_mib", "share_fp32", "share_bf16", "macs",
-    "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "mib_per_image", "allocator",
+    "seconds_max", "seconds_per_10000", "images_per_second", "accuracy", "as_relu", "peak_mib", "share_fp32", "share_bf16",
+    "macs", "fp32", "bf16", "predictions_differ", "counts_differ", "accuracy_gap", "certified", "mib_per_image", "allocator",
     "reason", "reduced",
 ]  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
@@ -34,6 +35,17 @@ step with the pixel as their probability (1000 Hz, 1 ms). Neurons integrate with
   row. A simulation that computes every product stays below 100 %; one that follows the spikes can exceed it.
 - **Fires**: at the threshold (≥) or only above it (>), as the library does. With pools these are different networks.
 - Peers draw their own random input, so accuracies differ by chance: two standard errors are {noise:.2f} points.
+"""
+CNN = """\
+Networks of people's size: {steps} steps, the same images for every row. Inputs are constant currents, neurons are reset by
+subtraction and start at half a threshold, scales are 0.999-quantiles per channel, the class is read from the summed output.
+SpikingJelly converts the ReLU network itself (`RateCodingRecipe(mode="99.9%", channel_wise=True, half_threshold=True)`).
+
+- **ms per image**: median wall time of the passes; *passes* has minimum and maximum.
+- **of bare fp32, bf16**: this time over that of the bare products, {steps} forward passes of the ReLU network with folded norms
+  at its best batch and memory layout. Below 1 a row is faster than a simulation that computes all of its products could be.
+- **As the ReLU network**: share of images with its class. Networks with random weights have no accuracy.
+- **Batch**: SpikingJelly and the bare products run at the best of several batch sizes.
 """
 
 
@@ -76,6 +88,8 @@ def markdown(frame: pd.DataFrame, facts: Facts) -> str:
         batches = ", ".join(map(str, facts.batches))
         noise = 200 * (0.99 * 0.01 / images) ** 0.5
         parts.append(RATES.format(images=f"{images:,.0f}", batches=batches, search=f"{facts.search:,}", noise=noise))
+    if (frame.part == "cnn").any():
+        parts.append(CNN.format(steps=CNN_STEPS))
     for title, rows in frame.groupby("title", sort=False):
         parts.append(f"## {markdown_text(str(title))}")
         for part, heading, columns in SECTIONS:
@@ -117,6 +131,18 @@ def _ms_per_image(seconds: float, row: Any) -> str:
     return f"{1000 * seconds / row.images:.1f}"
 
 
+def _milliseconds(row: Any) -> str:
+    return f"{row.seconds_per_10000 / 10:.3g}"
+
+
+def _cnn_passes(row: Any) -> str:
+    return f"{row.runs:.0f}: {_ms_per_image(row.seconds_min, row)} to {_ms_per_image(row.seconds_max, row)}"
+
+
+def _times_bare(share: float) -> str:
+    return f"{1 / share:.2f}" if pd.notna(share) else "–"
+
+
 def _batch(row: Any) -> str:
     return f"{row.batch:.0f}" if pd.notna(row.batch) else "own"
 
@@ -138,6 +164,16 @@ SECTIONS: list[tuple[str, str, Cells]] = [
         "of fp32 floor": lambda row: _percent(row.share_fp32, 0),
         "of bf16 floor": lambda row: _percent(row.share_bf16, 0),
     } | MEMORY),
+    ("cnn", "", {"ms per image": _milliseconds, "passes": _cnn_passes} | IMAGES | ACCURACY | {
+        "as the ReLU network": lambda row: _percent(row.as_relu, 1),
+        "of bare fp32": lambda row: _times_bare(row.share_fp32),
+        "of bare bf16": lambda row: _times_bare(row.share_bf16),
+    } | BATCH | ARITHMETIC | MEMORY),
+    ("forwards", "Bare products of all steps, ms per image", {
+        "fp32": lambda row: f"{row.fp32 / 10:.3g}",
+        "bf16": lambda row: f"{row.bf16 / 10:.3g}",
+        "multiply-accumulates per image": lambda row: f"{row.macs * row.steps / 1e6:,.1f} million",
+    }),
     ("exact", "", ARITHMETIC | TIME | IMAGES | ACCURACY | {
         "proved by the bound": lambda row: _percent(row.certified, 3),
     } | MEMORY),

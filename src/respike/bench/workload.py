@@ -1,4 +1,4 @@
-"""The workload of the rate-coded rows: a trained, normalized network, its test images and a number of steps."""
+"""The workload of the rate-coded rows: a converted network, its test images and a number of steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.saving import network_content, network_from_content
 from respike.data.datamodule import ImageDataModule
 from respike.data.pixels import to_unit
+from respike.neurons.encode import Current
+from respike.neurons.integrate_fire import IntegrateFire
 from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
 from respike.system.messages import quiet_libraries
@@ -22,15 +24,22 @@ from respike.training.fit import check_fit, fit_once, untrained
 TITLES = {
     "diehl_fc": "FC 784-1200-1200-10",
     "diehl_cnn": "CNN 12c5-2s-64c5-2s-10o",
+    "resnet20": "ResNet-20, 32x32",
+    "vgg16": "VGG-16, 32x32, random weights",
+    "resnet18": "ResNet-18, 224x224, random weights",
 }
+CURRENT: dict[str, Any] = {"encode": Current(), "neuron": IntegrateFire(reset="subtract", start=0.5)}
 
 
 @dataclass(frozen=True)
 class Workload:
     """A network and its test set, N images of (C, H, W).
 
-    images: uint8 or float in [0, 1], (N, C, H, W). labels: (N,). settings: keyword arguments of `simulate`.
-    data: name of the data set. reduced: why this is less than the published workload; empty if it is the published one.
+    images: uint8 or float in [0, 1], (N, C, H, W). labels: (N,), or (0,) if the network was not trained. settings: plain
+    keyword arguments of `simulate`. data: name of the data set. reduced: why this is less than the published workload; empty
+    if it is the published one. relu: of the networks in cnn.py the ReLU network: its state dict under "weights", the images
+    of the conversion under "calibration", and the class of each image under "classes". Their input is a constant current, and
+    neurons are reset by subtraction and start at half a threshold.
     """
 
     name: str
@@ -40,6 +49,7 @@ class Workload:
     settings: dict[str, Any]
     data: str = ""
     reduced: str = ""
+    relu: dict[str, Any] | None = None
 
     @property
     def title(self) -> str:
@@ -50,6 +60,11 @@ class Workload:
     def steps(self) -> int:
         """Number of time steps T."""
         return Settings(**self.settings).steps
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """All keyword arguments of `simulate`."""
+        return self.settings if self.relu is None else self.settings | CURRENT
 
     def pixels(self, count: int | None = None) -> Tensor:
         """The first `count` images as float32 in [0, 1]."""

@@ -1,14 +1,19 @@
-"""SpikingJelly 2: the converted network with `IFNode`, and the directly trained ResNet-19 with `LIFNode`.
+"""SpikingJelly 2: our converted network with `IFNode`, its own conversion, and the directly trained ResNet-19 with `LIFNode`.
 
-Both nodes fire at the threshold (the step function is 1 at 0) and reset to v_reset=0.
+`IFNode` and `LIFNode` fire at the threshold (the step function is 1 at 0) and reset to v_reset=0.
 """
 
+import operator
 from typing import Any
 
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
-from torch import Tensor, nn
+import torch
+import torch.nn.functional as F
+from spikingjelly.activation_based import ann2snn, functional, layer, neuron, surrogate
+from torch import Tensor, fx, nn
 
+from respike.bench import cnn
 from respike.bench.peers import Draw, Simulator, drives
+from respike.bench.workload import Workload
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.networks.resnet19 import SpikingResNet19
@@ -128,3 +133,61 @@ def resnet19(ours: SpikingResNet19) -> nn.Module:
         if isinstance(module, layer.ThresholdDependentBatchNorm2d):
             module.step_mode = "m"
     return net
+
+
+class Converted:
+    """The ReLU network of a workload of cnn.py, converted by SpikingJelly: images (B, C, H, W) -> summed output (B, classes).
+
+    One scale per channel, 99.9 % of the activations, potentials that start at half a threshold: its most accurate setting, and
+    that of ours. step_mode: "s", the whole network at each step, or "m", one layer after the other for all steps. dtype: of
+    weights and potentials. scales: of each layer (C,).
+    """
+
+    def __init__(self, workload: Workload, step_mode: str, dtype: torch.dtype, device: str = "cpu"):
+        assert workload.relu is not None
+        batches = [cnn.standardize(part) for part in workload.relu["calibration"].split(cnn.PART)]
+        recipe = ann2snn.RateCodingRecipe(dataloader=batches, mode="99.9%", channel_wise=True, half_threshold=True)
+        snn = ann2snn.Converter(recipe).convert(acceptable(cnn.relu_network(workload)))
+        self.scales = [module.scale for name, module in snn.named_modules() if name.endswith("scaler1")]
+        functional.set_step_mode(snn, step_mode)
+        self.snn, self.steps, self.step_mode = snn.to(device, dtype), workload.steps, step_mode
+        self.dtype, self.device = dtype, device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Simulate the images from rest."""
+        functional.reset_net(self.snn)
+        x = cnn.standardize(images.float()).to(self.device, self.dtype)
+        total = torch.promote_types(self.dtype, torch.float32)
+        if self.step_mode == "m":
+            return self.snn(x.expand(self.steps, *x.shape)).to(total).sum(0)
+        return sum((self.snn(x).to(total) for _ in range(self.steps)), torch.zeros((), dtype=total))
+
+
+def converted(workload: Workload, step_mode: str, bf16: bool = False, device: str = "cpu") -> Converted:
+    """`Converted` in bfloat16 or float32. Raises InputError for a GPU where there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("SpikingJelly does not run here on a GPU: it needs a CUDA device")
+    return Converted(workload, step_mode, torch.bfloat16 if bf16 else torch.float32, device)
+
+
+def acceptable(net: nn.Module) -> fx.GraphModule:
+    """The network with the operations that the converter knows: ReLUs are modules, zero channels are concatenated."""
+    traced = fx.symbolic_trace(net)
+    graph = traced.graph
+    for number, node in enumerate(list(graph.nodes)):
+        with graph.inserting_before(node):
+            if node.target in (F.relu, torch.relu):
+                traced.add_submodule(f"relu{number}", nn.ReLU())
+                new = graph.call_module(f"relu{number}", (node.args[0],))
+            elif node.target is F.pad:
+                x, (*sides, before, after) = node.args[:2]
+                assert not any(sides)
+                some = [graph.call_function(operator.getitem, (x, (slice(None), slice(n)))) for n in (before, after)]
+                zeros = [graph.call_function(operator.mul, (channels, 0)) for channels in some]
+                new = graph.call_function(torch.cat, ([zeros[0], x, zeros[1]], 1))
+            else:
+                continue
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+    traced.recompile()
+    return traced.eval()
