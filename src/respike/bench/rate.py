@@ -22,13 +22,13 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.simulate import SpikeRecord, simulate
 from respike.simulate.rate.kernels import events, triton_backend
-from respike.simulate.rate.program import compile_program
+from respike.simulate.rate.program import Program, compile_program
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import predict
 
-REQUIREMENTS = {  # backend -> whether it can run a program, and the message if it cannot
-    "events": (events.is_selected, "the compiled simulation does not run here: it needs a C compiler (set CC)"),
-    "triton": (triton_backend.is_selected, "the Triton kernels do not run here: they need a CUDA device"),
+REFUSALS: dict[str, Callable[[Program, Settings], str | None]] = {  # why a backend cannot run a program, None if it can
+    "events": events.unsupported,
+    "triton": lambda program, settings: triton_backend.unsupported(program),
 }
 
 
@@ -52,18 +52,18 @@ def our_simulator(
     chosen = settings | options
     backend = chosen.get("backend", "auto")
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(REQUIREMENTS["triton"][1])
+        raise InputError("the Triton kernels need a CUDA device")
     snn = (snn.double() if double else snn).to(device)
-    checked = backend not in REQUIREMENTS
+    checked = backend not in REFUSALS
 
     def run(images: Tensor) -> SpikeRecord:
         nonlocal checked
         if not checked:
             checked = True
-            runnable, message = REQUIREMENTS[backend]
             parsed = Settings(**chosen)
-            if not runnable(compile_program(snn, images.shape[1:], parsed), parsed):
-                raise InputError(message)
+            reason = REFUSALS[backend](compile_program(snn, images.shape[1:], parsed), parsed)
+            if reason is not None:
+                raise InputError(reason)
         return simulate(snn, images.to(device), **chosen)
 
     return run
@@ -115,7 +115,7 @@ def measure(
 ) -> dict[str, Any]:
     """Time passes over `images` images after a warm-up. Returns `spread` of the times, and the accuracy.
 
-    Of a network of cnn.py also `as_relu`: the share of images that get the class of the ReLU network.
+    Of a network of cnn.py also the `correlation` of its output with the ReLU network's.
 
     contender: fields of a Contender. workload: file of `Workload.save`. batch: images at a time, None if the simulation
     chooses. budget: seconds for all passes; a slower row is timed less often, or on fewer images. keep: file for the output.
@@ -131,14 +131,19 @@ def measure(
     pixels = pixels[:count]
     passes = [seconds(run, pixels) for _ in range(repeats)]
     output = passes[-1][1]
-    predicted = predict(output.counts)
     torch.save({"counts": output.counts, "predicted": output.predicted}, keep)
     answer: dict[str, Any] = {"images": count, "batch": batch}
-    known = {"accuracy": loaded.labels} | ({} if loaded.relu is None else {"as_relu": loaded.relu["classes"]})
-    for name, classes in known.items():
-        if len(classes):
-            answer[name] = (predicted == classes[:count]).double().mean().item()
+    if len(loaded.labels):
+        answer["accuracy"] = (predict(output.counts) == loaded.labels[:count]).double().mean().item()
+    if loaded.relu is not None:
+        answer["correlation"] = correlation(output.counts, loaded.relu["logits"][:count])
     return answer | spread([time for time, _ in passes], count)
+
+
+def correlation(outputs: Tensor, logits: Tensor) -> float:
+    """Correlation of outputs with logits, (B, classes) each, after the mean of each class is subtracted."""
+    centred = [(values.double() - values.double().mean(0)).flatten() for values in (outputs, logits)]
+    return torch.corrcoef(torch.stack(centred))[0, 1].item()
 
 
 def agreement(first: dict[str, Tensor], second: dict[str, Tensor], labels: Tensor) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Workload:
     images: uint8 or float in [0, 1], (N, C, H, W). labels: (N,), or (0,) if the network was not trained. settings: plain
     keyword arguments of `simulate`. data: name of the data set. reduced: why this is less than the published workload; empty
     if it is the published one. relu: of the networks in cnn.py the ReLU network: its state dict under "weights", the images
-    of the conversion under "calibration", and the class of each image under "classes". Their input is a constant current, and
+    of the conversion under "calibration", and the outputs (N, classes) under "logits". Their input is a constant current, and
     neurons are reset by subtraction and start at half a threshold.
     """
 
