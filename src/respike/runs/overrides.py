@@ -186,7 +186,8 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
     if others := _options_with(block, name, cfg):
         having = " or ".join(f"{block.replace('.', '/')}={option}" for option in others)
         return f"{line}: there is no setting {key} now; {having} has it"
-    ends = [one for one in known if one.rpartition(".")[2] == name]
+    typed = [one for one in known if not one.startswith("protocol.")]  # what a paper pins is not typed
+    ends = [one for one in typed if one.rpartition(".")[2] == name]
     if near := nearest(key, ends) or (ends[0] if ends else None):
         return f"{line}: there is no setting {key}; type {near}={value}"
     if siblings and block:
