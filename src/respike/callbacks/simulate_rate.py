@@ -65,13 +65,13 @@ class SimulateRate(Callback):
         seconds = time.perf_counter() - start
         ann = _predicted_classes(pl_module, data)
         self.columns = curve(self.record, labels, ann)
+        self.correlations = _correlations(trainer, pl_module, self.simulate.keywords)  # on every rank: they meet in it
         if rank() > 0:
             return
         write_csv(folder / "curves.csv", self.columns)
         snn = self.record.predicted[-1].long()
         write_csv(folder / "disagreements.csv", disagreements(self.record.index, labels, ann, snn))
         log_curve(trainer, "sim", self.columns)
-        self.correlations = _correlations(trainer, pl_module, self.simulate.keywords)
         measured = accuracy_metrics(self.record, labels, ann)
         log_metrics(
             trainer,

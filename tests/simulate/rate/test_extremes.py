@@ -83,7 +83,9 @@ def exact(snn, images, **chosen):
     layers, neurons = [], []
     for layer in program.layers:
         weighted, neuron = layer.synapses.synapses[0].weighted, layer.fixed_point_neuron
-        bias = weighted.weight.new_zeros(len(weighted.weight)) if weighted.bias is None else weighted.bias
+        bias = layer.synapses.bias
+        bias = weighted.weight.new_zeros(len(weighted.weight)) if bias is None else bias
+        assert weighted.bias is None and len(bias) == len(weighted.weight)
         assert all(value == int(value) for value in itertools.chain(*weighted.weight.tolist(), bias.tolist()))
         layers.append(([[int(w) for w in row] for row in weighted.weight.tolist()], [int(b) for b in bias.tolist()]))
         neurons.append(
