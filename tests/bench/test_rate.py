@@ -20,7 +20,7 @@ SMALL = {"images": 20, "repeats": 2, "budget": 60.0}
 
 def test_the_search_tries_every_size_that_fits_twice_and_takes_the_best(saved_workload, monkeypatch):
     clock = iter([3.0, 1.0, 8.0, 9.0, 2.0, 4.0])  # seconds of 5, 10 and 20 images, two rounds
-    monkeypatch.setattr(rate, "seconds", lambda run, images: (next(clock), run(images)))
+    monkeypatch.setattr(rate, "seconds", lambda run, images, size: (next(clock), run(images, size)))
     row = Contender("loop", "respike.bench.peers.plain.loop", batches=(5, 10, 20, 100))
     found = rate.search_batch(asdict(row), saved_workload, 20)
     assert found["tried"] == {5: 3 / 5, 10: 1 / 10, 20: 4 / 20}

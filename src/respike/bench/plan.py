@@ -27,8 +27,8 @@ class Cnn:
 
 
 CNNS = {
-    "resnet20": Cnn((10, 50, 200), images=200, calibration=500, cost=50),
-    "vgg16": Cnn((5, 20, 50), images=50, calibration=200),
+    "resnet20": Cnn((5, 25, 100), images=200, calibration=200, cost=50),
+    "vgg16": Cnn((2, 10, 50), images=50, calibration=100),
     "resnet18": Cnn((1, 5, 10), images=10, calibration=60),
 }
 CNN_STEPS = 32

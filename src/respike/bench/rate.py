@@ -39,7 +39,7 @@ class Output(NamedTuple):
     predicted: Tensor | None = None
 
 
-Run = Callable[[Tensor], Output]  # images (B, C, H, W) in [0, 1]
+Run = Callable[[Tensor, int | None], Output]  # images (B, C, H, W) in [0, 1], how many at a time
 
 
 def our_simulator(
@@ -69,13 +69,13 @@ def our_simulator(
     return run
 
 
-def runner(contender: Contender, workload: Workload, batch: int | None) -> Run:
-    """The contender, built for the workload. A peer gets `batch` images at a time and draws its own input spikes."""
+def runner(contender: Contender, workload: Workload) -> Run:
+    """The contender, built for the workload. A peer gets a batch of images at a time and draws its own input spikes."""
     make = resolve(contender.make)
     if contender.options is not None and not contender.converts:
         ours = make(workload.snn, workload.keywords, **contender.options)
 
-        def run_ours(images: Tensor) -> Output:
+        def run_ours(images: Tensor, batch: int | None) -> Output:
             record = ours(images)
             return Output(record.counts.cpu(), record.predicted.cpu())
 
@@ -83,7 +83,7 @@ def runner(contender: Contender, workload: Workload, batch: int | None) -> Run:
     given = () if contender.converts else (bernoulli,)
     peer = make(workload, **contender.options or {}) if contender.converts else make(workload.snn, workload.steps)
 
-    def run_peer(images: Tensor) -> Output:
+    def run_peer(images: Tensor, batch: int | None) -> Output:
         with torch.no_grad():
             return Output(torch.cat([peer(part, *given).cpu() for part in images.split(batch or len(images))]))
 
@@ -99,13 +99,13 @@ def search_batch(contender: dict[str, Any], workload: str, images: int) -> dict[
     row, loaded = Contender(**contender), Workload.load(workload)
     pixels = loaded.pixels(images)
     sizes = [size for size in row.batches if size <= len(pixels)] or [len(pixels)]
-    run = {size: runner(row, loaded, size) for size in sizes}
+    run = runner(row, loaded)
     tried = dict.fromkeys(sizes, math.inf)
     for size in sizes:
-        run[size](pixels[: min(size, WARM_UP)])
+        run(pixels[: min(size, WARM_UP)], size)
     for size in sizes * 2:
         part = pixels[: max(size, len(pixels) // 5)]
-        tried[size] = min(tried[size], seconds(run[size], part)[0] / len(part))
+        tried[size] = min(tried[size], seconds(run, part, size)[0] / len(part))
     best = min(tried, key=tried.__getitem__)
     return {"batch": best, "seconds_per_image": tried[best], "tried": tried}
 
@@ -123,13 +123,14 @@ def measure(
     row, loaded = Contender(**contender), Workload.load(workload)
     torch.manual_seed(0)
     pixels = loaded.pixels(images)
-    run = runner(row, loaded, batch)
-    run(pixels[:WARM_UP])
+    run = runner(row, loaded)
+    few = WARM_UP if loaded.relu is None else max(batch or 1, len(pixels) // 10)
+    run(pixels[:few], batch)
     probe = pixels[: max(batch or 1, len(pixels) // 20)]
-    per_image = seconds(run, probe)[0] / len(probe)
+    per_image = seconds(run, probe, batch)[0] / len(probe)
     count, repeats = affordable(per_image, len(pixels), repeats, budget, least=max(100, batch or 0))
     pixels = pixels[:count]
-    passes = [seconds(run, pixels) for _ in range(repeats)]
+    passes = [seconds(run, pixels, batch) for _ in range(repeats)]
     output = passes[-1][1]
     torch.save({"counts": output.counts, "predicted": output.predicted}, keep)
     answer: dict[str, Any] = {"images": count, "batch": batch}

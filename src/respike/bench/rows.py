@@ -164,7 +164,9 @@ def cnn_rows(plan: Plan, report: Report) -> Iterator[Row]:
             yield about | {"part": "cnn", "name": "network", "reason": str(error)}
             continue
         path = workload.save(plan.out / "work" / f"{name}.pt")
-        for measured in _cnn_rows(replace(plan, images=amount, search=amount), workload, path, cost):
+        for measured in _cnn_rows(
+            replace(plan, images=amount, search=amount, limit=3 * plan.limit), workload, path, cost
+        ):
             row = about | measured
             report(f"{name}: {row['part']}, {row['name']}: {summary(row)}")
             yield row
