@@ -133,6 +133,21 @@ def test_an_old_pickled_network_is_refused_with_what_to_do(tmp_path, tiny):
         assert "\n" not in str(error.value)
 
 
+def test_a_file_with_biases_in_its_synapses_is_refused_with_what_to_do(tmp_path):
+    """Simulations read the biases of layers: those of the older format would be left out."""
+    content = network_content(no_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2)))
+    (layer,) = content["description"]["layers"]
+    for key in ("bias", "pool", "rule"):
+        del layer[key]
+    layer["synapses"][0]["modules"][1]["arguments"]["bias"] = True
+    content["weights"]["layers.linear1.synapses.0.1.bias"] = content["weights"].pop("layers.linear1.bias")
+    torch.save(content, tmp_path / "old.pt")
+    for load in (load_snn, RateSNN.load):
+        with pytest.raises(InputError, match=r"old\.pt: a synapse holds a bias.*convert the network again") as error:
+            load(tmp_path / "old.pt")
+        assert "\n" not in str(error.value)
+
+
 def test_a_missing_damaged_or_foreign_file_is_one_line(tmp_path, tiny):
     tiny.save(tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
@@ -238,9 +253,9 @@ def test_a_module_that_is_no_plain_layer_is_refused_at_saving(tmp_path):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3, bias=False))
     for module, words in (
-        (Doubled(4, 3), "holds a Doubled, which cannot be saved"),
+        (Doubled(4, 3, bias=False), "holds a Doubled, which cannot be saved"),
         (parametrized, "parametrizations"),
     ):
         snn = RateSNN({"fc": SpikingLayer("output", [Synapse("input", module)])})

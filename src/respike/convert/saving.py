@@ -106,10 +106,10 @@ def _plain(name: str, value: Any, layer: str) -> Any:
 
 
 def build_module(description: dict[str, Any]) -> nn.Module:
-    """The module of a description, in eval mode, its weights not yet set. Raises InputError for an unknown type."""
+    """The module of a description, in eval mode, its weights not yet set. Raises ValueError for an unknown type."""
     module_type = MODULE_TYPES.get(description["type"])
     if module_type is None:
-        raise InputError(f"unknown layer type {description['type']}; known are {', '.join(MODULE_TYPES)}")
+        raise ValueError(f"unknown layer type {description['type']}; known are {', '.join(MODULE_TYPES)}")
     arguments = {name: _argument(value) for name, value in description["arguments"].items()}
     if module_type is SignedMaxPool2d:
         arguments["sign"] = torch.tensor(arguments["sign"])
@@ -173,6 +173,8 @@ def network_from_content(
         with torch.device("meta"):
             network = network_type.from_description(content["description"])
         network.load_state_dict(content["weights"], assign=True)
+    except InputError as error:
+        raise InputError(f"{source}: {error}; {SAVE_AGAIN}") from error
     except Exception as error:  # an incomplete description or state dict raises different errors in torch and Python
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from respike.convert.graph.nodes import Scale, per_channel
 from respike.convert.rate.paths import scale_inputs, scale_outputs, through
 from respike.convert.saving import SavedNetwork, build_module, describe_module
+from respike.errors import InputError
 
 WEIGHTED = (nn.Linear, nn.Conv2d, Scale)
 Scales = Mapping[str, float | Tensor]  # per layer: one number, or one per channel (C,)
@@ -64,7 +65,8 @@ class SpikingLayer(nn.Module):
 
     kind: "relu"; "pool", an average pool of neurons; "max", a max-pool of spikes; "current", values without neurons; "output".
     bias: drive at every step, per channel (C,) or per neuron (C, H, W), or None. pool: the max-pool of a "max" layer, of its
-    spikes; in a "relu" layer of its drive. rule: how a "max" layer passes spikes on, "count" or "gate".
+    spikes; in a "relu" layer of its drive. rule: how a "max" layer passes spikes on, "count" or "gate". Raises InputError for a
+    bias in a module of a synapse, which files of older versions have.
     """
 
     synapses: Sequence[Synapse]  # a ModuleList, whose type does not name its elements
@@ -79,6 +81,8 @@ class SpikingLayer(nn.Module):
         rule: str = "",
     ):
         super().__init__()
+        if any(getattr(synapse.weighted, "bias", None) is not None for synapse in synapses):
+            raise InputError("a synapse holds a bias, as in older versions of respike; now the layer has it")
         self.kind, self.pool, self.rule = kind, pool, rule
         self.synapses = nn.ModuleList(synapses)  # type: ignore[assignment]
         self.register_buffer("bias", bias)
