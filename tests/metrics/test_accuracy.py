@@ -11,6 +11,14 @@ def test_accuracy_is_the_share_of_images_at_each_step(hand_made):
     assert correct_share(hand_made(), torch.tensor([0, 0])).tolist() == [1, 0.5, 0, 0]
 
 
+def test_steps_that_are_not_read_have_no_accuracy_and_are_no_good_answer(hand_made):
+    record = hand_made(predicted=torch.tensor([[-1, -1], [-1, -1], [2, 1], [2, 1]], dtype=torch.int16), read_from=2)
+    accuracy = correct_share(record, torch.tensor([2, 1]))
+    assert accuracy[:2].isnan().all() and accuracy[2:].tolist() == [1, 1]
+    measured = accuracy_metrics(record, torch.tensor([2, 1]), torch.tensor([2, 1]))
+    assert (measured["snn/steps_to_1pct"], measured["snn/steps"], measured["snn/read_from"]) == (3, 4, 2)
+
+
 CURVES = {
     "rising": ([0.1, 0.5, 0.9, 0.975, 0.98, 0.985], 4),
     "there at once": ([0.98, 0.98, 0.98], 1),
@@ -46,6 +54,8 @@ def test_all_accuracy_metrics(hand_made):
         "snn/agreement": 0.5,
         "snn/steps_to_1pct": 3,  # 0.5, 1, 0.5, 0.5
         "snn/time_to_1pct_ms": 1.5,
+        "snn/steps": 4,
+        "snn/read_from": 0,
     }
 
 

@@ -68,7 +68,7 @@ def confusion_over_steps(trainer: Trainer, record: SpikeRecord) -> Figure:
     classes = class_names(trainer, record.counts.shape[1])
     log_confusion(trainer, "confusion", labels, record.predicted[-1], classes)
     matrices = {}
-    for step in chosen_steps(record.steps):
+    for step in (step for step in chosen_steps(record.steps) if step > record.read_from):
         predicted = record.predicted[step - 1].long()
         matrices[f"step {step}: {accuracy(predicted, labels)}"] = row_shares(confusion(labels, predicted, len(classes)))
     return confusion_charts(matrices, classes)

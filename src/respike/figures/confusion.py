@@ -46,15 +46,19 @@ def confusion_charts(charts: Mapping[str, Tensor], classes: Sequence[str]) -> Fi
     return figure
 
 
-def save_confusion_film(predicted: Tensor, labels: Tensor, classes: Sequence[str], path: Path) -> None:
+def save_confusion_film(
+    predicted: Tensor, labels: Tensor, classes: Sequence[str], path: Path, read_from: int = 0
+) -> None:
     """Write a GIF of the confusion matrix after each step, or after FRAMES steps at even distances if there are more.
 
-    predicted: (T, B); labels: (B,). The file is written atomically.
+    predicted: (T, B); labels: (B,). read_from: the first so many steps have no class. The file is written atomically.
     """
-    steps = np.unique(np.linspace(1, len(predicted), min(FRAMES, len(predicted))).round().astype(int))
+    steps = np.unique(
+        np.linspace(read_from + 1, len(predicted), min(FRAMES, len(predicted) - read_from)).round().astype(int)
+    )
     figure = Figure(figsize=(4.7, 4.6), dpi=FILM_DPI, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    _heat_map(axes, _shares(predicted[0], labels, classes), classes, FILM_LEAST)
+    _heat_map(axes, _shares(predicted[read_from], labels, classes), classes, FILM_LEAST)
     title = axes.set_title(" ", fontsize=11, color=INK)
     canvas.draw()
     figure.set_layout_engine("none")  # the layout is computed once; frames differ only in what the axes show

@@ -33,15 +33,23 @@ def accuracy_over_time(
     return _two_panels(curves, "accuracy (%)", reference or {}, ann or {})
 
 
-def accuracy_and_agreement(curve: Curve) -> Figure:
+def accuracy_and_agreement(curve: Curve, read_from: int = 0) -> Figure:
     """Accuracy of the spiking network against time, and its agreement with the ReLU network (same predicted class).
 
-    curve: columns of a curves.csv, acc and agreement as fractions. A directly trained network has no agreement.
+    curve: columns of a curves.csv, acc and agreement as fractions. A directly trained network has no agreement. read_from: the
+    number of steps that are left out of the read-out.
     """
     named = {"accuracy": curve}
-    if all(math.isfinite(share) for share in curve.get("agreement", [math.nan])):
+    if any(math.isfinite(share) for share in curve.get("agreement", [])):
         named["agreement with the ReLU network"] = {**curve, "acc": curve["agreement"]}
-    return _two_panels(named, "% of the test images", {}, {})
+    figure = _two_panels(named, "% of the test images", {}, {})
+    figure.axes[0].set_title(f"whole range{read_out(len(curve['acc']), read_from)}", loc="left", fontsize=10, color=INK)
+    return figure
+
+
+def read_out(steps: int, read_from: int) -> str:
+    """What a figure of T steps says of a delayed read-out: ", T = 32, read after t0 = 27"; nothing of any other."""
+    return f", T = {steps}, read after t0 = {read_from}" if read_from else ""
 
 
 def _two_panels(

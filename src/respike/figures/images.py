@@ -52,13 +52,18 @@ def _show(axes: Axes, image: Tensor, title: str, white: float = 1.0) -> None:
     axes.set_axis_off()
 
 
-def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str) -> Figure:
+def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str, before: int = 0) -> Figure:
     """Cumulative spikes of each output neuron over the steps, and below them the predicted class after each step.
 
     counts: integers (T, C); or, of an output that is read by its current, the mean current up to each step, floating point.
+    before: number of steps before the first of these.
     The line of the true class is blue; if another class is predicted in the end, its line is orange.
     """
-    steps, predicted, analog = range(1, len(counts) + 1), predict(counts).tolist(), counts.is_floating_point()
+    steps, predicted, analog = (
+        range(before + 1, before + len(counts) + 1),
+        predict(counts).tolist(),
+        counts.is_floating_point(),
+    )
     figure = Figure(figsize=(7, 4.6), dpi=DPI, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1.5])
     colours = {predicted[-1]: PALETTE[1], label: PALETTE[0]}  # the true class comes second: it is blue if both are one
@@ -70,14 +75,14 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str)
         above.plot(steps, counts[:, c], color=colours[c], linewidth=2.2, label=f"{classes[c]}, {role}")
     unit = (float(counts.max() - counts.min()) / HEIGHTS or 1) if analog else 1
     ends = {classes[c]: round(float(counts[-1, c]) / unit) * unit for c in others}
-    _name_lines(above, {name: end for name, end in ends.items() if end or analog}, len(counts))
+    _name_lines(above, {name: end for name, end in ends.items() if end or analog}, steps[-1])
     above.plot([], [], color=FAINT, linewidth=1, label="other classes")
     above.legend(frameon=False, labelcolor=INK, loc="best" if analog else "upper left")
     above.set_ylabel("output current (mean so far)" if analog else "output spikes (cumulative)", color=INK)
     above.set_title(name, loc="left", fontsize=10, color=INK)
     for correct, colour in ((True, PALETTE[0]), (False, PALETTE[1])):
-        where = [step for step in steps if (predicted[step - 1] == label) == correct]
-        below.plot(where, [predicted[step - 1] for step in where], "s", markersize=4, color=colour)
+        where = [i for i, predicted_class in enumerate(predicted) if (predicted_class == label) == correct]
+        below.plot([steps[i] for i in where], [predicted[i] for i in where], "s", markersize=4, color=colour)
     shown = sorted({*predicted, label})
     below.set_yticks(shown, [classes[c] for c in shown])
     below.set_ylim(min(shown) - 0.7, max(shown) + 0.7)

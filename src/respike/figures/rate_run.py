@@ -18,7 +18,7 @@ from respike.figures.common_figures import (
     simulation_of,
 )
 from respike.figures.confusion import save_confusion_film
-from respike.figures.curves import accuracy_and_agreement
+from respike.figures.curves import accuracy_and_agreement, read_out
 from respike.figures.images import output_counts, spike_images
 from respike.figures.layers import firing_rates, rate_correlations
 from respike.metrics.activity import firing_rates as rates_of
@@ -49,7 +49,7 @@ class RateFigures(Callback):
             return
         simulated = simulation_of(trainer, SimulateRate)
         figures = {
-            "accuracy": accuracy_and_agreement(simulated.columns),
+            "accuracy": accuracy_and_agreement(simulated.columns, simulated.record.read_from),
             **self._rates(simulated.record),
             **_correlations(simulated),
             **self._of_image(trainer, simulated),
@@ -60,7 +60,8 @@ class RateFigures(Callback):
         if self.film:
             path, record = folder / "confusion.gif", simulated.record
             classes = class_names(trainer, record.counts.shape[1])
-            save_confusion_film(record.predicted, data_of(trainer).labels("test"), classes, path)
+            labels = data_of(trainer).labels("test")
+            save_confusion_film(record.predicted, labels, classes, path, record.read_from)
             log_film(trainer, "confusion_film", path)
 
     def _rates(self, record: SpikeRecord) -> dict[str, Figure]:
@@ -75,7 +76,7 @@ class RateFigures(Callback):
         classes = class_names(trainer, simulated.record.counts.shape[1])
         snn, image = converted(trainer, RateSNN), pixels[number].to(trainer.strategy.root_device)
         trace = simulated.simulate(snn, image, index=number, trace=[self.image]).traces[self.image]
-        steps = simulated.record.steps
+        steps, unread = simulated.record.steps, simulated.record.read_from
         figures = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
             spikes = trace.spikes["input"].cpu()
@@ -84,13 +85,14 @@ class RateFigures(Callback):
         if snn.readout == "current":
             output = "output_currents"
             sums = trace.potentials[snn.output].flatten(1).cpu()
-            counts = sums / torch.arange(1, steps + 1).unsqueeze(1)  # (T, C)
+            sums = sums[unread:] - (sums[unread - 1] if unread else 0)
+            counts = sums / torch.arange(1, steps - unread + 1).unsqueeze(1)  # (T - t0, C)
         else:
-            output, counts = "output_spikes", trace.spikes[snn.output].flatten(1).cumsum(0).long().cpu()
+            output, counts = "output_spikes", trace.spikes[snn.output].flatten(1)[unread:].cumsum(0).long().cpu()
         name = f"test image {self.image}, class {classes[label]}"
-        figures[output] = output_counts(counts, label, classes, name)
+        figures[output] = output_counts(counts, label, classes, name + read_out(steps, unread), unread)
         lines = {name: counts[:, c].tolist() for c, name in enumerate(classes)}
-        log_lines(trainer, output, range(1, steps + 1), lines, "step")
+        log_lines(trainer, output, range(unread + 1, steps + 1), lines, "step")
         return figures
 
 

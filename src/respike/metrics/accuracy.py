@@ -1,5 +1,7 @@
 """Accuracy over time, agreement with the ReLU network, time to the final accuracy. T steps, B images."""
 
+import math
+
 from torch import Tensor
 
 from respike.simulate.record import SpikeRecord
@@ -8,13 +10,15 @@ ONE_POINT = 0.01  # one percentage point of accuracy
 
 
 def correct_share(record: SpikeRecord, truth: Tensor) -> Tensor:
-    """Share of images whose predicted class equals `truth` (B,), after each step: float64 (T,)."""
-    return (record.predicted.long() == truth.long()).double().mean(1)
+    """Share of images whose predicted class equals `truth` (B,), after each step: float64 (T,), NaN where no class is read."""
+    share = (record.predicted.long() == truth.long()).double().mean(1)
+    share[: record.read_from] = math.nan
+    return share
 
 
 def steps_to_one_point(accuracy: Tensor) -> int:
     """The first step, counted from 1, from which on the accuracy stays within one percentage point of the last one."""
-    outside = ((accuracy - accuracy[-1]).abs() > ONE_POINT + 1e-12).nonzero().flatten()
+    outside = (~((accuracy - accuracy[-1]).abs() <= ONE_POINT + 1e-12)).nonzero().flatten()  # NaN is outside, too
     return int(outside[-1]) + 2 if len(outside) else 1
 
 
@@ -38,7 +42,8 @@ def is_at_chance(snn: float, ann: float, labels: Tensor) -> bool:
 
 
 def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, float]:
-    """ann/test_acc, snn/test_acc, snn/acc_drop, snn/agreement, snn/steps_to_1pct, snn/time_to_1pct_ms.
+    """ann/test_acc, snn/test_acc, snn/acc_drop, snn/agreement, snn/steps_to_1pct, snn/time_to_1pct_ms; snn/steps,
+    snn/read_from: T and t0.
 
     labels, ann: the true classes and those of the ReLU network, (B,) each. The record must have times (`times_ms`).
     """
@@ -53,6 +58,8 @@ def accuracy_metrics(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[s
         "snn/agreement": float(correct_share(record, ann)[-1]),
         "snn/steps_to_1pct": steps,
         "snn/time_to_1pct_ms": float(record.times_ms[steps - 1]),
+        "snn/steps": record.steps,
+        "snn/read_from": record.read_from,
     }
 
 

@@ -45,6 +45,7 @@ def run_text(path: Path, width: int) -> str:
         "agreement": _with_published(run, "snn/agreement"),
         "latency" if is_number(run.get("ttfs/latency")) else "to within 1 point": latency(run),
         "after steps": _after_steps(run["curve"]),
+        "read-out": _read_out(run),
         "spikes per image": metric("snn/spikes_per_image").cell(run),
         "verdict": f"none: {run['failure']}" if run["failure"] else run["verdict"],
         "differs in": "; ".join(run["departs"]),
@@ -92,9 +93,20 @@ def _after_steps(curve: pd.DataFrame) -> str:
     """The accuracy after 1, 2, 4, 8, ... steps: "1: 9.8, 2: 31.5, 4: 88.1 %"."""
     if not {"step", "acc"} <= set(curve.columns):
         return NOTHING
+    curve = curve.dropna(subset=["acc"])
     doubled = curve[(curve["step"].astype(int) & (curve["step"].astype(int) - 1)) == 0]
     cells = (f"{step:.0f}: {100 * acc:.1f}" for step, acc in zip(doubled["step"], doubled["acc"], strict=True))
     return ", ".join(cells) + " %"
+
+
+def _read_out(run: pd.Series) -> str:
+    """T and t0 of a delayed read-out; nothing of any other."""
+    unread = run.get("snn/read_from")
+    return (
+        f"T = {run['snn/steps']:.0f} steps, the first t0 = {unread:.0f} left out"
+        if is_number(unread) and unread
+        else ""
+    )
 
 
 def _with_published(run: pd.Series, key: str) -> str:

@@ -267,6 +267,14 @@ def _check_clock(content: Mapping[str, Any], given: Mapping[str, str]) -> None:
             f"{line}: {duration / dt:.3g} steps of {dt} s, {MOST_STEPS:,} are possible; seconds are given, as in "
             "simulate.duration=0.04"
         )
+    steps = round(duration / dt) + bool(content.get("simulate.start_at_zero"))
+    read_from = content.get("simulate.read_from") or 0
+    if read_from >= steps:
+        line = given.get("simulate.read_from") or f"simulate.read_from={read_from}"
+        raise InputError(
+            f"{line}: of {steps} steps, 0 to {steps - 1} can be left out of the read-out; type simulate.read_from={steps - 1} "
+            "or less, or a longer simulate.duration"
+        )
 
 
 def _check_read(cfg: DictConfig, content: Mapping[str, Any], given: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
             raise InputError(f"hydra.sweeper.objectives.{name}: not measured; there are acc_at_10ms and {known}")
         return float(metrics[name])
-    table = read_csv(folder / "curves.csv")
+    table = read_csv(folder / "curves.csv").dropna(subset=["acc"])
     curve = list(zip(table["time_ms"], table["acc"], strict=True))
     latency = float(found[1])
     if not curve[0][0] <= latency <= curve[-1][0] + 1e-9:

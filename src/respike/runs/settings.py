@@ -246,6 +246,7 @@ class Simulate:
     duration: Positive = 0.04  # s
     start_at_zero: bool = False
     drop_first_output: bool = False
+    read_from: Whole = 0  # steps
     weight_bits: Annotated[int, Range(low=2, high=24)] | None = 16
     seed: Seed = 0
     backend: Literal[*BACKENDS] = "auto"

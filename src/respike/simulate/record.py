@@ -27,7 +27,8 @@ class Trace:
 class SpikeRecord:
     """The result of simulating B images for T steps.
 
-    index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B);
+    index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B), -1 in the
+    first `read_from` steps, whose output is not read;
     counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops:
     per layer int64 (T,), summed over images, the input included where it spikes (a synaptic operation is counted in the layer
     that receives it); neurons: per layer that spikes, and the input's pixels (of a max-pool, its windows); pools: the max-pools
@@ -48,6 +49,7 @@ class SpikeRecord:
     dt: float | None = None
     times_ms: Tensor | None = None
     pools: tuple[str, ...] = ()
+    read_from: int = 0
     traces: dict[int, Trace] = field(default_factory=dict)
 
     @property
@@ -78,6 +80,7 @@ class SpikeRecord:
             dt=first.dt,
             times_ms=first.times_ms,
             pools=first.pools,
+            read_from=first.read_from,
             traces={number: trace for part in parts for number, trace in part.traces.items()},
         )
 
@@ -87,7 +90,7 @@ class Tally:
 
     steps: T; analog: the layers, or "input", whose values are currents without spikes; pools: the max-pools of spikes;
     read_current: the class is read from the summed output current, not from its spikes; drop_first_output: the output layer
-    gets no input in the first step; dt, times_ms: as in `SpikeRecord`.
+    gets no input in the first step; read_from, dt, times_ms: as in `SpikeRecord`.
     """
 
     def __init__(
@@ -99,12 +102,13 @@ class Tally:
         pools: Collection[str] = (),
         read_current: bool = False,
         drop_first_output: bool = False,
+        read_from: int = 0,
         dt: float | None = None,
         times_ms: Tensor | None = None,
     ):
         self.connections, self.steps, self.analog, self.read_current = connections, steps, analog, read_current
         self.pools = tuple(pools)
-        self.drop_first_output = drop_first_output
+        self.drop_first_output, self.read_from = drop_first_output, read_from
         self.dt, self.times_ms = dt, times_ms
         self.spikes: dict[str, Tensor] = {}
         self.synops = {layer.name: torch.zeros(steps, dtype=torch.int64) for layer in connections.layers}
@@ -123,13 +127,17 @@ class Tally:
 
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
         """The record of the chunk from its image numbers (B,) and the spikes (or currents) of its output layer (T, B, C)."""
-        counts = output.flatten(2).double().cumsum(0)  # (T, B, C)
-        counts = counts if self.read_current else counts.int()
+        read = output.flatten(2).double()  # (T, B, C)
+        if self.read_from:
+            read = torch.cat([torch.zeros_like(read[: self.read_from]), read[self.read_from :]])
+        counts = read.cumsum(0) if self.read_current else read.cumsum(0).int()
+        predicted = predict(counts)
+        predicted[: self.read_from] = -1
         if self.drop_first_output:
             self.synops[self.connections.layers[-1].name][0] = 0
         return SpikeRecord(
             index=index.cpu(),
-            predicted=predict(counts).cpu(),
+            predicted=predicted.cpu(),
             counts=counts[-1].cpu(),
             spikes=self.spikes,
             synops=self.synops,
@@ -142,6 +150,7 @@ class Tally:
         return {
             "neurons": {name: count for name, count in units if name == "input" or name not in self.analog},
             "pools": self.pools,
+            "read_from": self.read_from,
             "ann_macs": self.connections.macs(),
             "analog_macs": sum(self.connections.macs(source) for source in self.analog),
             "dt": self.dt,

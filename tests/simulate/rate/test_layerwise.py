@@ -195,6 +195,25 @@ def test_the_output_layer_misses_its_first_input_and_nothing_else(draw_snn, wiri
             assert torch.equal(plain.spikes[name], dropped.spikes[name])
 
 
+@pytest.mark.parametrize("readout", ["counts", "current"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_delayed_read_out_is_what_the_later_steps_add(every_unit, readout, backend):
+    """The sums over steps t0 + 1 .. t are those up to t minus those up to t0; spikes, operations and times do not change."""
+    net, images = every_unit()
+    snn = percentile_norm(net, images, scale="channel", readout=readout)
+    settings = {"neuron": IntegrateFire(1.0, "subtract", start=0.5), "encode": Current(), "backend": backend}
+    whole, early = (simulate(snn, images, duration=steps / 1000, **settings) for steps in (9, 4))
+    late = simulate(snn, images, duration=0.009, read_from=4, **settings)
+    assert torch.equal(late.counts, whole.counts - early.counts) and (late.counts != whole.counts).any()
+    assert (late.predicted[:4] == -1).all() and torch.equal(late.predicted[-1], predict(late.counts))
+    for t in range(5, 9):
+        read = simulate(snn, images, duration=t / 1000, **settings).counts - early.counts
+        assert torch.equal(late.predicted[t - 1], predict(read))
+    for name in ("spikes", "synops"):
+        assert all(torch.equal(values, getattr(whole, name)[layer]) for layer, values in getattr(late, name).items())
+    assert late.steps == 9 and torch.equal(late.times_ms, whole.times_ms)
+
+
 def test_a_first_step_more_that_the_output_misses_only_shifts_time():
     """One layer under constant current: t = 0 .. 12 ms without input at t = 0 is dt .. 12 ms, a step later."""
     torch.manual_seed(0)

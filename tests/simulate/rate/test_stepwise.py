@@ -35,6 +35,7 @@ SETTINGS = st.fixed_dictionaries(
         "drop_first_output": st.booleans(),
         "weight_bits": st.sampled_from([2, 5, 8, 16]),
         "duration": st.sampled_from([0.001, 0.006, 0.011]),
+        "read_from": st.sampled_from([0, 0, 2, 5, 10]),
         "seed": st.integers(0, 2**33),
     }
 )
@@ -45,6 +46,7 @@ def test_layer_by_layer_equals_step_by_step(
     draw_snn, assert_same_record, is_accepted, wiring, seed, bias, spiking_pools, settings, chunk
 ):
     snn, images = draw_snn(wiring, seed, bias, spiking_pools)
+    settings["read_from"] = min(settings["read_from"], round(settings["duration"] * 1000) - 1)
     assume(is_accepted(snn, images, settings))
     index = torch.tensor([7, 0, 12345, 3, 59_999, 4])
     whole = simulate_stepwise(snn, images, index=index, **settings)

@@ -341,6 +341,7 @@ def new_tally(program: Program, settings: Settings) -> Tally:
         pools=[layer.name for layer in program.layers if isinstance(layer.neuron, MaxPool) and not layer.analog],
         read_current=program.read_current,
         drop_first_output=settings.drop_first_output,
+        read_from=settings.read_from,
         dt=settings.dt,
         times_ms=settings.times_ms,
     )

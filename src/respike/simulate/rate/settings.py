@@ -26,6 +26,8 @@ class Settings:
     dt, duration: time step and simulated time.
     start_at_zero: run t = 0 .. duration (one step more) instead of dt .. duration; drop_first_output: the output layer
     gets no input in the first step. Both are details of the authors' CNN loop.
+    read_from: the number t0 of steps at the beginning whose output is left out of the sum or count that decides the class
+    (delayed read-out, Bu et al. 2025). They are simulated all the same: T and every latency count from the first step.
     backend: "auto", the fastest that is supported; or "triton" (fixed point on a CUDA device), "events" (fixed point on a CPU
     with a C compiler), "torch" (anything, anywhere). The spikes are the same.
     weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every split of the images; None: floating point.
@@ -39,6 +41,7 @@ class Settings:
     duration: float = 0.040
     start_at_zero: bool = False
     drop_first_output: bool = False
+    read_from: int = 0
     weight_bits: int | None = 16
     seed: int = 0
     backend: str = "auto"
@@ -55,6 +58,11 @@ class Settings:
         if not self.duration >= self.dt:
             raise InputError(
                 f"simulate.duration={self.duration} is shorter than one step of {self.dt} s; as in simulate.duration=0.04"
+            )
+        if not 0 <= self.read_from < self.steps:
+            raise InputError(
+                f"simulate.read_from={self.read_from}: of {self.steps} steps, 0 to {self.steps - 1} can be left out of the "
+                f"read-out; type simulate.read_from={self.steps - 1} or less, or a longer simulate.duration"
             )
         if self.weight_bits is not None and not 2 <= self.weight_bits <= 24:
             raise InputError(f"simulate.weight_bits={self.weight_bits}: 2 to 24, or null for floating point")

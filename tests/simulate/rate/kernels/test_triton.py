@@ -60,6 +60,7 @@ NEURONS = st.fixed_dictionaries(
             fire_above=st.booleans(),
         ),
         "drop_first_output": st.booleans(),
+        "read_from": st.sampled_from([0, 2]),
         "weight_bits": st.integers(2, 24),
         "encode": st.sampled_from([Rate(700), Threshold(1.5), Current(0.7)]),
         "seed": st.integers(0, 2**40),

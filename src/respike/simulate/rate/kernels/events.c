@@ -59,10 +59,15 @@ void events_operations(const int32_t *fan_out, const lists_t *lists, int images,
         }
 }
 
-/* Adds the spikes of each class: counts (images, classes), and the class with most so far: predicted (steps, images, by `stride`). */
-void events_predict(const lists_t *lists, int images, int steps, int classes, const int32_t *class_of, int16_t *predicted, int64_t stride, int32_t *counts) {
+/* Adds the spikes of each class: counts (images, classes), and the class with most so far: predicted (steps, images, by `stride`).
+ * The first `unread` steps are left out, and have the class -1. */
+void events_predict(const lists_t *lists, int images, int unread, int steps, int classes, const int32_t *class_of, int16_t *predicted, int64_t stride, int32_t *counts) {
     for (int b = 0; b < images; b++, counts += classes)
         for (int t = 0; t < steps; t++) {
+            if (t < unread) {
+                predicted[t * stride + b] = -1;
+                continue;
+            }
             for (int block = 0; block < lists->blocks; block++) {
                 const list_t list = list_of(lists, b, block);
                 const uint16_t *spikes = spikes_at(&list, t);
@@ -117,14 +122,14 @@ int64_t events_state(const layer_t *l) {
     return (int64_t)l->neurons * 2 * sizeof(sum_t);
 }
 
-/* A chunk of steps of one layer. classes, number, predicted, stride and counts are those of `summed_current`. Returns whether a
+/* A chunk of steps of one layer. classes, unread, number, predicted, stride and counts are those of `summed_current`. Returns whether a
  * potential passed the guard: its spikes are then not valid, and the wide build must run the chunk. */
-int events_layer(const layer_t *l, const chunk_t *c, int classes, const int32_t *number, int16_t *predicted, int64_t stride, double *counts) {
+int events_layer(const layer_t *l, const chunk_t *c, int classes, int unread, const int32_t *number, int16_t *predicted, int64_t stride, double *counts) {
     sums_t left = {0};
     int dense = 1;
     for (int k = 0; k < l->synapses; k++) dense &= l->synapse[k].kind == ROWS;
     if (c->out) memset(c->out->count, 0, sizeof(int32_t) * c->images * c->out->blocks * c->out->steps);
-    if (l->unit == SUMMED_CURRENT) summed_current(l, c, classes, number, predicted, stride, counts, &left);
+    if (l->unit == SUMMED_CURRENT) summed_current(l, c, classes, unread, number, predicted, stride, counts, &left);
     else if (l->unit != FIRES) maxima(l, c);
     else if (dense) rows(l, c, &left);
     else if (l->synapse->kind == WINDOWS) windows(l, c, &left);

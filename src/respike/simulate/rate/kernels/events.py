@@ -160,10 +160,10 @@ def _library(wide: bool) -> ctypes.CDLL:
         "events_encode": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p),
         "events_tally": (c_void_p, c_int32, c_int32, c_void_p),
         "events_operations": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p),
-        "events_predict": (c_void_p, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        "events_predict": (c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_unpack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
         "events_pack": (c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
-        "events_layer": (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        "events_layer": (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_scratch": (c_void_p, c_int32),
         "events_state": (c_void_p,),
     }.items():
@@ -546,7 +546,7 @@ class _Worker:
         stride = predicted.strides[0] // predicted.itemsize
         return bool(
             _library(wide).events_layer(
-                byref(struct), byref(chunk), counts.shape[1], self.program.number[name].ctypes.data,
+                byref(struct), byref(chunk), counts.shape[1], self._unread(first), self.program.number[name].ctypes.data,
                 predicted[first:].ctypes.data, stride, counts.ctypes.data,
             )
         )  # fmt: skip
@@ -619,13 +619,21 @@ class _Worker:
         if not self.program.program.read_current:
             stride = predicted.strides[0] // predicted.itemsize
             self.library.events_predict(
-                byref(self.lists[name]), images, steps, counts.shape[1], self.program.order[name].ctypes.data,
+                byref(self.lists[name]), images, self._unread(first), steps, counts.shape[1],
+                self.program.order[name].ctypes.data,
                 predicted[first:].ctypes.data, stride, counts.ctypes.data,
             )  # fmt: skip
         elif name in values:
-            sums = values[name].flatten(2).cumsum(0) + torch.from_numpy(counts)
-            predicted[first : first + steps] = predict(sums).numpy()
-            counts[:] = sums[-1].numpy()
+            unread = min(self._unread(first), steps)
+            predicted[first : first + unread] = -1
+            if unread < steps:
+                sums = values[name].flatten(2)[unread:].cumsum(0) + torch.from_numpy(counts)
+                predicted[first + unread : first + steps] = predict(sums).numpy()
+                counts[:] = sums[-1].numpy()
+
+    def _unread(self, first: int) -> int:
+        """How many steps of the chunk that begins with step `first` are left out of the read-out."""
+        return max(0, self.program.settings.read_from - first)
 
 
 def _lines(size: int) -> int:

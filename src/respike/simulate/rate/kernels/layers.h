@@ -325,13 +325,18 @@ static void maxima(const layer_t *l, const chunk_t *c) {
 }
 
 /* The output read by its current: sums in the state (images, neurons), and the class with the largest one after each step.
- * number (classes): of the neuron of each class; predicted (steps, images, by `stride`). */
-static void summed_current(const layer_t *l, const chunk_t *c, int classes, const int32_t *number, int16_t *predicted, int64_t stride, double *counts, sums_t *left) {
+ * number (classes): of the neuron of each class; predicted (steps, images, by `stride`). The first `unread` steps of the chunk
+ * are left out of the sums, and have the class -1. */
+static void summed_current(const layer_t *l, const chunk_t *c, int classes, int unread, const int32_t *number, int16_t *predicted, int64_t stride, double *counts, sums_t *left) {
     sum_t *drive = (sum_t *)c->scratch;
     for (int b = 0; b < c->images; b++) {
         sum_t *sums = state_of(c, b);
         if (!c->first) memset(sums, 0, l->neurons * sizeof *sums);
         for (int t = 0; t < c->steps; t++) {
+            if (t < unread) {
+                predicted[t * stride + b] = -1;
+                continue;
+            }
             drive_of(l, c, b, t, 1, drive);
             for (int i = 0; i < l->neurons; i += LANES) {
                 const sums_t now = load(sums + i) + load(drive + i);
