@@ -127,6 +127,20 @@ def test_the_key_of_a_cached_conversion_has_its_settings(tmp_path):
     assert len(list((tmp_path / "stages").glob("*/snn.pt"))) == 4
 
 
+def test_calibration_images_are_drawn_by_their_seed_alone(tmp_path):
+    """The same seed draws the same images, whatever the seed of the split; without one they are the first of the split."""
+    drawn = []
+    for seed, draw in ((1, 0), (5, 0), (1, 1), (1, None), (5, None)):
+        data = ImageDataModule(image_set, root="", batch_size=7, seed=seed)
+        drawn.append(torch.cat([index for _, _, index in data.batches("train", 4, first=20, draw=draw)]).tolist())
+    first, same, other, split, other_split = drawn
+    assert first == same and len(set(first)) == 20
+    assert len({tuple(numbers) for numbers in (first, other, split, other_split)}) == 4
+    scales = [convert(tmp_path, data_norm, calibration_size=3, calibration_seed=draw).snn.scales for draw in (0, 0, 1)]
+    assert scales[0] == scales[1] != scales[2]
+    assert len(list((tmp_path / "stages").glob("*/snn.pt"))) == 2
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_calibration_size_below_1_is_refused(size):
     with pytest.raises(InputError, match=rf"^callbacks\.convert\.calibration_size={size}"):

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from respike.errors import InputError
 from respike.runs.compose import CONF, compose_run, names
-from respike.runs.sweep import OPTIONAL, check_grid, check_installed, seconds_left, varied
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, seconds_left, varied
 
 SMALL = (
     "experiment=diehl_fc",
@@ -87,6 +87,47 @@ def test_the_jobs_of_a_grid_are_counted_as_hydra_makes_them():
     assert varied(["a=interval(0,1)", "convert=glob(*)", "+b=choice(x,y)"], None) == {"a": 0, "convert": 0, "+b": 2}
 
 
+GRIDS = [
+    {"convert": "percentile,data_norm", "simulate.duration": "0.04", "simulate.seed": "range(2)"},
+    {"convert": "percentile", "convert.q": "0.9", "simulate.duration": "0.01,0.04", "simulate.seed": "range(2)"},
+]
+# What is typed, the number of jobs, and what every job has.
+CHOICES = [
+    ([], 8, []),
+    (["data.test_size=7"], 8, ["data.test_size=7"]),
+    (["data.test_size=7,8"], 16, []),
+    (["convert=data_norm"], 2, ["convert=data_norm", "simulate.duration=0.04"]),
+    (["convert=percentile", "simulate.seed=1"], 3, ["convert=percentile", "simulate.seed=1"]),
+    (["convert.q=0.9"], 4, ["convert=percentile", "convert.q=0.9"]),  # only where it is listed
+    (["convert.q=0.8"], 8, ["convert.q=0.8"]),
+    (["simulate.seed=0,1,2"], 12, []),
+    (["simulate.duration=0.02"], 6, ["simulate.duration=0.02"]),  # two durations of the second grid become one
+    (["simulate.duration=0.01", "convert.q=0.9"], 2, ["simulate.duration=0.01"]),
+]
+
+
+@pytest.mark.parametrize(("typed", "number", "shared"), CHOICES)
+def test_typed_values_choose_among_the_jobs_of_several_grids_or_replace_theirs(typed, number, shared):
+    jobs = grid_jobs(GRIDS, typed)
+    assert len(jobs) == len({tuple(job) for job in jobs}) == number
+    assert all(set(shared) <= set(job) for job in jobs)
+    assert not any("convert=data_norm" in job and "convert.q=0.9" in job for job in jobs)
+
+
+def test_values_of_different_grids_have_no_job():
+    with pytest.raises(InputError, match=r"^convert=data_norm convert.q=0.9: the sweep has no job"):
+        grid_jobs(GRIDS, ["convert=data_norm", "convert.q=0.9"])
+
+
+def test_a_sweep_of_several_grids_runs_the_chosen_jobs(tmp_path):
+    grids = "hydra.sweeper.grids=[{convert:percentile,convert.q:1},{convert:'data_norm,none'}]"
+    status, printed = sweep(tmp_path, "hydra/sweeper=grids", grids, "simulate.duration=0.01", "convert=percentile")
+    assert status == 0 and "1 finished, 0 failed" in printed, printed
+    assert "grid: 1 job, 10 simulated steps" in printed
+    (name,) = finished_jobs(tmp_path)
+    assert "convert=percentile" in name and "convert.q=1" in name
+
+
 def test_the_time_left_is_that_of_jobs_like_those_that_ran():
     def job(seconds, fit_s=0.0, kept=False, failure=""):
         return {"seconds": seconds, "fit_s": fit_s, "kept": kept, "failure": failure}
@@ -97,6 +138,9 @@ def test_the_time_left_is_that_of_jobs_like_those_that_ran():
     each = [job(100.0, fit_s=90.0), job(110.0, fit_s=100.0)]  # every job trains
     assert seconds_left(each, 3, 1) == pytest.approx(3 * 105)
     assert math.isnan(seconds_left(once[2:], 5, 1))
+    of_steps = [job(seconds) | {"number": number} for number, seconds in enumerate((5.0, 7.0))]  # 3 s and 1 s per step
+    assert seconds_left(of_steps, 2, 1, [2, 4, 10, 20]) == pytest.approx(13 + 23)
+    assert seconds_left(of_steps[:1], 3, 1, [2, 4, 10, 20]) == pytest.approx(5 / 2 * 34)
 
 
 def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):

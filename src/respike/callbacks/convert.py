@@ -26,8 +26,9 @@ class Convert(Callback):
     """At the end of the test: `snn` is `convert(net, images)`; its scales or ranges are logged, its weights saved in snn.pt.
 
     calibrate_on: use the training images, or the test images, as some published runs did. calibration_size: use only that many
-    images, null for all. stages: folder in which conversions are cached, so that a network is converted once for all
-    simulations; None converts in every run. keep_networks: save both networks in the run's folder and with the logger.
+    images, null for all. calibration_seed: draw them at random by this seed; null: the first ones of the split. stages: folder
+    in which conversions are cached, so that a network is converted once for all simulations; None converts in every run.
+    keep_networks: save both networks in the run's folder and with the logger.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Convert(Callback):
         convert: Callable[..., RateSNN | TTFSNet],
         calibrate_on: Literal["train", "test"] = "train",
         calibration_size: int | None = None,
+        calibration_seed: int | None = None,
         stages: str | Path | None = None,
         keep_networks: bool = True,
     ):
@@ -42,7 +44,8 @@ class Convert(Callback):
             raise InputError(
                 f"callbacks.convert.calibration_size={calibration_size}: a number of images, or null for all"
             )
-        self.convert, self.calibrate_on, self.calibration_size = convert, calibrate_on, calibration_size
+        self.convert, self.calibrate_on = convert, calibrate_on
+        self.calibration_size, self.calibration_seed = calibration_size, calibration_seed
         self.stages = None if stages is None else Path(stages)
         self.keep_networks = keep_networks
         self.snn: RateSNN | TTFSNet | None = None
@@ -85,7 +88,7 @@ class Convert(Callback):
         key = {
             "stage": "convert",
             "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
-            "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size],
+            "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size, self.calibration_seed],
             "source": code_hash("conversion"),
         }
         key |= network_key(net)
@@ -97,7 +100,9 @@ class Convert(Callback):
         """The calibration images in batches. In a distributed run each process gets its share of them."""
         data = data_of(trainer)
         size = min(500, data.eval_batch_size)
-        batches = data.batches(self.calibrate_on, size, shared=True, first=self.calibration_size)
+        batches = data.batches(
+            self.calibrate_on, size, shared=True, first=self.calibration_size, draw=self.calibration_seed
+        )
         return (images for images, _, _ in batches)
 
 

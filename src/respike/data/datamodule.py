@@ -137,17 +137,17 @@ class ImageDataModule(LightningDataModule):
         return self._in_order("test", self.eval_batch_size).loader()
 
     def batches(
-        self, split: Split, size: int, shared: bool = False, first: int | None = None
+        self, split: Split, size: int, shared: bool = False, first: int | None = None, draw: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(images float32 (B, C, H, W) in [0, 1], labels int64 (B,), index int64 (B,)) of a split, never shuffled.
+        """(images float32 (B, C, H, W) in [0, 1], labels int64 (B,), index int64 (B,)) of a split, in its order.
 
         index: positions in the published training or test set, so that the number of an image does not depend on the
         reduction. size: B. shared: in a distributed job each rank gets a part of the batches; the parts in rank order
-        are the batches of a single process. first: only the first so many images. train_transform is not
-        applied. Raises InputError for an unknown split.
+        are the batches of a single process. first: only the first so many images. draw: the split in a random order, which
+        depends on this seed alone, in place of its own. train_transform is not applied. Raises InputError for an unknown split.
         """
         _check("batch_size", size, least=1)
-        batches = self._in_order(split, size, first)
+        batches = self._in_order(split, size, first, draw)
         numbers = shard_range(len(batches)) if shared else range(len(batches))
         return ((*batches[b], batches.positions(b)) for b in numbers)
 
@@ -156,12 +156,15 @@ class ImageDataModule(LightningDataModule):
         batches = self._in_order(split, 1)
         return batches.labels[batches.index]
 
-    def _in_order(self, split: Split, size: int, first: int | None = None) -> "ImageBatches":
+    def _in_order(self, split: Split, size: int, first: int | None = None, draw: int | None = None) -> "ImageBatches":
         if split not in self.index:
             raise InputError(f"split {split!r}: one of {', '.join(self.index)} is needed")
         part = "test" if split == "test" else "train"
         images, labels = getattr(self.images, f"{part}_images"), getattr(self.images, f"{part}_labels")
-        return ImageBatches(images, labels, self.index[split][:first], size)
+        index = self.index[split]
+        if draw is not None:
+            index = index.sort().values[torch.randperm(len(index), generator=random_stream("draw", draw))]
+        return ImageBatches(images, labels, index[:first], size)
 
     def fingerprint(self, split: Split) -> str:
         """Hash of a split's images and labels in their order."""

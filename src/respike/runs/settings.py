@@ -267,6 +267,7 @@ class ConvertCallback:
 
     calibrate_on: Literal["train", "test"] = "train"
     calibration_size: Count | None = 1000  # images
+    calibration_seed: Seed | None = 0
     stages: Path | None = "outputs/stages"
     keep_networks: bool = True
 
@@ -392,6 +393,7 @@ class Sweeper:
     at_once: Count = 1
     seed: Seed = 0
     max_batch_size: Count | None = "null"
+    grids: list[dict[str, Any]] = "[{convert:percentile,convert.q:'0.99,1'}]"
 
 
 SETTINGS = {  # block of the config -> its settings; in the order in which they are checked

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.util
+import itertools
 import json
 import math
 import shutil
@@ -13,15 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from scipy.optimize import nnls
 
 from respike.errors import InputError, explain
+from respike.report.columns import duration
 from respike.report.terminal import jobs_text, numbers_text, shown_path, terminal_width, time_left
 from respike.runs.check import check_multirun
 from respike.runs.folder import finished
@@ -87,6 +91,38 @@ def varied(overrides: Sequence[str], params: Mapping[str, Any] | None) -> dict[s
     return {key: _values(override) for key, override in last.items() if override.is_sweep_override()}
 
 
+def grid_jobs(grids: Sequence[Mapping[str, Any]], overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job of several grids, each job once. grids: key -> values as they are typed, "1,2" or "range(3)".
+
+    overrides: as typed. If all typed values of a key are among those that the grids list for it, they choose the jobs that have
+    one of them. Otherwise they replace the listed ones, and hold for every grid that has no such key, too.
+    """
+    listed = [{key: _texts(f"{key}={values}") for key, values in grid.items()} for grid in grids]
+    typed = {override.split("=")[0]: _texts(override) for override in overrides}
+    known = {key: {value for grid in listed for value in grid.get(key, ())} for key in typed}
+    chosen = {key for key, values in typed.items() if known[key] and known[key].issuperset(values)}
+    jobs: dict[tuple[str, ...], None] = {}
+    for grid in listed:
+        values = {key: typed[key] if key in typed and key not in chosen else of for key, of in grid.items()}
+        for key in typed:
+            fewer = [value for value in grid.get(key, ()) if value in typed[key]]
+            values[key] = fewer if key in chosen else typed[key]
+        jobs |= dict.fromkeys(itertools.product(*([f"{key}={value}" for value in of] for key, of in values.items())))
+    if not jobs:
+        raise InputError(f"{' '.join(overrides)}: the sweep has no job with all of these values; leave one of them out")
+    return [list(job) for job in jobs]
+
+
+def _texts(line: str) -> list[str]:
+    """The values of an override, one or several, as they are typed."""
+    (override,) = OverridesParser.create().parse_overrides([line])
+    return (
+        list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+    )
+
+
 def _values(override: Override) -> int:
     try:
         return len(list(override.sweep_string_iterator()))
@@ -94,17 +130,27 @@ def _values(override: Override) -> int:
         return 0
 
 
-def seconds_left(jobs: Sequence[Mapping[str, Any]], left: int, at_once: int) -> float:
+def seconds_left(
+    jobs: Sequence[Mapping[str, Any]], left: int, at_once: int, steps: Sequence[float] | None = None
+) -> float:
     """Estimate of the seconds that `left` jobs will take, from the records of the ended ones; NaN before a job has run.
 
-    Kept and failed jobs tell nothing. A single training is taken to serve all jobs.
+    Kept and failed jobs tell nothing. A single training is taken to serve all jobs. steps: simulated by each job, by its
+    number, where jobs differ in them: seconds are then taken to be a constant plus a number per step.
     """
     ran = [job for job in jobs if not job["kept"] and not job["failure"]]
     if not ran:
         return math.nan
     trainings = [job["fit_s"] for job in ran if job["fit_s"]]
-    seconds = sum(job["seconds"] for job in ran) - (trainings[0] if len(trainings) == 1 else 0.0)
-    return seconds / len(ran) * left / max(1, min(at_once, left))
+    fit_s = trainings[0] if len(trainings) == 1 else 0.0
+    seconds = [job["seconds"] - (fit_s if job["fit_s"] else 0.0) for job in ran]
+    if not steps:
+        return sum(seconds) / len(ran) * left / max(1, min(at_once, left))
+    ended = [steps[job["number"]] for job in ran]
+    known = np.array([[1.0, value] for value in ended] if len(set(ended)) > 1 else [[0.0, value] for value in ended])
+    once, each = nnls(known, np.array(seconds))[0]
+    others = set(range(len(steps))) - {job["number"] for job in jobs}
+    return float(sum(once + each * steps[number] for number in others)) / max(1, min(at_once, left))
 
 
 class SweepReport(Callback):
@@ -119,6 +165,7 @@ class SweepReport(Callback):
         self.keys: list[str] = []
         self.planned = 0
         self.at_once = 1
+        self.steps: list[float] = []  # of each job of several grids
         self.records: Path | None = None
         self.stamp: int | None = None
 
@@ -133,12 +180,19 @@ class SweepReport(Callback):
             check_multirun(config)
             if "BasicSweeper" in sweeper._target_:
                 check_grid(task, sweeper.get("params"))
+            jobs = grid_jobs(sweeper.grids, task) if "grids" in sweeper else None
         except InputError as error:
             print(f"respike: {error}", file=sys.stderr)
             sys.exit(1)
         counts = varied(task, sweeper.get("params"))
         self.keys = [key.lstrip("+") for key in counts]
         self.planned = math.prod(counts.values()) if "BasicSweeper" in sweeper._target_ else 0
+        if jobs:
+            self.keys, self.planned = list(dict.fromkeys(key for grid in sweeper.grids for key in grid)), len(jobs)
+            self.steps = _steps(jobs, config)
+            print(
+                f"{config.sweep_name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{_budget(self.steps, config)}", flush=True
+            )
         at_once = launcher.get("n_jobs") or 1
         self.at_once = at_once if at_once > 0 else max(1, cores() + 1 + at_once)  # joblib: -1 is all cores
         self.records = Path(config.hydra.sweep.dir, f".multirun-{uuid.uuid4().hex}")
@@ -169,7 +223,7 @@ class SweepReport(Callback):
         jobs = self._jobs()
         said = f"failed, {failure}" if failure else f"{'kept, ' if record['kept'] else ''}{numbers_text(metrics)}"
         left = self.planned - len(jobs)
-        then = time_left(seconds_left(jobs, left, self.at_once)) if left > 0 else ""
+        then = time_left(seconds_left(jobs, left, self.at_once, self.steps)) if left > 0 else ""
         of = f"/{self.planned}" if self.planned else ""
         print(f"[{len(jobs)}{of}] {record['overrides']}: {said}{then and f'; {then}'}", flush=True)
 
@@ -200,6 +254,33 @@ class SweepReport(Callback):
         sys.stdout.flush()
         if failed:
             sys.exit(1)
+
+
+def _steps(jobs: Sequence[Sequence[str]], config: DictConfig) -> list[float]:
+    """The steps that each job simulates; [] where not all jobs simulate rates, for a duration that is a number."""
+    clock = [OmegaConf.select(config, f"simulate.{name}") for name in ("duration", "dt")]
+    given = [dict(word.split("=", 1) for word in job) for job in jobs]
+    try:
+        return [
+            float(job.get("simulate.duration", clock[0])) / float(job.get("simulate.dt", clock[1])) for job in given
+        ]
+    except (TypeError, ValueError):
+        return []
+
+
+def _budget(steps: Sequence[float], config: DictConfig) -> str:
+    """The steps of all jobs, and the time that they may take by the budget of the experiment, of all its images.
+
+    A tenth of the budget is taken to be what a job takes whatever its steps.
+    """
+    if not steps:
+        return ""
+    said = f", {sum(steps):,.0f} simulated steps of each image"
+    if not config.get("budget_min") or config.data.get("test_size"):
+        return said
+    whole = _steps([[]], config)[0]
+    minutes = config.budget_min * sum(0.1 + 0.9 * each / whole for each in steps)
+    return f"{said}: at most {duration(60 * minutes)} on two cores, by budget_min={config.budget_min:g} for {whole:.0f} steps"
 
 
 def _stamp(config: DictConfig) -> int | None:

@@ -61,8 +61,9 @@ class Comparison:
 
     @property
     def repeated(self) -> str:
-        """What is averaged over: "seeds", "trials" of noise, or both."""
-        return " and ".join(sorted({f"{setting.key.split('.')[-1]}s" for setting in self.seeds})) or "seeds"
+        """What is averaged over: "seeds", "trials" of noise, "draws of calibration images", or several of them."""
+        names = {key: f"{key}s" for key in ("seed", "trial")} | {"calibration_seed": "draws of calibration images"}
+        return " and ".join(sorted({names[setting.key.split(".")[-1]] for setting in self.seeds})) or "seeds"
 
     def seed_note(self) -> str:
         """How many seeds or trials a mean has; "" where every point is a single run."""

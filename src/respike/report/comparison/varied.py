@@ -29,6 +29,7 @@ LABELS = {
     "simulate.weight_noise": "noise of weights", "simulate.levels": "levels of time", "simulate.trial": "trial",
     "model.steps": "steps T", "model.width_mult": "width", "data.test_size": "test images",
     "data.train_size": "training images", "ckpt_path": "weights",
+    "callbacks.convert.calibration_seed": "calibration images", "simulate.read_from": "steps left out",
 }  # fmt: skip
 SHORT = {"no_norm": "none", "percentile_norm": "percentile"}
 # Of several keys with the same values, the key of the first block in this order is kept.
@@ -65,7 +66,7 @@ class Setting:
     @property
     def is_seed(self) -> bool:
         """Whether the setting only changes random numbers."""
-        return self.key.split(".")[-1] in ("seed", "trial")
+        return self.key.split(".")[-1] in ("seed", "trial", "calibration_seed")
 
     @property
     def bare(self) -> str:
