@@ -338,6 +338,10 @@ class Maker:
                 nn.AvgPool2d(3, 2, 1),
                 nn.AvgPool2d((1, 2), 1),
                 nn.AvgPool2d(3, 1, 1),
+                nn.AvgPool2d(3, 2, ceil_mode=True),
+                nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+                nn.AdaptiveAvgPool2d((4, 3)),
+                nn.AdaptiveAvgPool2d((11, 7)),
                 Function(lambda x: F.avg_pool2d(x, 2)),
             ]
         )

@@ -14,7 +14,7 @@ from respike.errors import InputError
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.simulate.connections import fan_out, path_shape
+from respike.simulate.connections import fan_out, path_shape, sum_pool, with_plain_pools
 from respike.simulate.rate.program import compile_float
 
 
@@ -95,10 +95,31 @@ def test_images_that_do_not_fit_are_refused(shape):
         compile_float(no_norm(DiehlCNN()), torch.Size(shape), IntegrateFire())
 
 
-def test_adaptive_pools_with_unequal_windows_are_refused():
-    snn = no_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 3)))
-    with pytest.raises(InputError, match=r"adaptive pool.*unequal"):
-        compile_float(snn, torch.Size((1, 6, 6)), IntegrateFire())
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AdaptiveAvgPool2d((7, 4)), nn.AdaptiveAvgPool2d((9, 10)), nn.AvgPool2d(4, 3, ceil_mode=True),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.AvgPool2d(3, 2, 1, True),
+    ],
+)  # fmt: skip
+def test_pools_with_windows_of_unequal_size_are_maps_of_places(pool):
+    """Their values, their fan-outs, and their whole numbers."""
+    maps = torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    (places,) = with_plain_pools([pool], maps.shape[1:])
+    torch.testing.assert_close(places(maps), pool(maps), rtol=1e-12, atol=0)
+    whole, divisor = sum_pool(places)
+    assert all(bool((axis == axis.round()).all()) for axis in (whole.rows, whole.columns))
+    torch.testing.assert_close(whole(maps) / divisor, pool(maps), rtol=1e-12, atol=0)
+    one = torch.zeros(30, 1, 5, 6, dtype=torch.float64).flatten(1).fill_diagonal_(1).view(30, 1, 5, 6)
+    assert torch.equal(fan_out([places], torch.Size((1, 5, 6))).flatten(), (pool(one) > 0).flatten(1).sum(1))
+
+
+def test_an_adaptive_pool_to_a_larger_size_is_multiplied_into_the_linear_layer_behind_it():
+    path = [nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(2 * 49, 300, bias=False)]
+    flatten, linear = with_plain_pools(path, torch.Size((2, 2, 3)))
+    maps = torch.rand(4, 2, 2, 3)
+    assert linear.in_features == 12
+    torch.testing.assert_close(linear(flatten(maps)), nn.Sequential(*path)(maps))
 
 
 class Broadcast(nn.Module):

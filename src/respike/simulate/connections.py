@@ -5,13 +5,14 @@ Shapes are without the batch.
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale, SignedMaxPool2d
+from respike.convert.graph.nodes import PlaceMap, Scale, SignedMaxPool2d
 from respike.errors import InputError
 
 Path = Sequence[nn.Module]
@@ -65,7 +66,7 @@ def network_connections(paths: Paths, input_shape: torch.Size, pools: Pools = NO
     shapes = layer_shapes(paths, input_shape, pools)
     layers = []
     for name, incoming in paths.items():
-        plain = [(source, without_adaptive_pools(path, shapes[source])) for source, path in incoming]
+        plain = [(source, with_plain_pools(path, shapes[source])) for source, path in incoming]
         layers.append(
             LayerConnections(
                 name,
@@ -113,40 +114,83 @@ def path_shape(path: Path, shape: torch.Size) -> torch.Size:
     return shape
 
 
-def without_adaptive_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
-    """The path with ordinary average pools in place of adaptive ones, for a source of `shape`.
+def with_plain_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
+    """The path with plain average pools, or maps of places, in place of adaptive and irregular ones; shape: of its source.
 
-    Raises InputError for a pool whose windows differ in size.
+    A map of places in front of a larger Linear is multiplied into its weights.
     """
-    found = []
+    found: list[nn.Module] = []
     for module in path:
-        found.append(_ordinary_pool(module, shape) if isinstance(module, nn.AdaptiveAvgPool2d) else module)
+        plain = _plain_pool(module, shape) if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) else module
         shape = path_shape([module], shape)
+        if isinstance(module, nn.Linear) and [type(one) for one in found[-2:]] == [PlaceMap, nn.Flatten]:
+            places, flatten = found[-2:]
+            assert isinstance(places, PlaceMap)
+            if places.rows.shape[1] * places.columns.shape[1] < places.rows.shape[0] * places.columns.shape[0]:
+                found[-2:], plain = [flatten], _linear_of_places(module, places)
+        found.append(plain)
     return found
 
 
-def _ordinary_pool(module: nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPool2d:
-    height, width = shape[-2:]
-    size = module.output_size
-    rows, columns = size if isinstance(size, tuple) else (size, size)
-    rows = height if rows is None else rows
-    columns = width if columns is None else columns
-    if height % rows or width % columns:
-        raise InputError(
-            f"an adaptive pool from ({height}, {width}) to ({rows}, {columns}) has windows of unequal size; use nn.AvgPool2d"
+def _plain_pool(module: nn.AvgPool2d | nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPool2d | PlaceMap:
+    """The pool itself or a plain one with the same windows, or, where these differ in size, the map of places that it is."""
+    sides = shape[-2:]
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        ends = path_shape([module], shape)[-2:]
+        if all(side % end == 0 for side, end in zip(sides, ends, strict=True)):
+            return nn.AvgPool2d((sides[0] // ends[0], sides[1] // ends[1]))
+        axes: list[nn.Module] = [nn.AdaptiveAvgPool2d((end, 1)) for end in ends]
+    elif module.divisor_override or not (
+        module.ceil_mode or (_pair(module.padding) != (0, 0) and not module.count_include_pad)
+    ):
+        return module
+    else:
+        settings = zip(*map(_pair, (module.kernel_size, module.stride, module.padding)), strict=True)
+        axes = [
+            nn.AvgPool2d((kernel, 1), (stride, 1), (padding, 0), module.ceil_mode, module.count_include_pad)
+            for kernel, stride, padding in settings
+        ]
+    # along one axis the means of unit vectors are the columns of the map
+    return PlaceMap(
+        *(
+            axis(torch.eye(side, dtype=torch.float64)[None, :, :, None])[0, :, :, 0].T.contiguous()
+            for axis, side in zip(axes, sides, strict=True)
         )
-    return nn.AvgPool2d((height // rows, width // columns))
+    )
 
 
-def sum_pool(pool: nn.AvgPool2d) -> tuple[nn.AvgPool2d, int]:
-    """The same pool without its division, and its divisor. Raises InputError for windows of unequal areas."""
-    height, width = pool.kernel_size if isinstance(pool.kernel_size, tuple) else (pool.kernel_size,) * 2
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _linear_of_places(linear: nn.Linear, places: PlaceMap) -> nn.Linear:
+    """The linear layer of the flattened maps in front of a map of places; a few rows of its weights at a time."""
+    rows, columns = places.rows.to(linear.weight), places.columns.to(linear.weight)
+    whole = [
+        torch.einsum("ocyx,yh,xw->ochw", part.unflatten(1, (-1, len(rows), len(columns))), rows, columns).flatten(1)
+        for part in linear.weight.detach().split(256)
+    ]
+    made = nn.Linear(whole[0].shape[1], linear.out_features, bias=False, device="meta")
+    made.weight = nn.Parameter(torch.cat(whole), requires_grad=False)
+    if linear.bias is not None:
+        made.bias = linear.bias
+    return made
+
+
+def sum_pool(pool: nn.AvgPool2d | PlaceMap) -> tuple[nn.AvgPool2d | PlaceMap, int]:
+    """The same pool in whole numbers, without its division, and its divisor."""
+    if isinstance(pool, PlaceMap):
+        factors = [_denominator(axis) for axis in (pool.rows, pool.columns)]
+        scaled = ((axis * factor).round() for axis, factor in zip((pool.rows, pool.columns), factors, strict=True))
+        return PlaceMap(*scaled), math.prod(factors)
+    height, width = _pair(pool.kernel_size)
     area = pool.divisor_override or height * width
-    if (pool.padding not in (0, (0, 0)) and not pool.count_include_pad) or pool.ceil_mode:
-        raise InputError(
-            "average pools with ceil_mode, or padding that is not counted, divide by unequal areas; use plain ones"
-        )
-    return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, divisor_override=1), area
+    return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, divisor_override=1), area
+
+
+def _denominator(means: Tensor) -> int:
+    """The smallest common multiple of the numbers of places that the rows (H', H) of a map take the mean of."""
+    return math.lcm(*(round(1 / float(row[row > 0].min())) for row in means))
 
 
 def multiply_accumulates(path: Path, shape: torch.Size) -> int:
@@ -210,6 +254,8 @@ def _of_weight_one(module: nn.Module) -> nn.Module:
     """The module's connections, all of weight 1, without bias, float64 on the CPU."""
     if isinstance(module, nn.AvgPool2d):
         return sum_pool(module)[0]
+    if isinstance(module, PlaceMap):
+        return PlaceMap((module.rows != 0).double(), (module.columns != 0).double())
     if isinstance(module, Scale):
         return nn.Identity()
     unit = copy.deepcopy(module).double().cpu()

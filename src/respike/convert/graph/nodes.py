@@ -114,6 +114,19 @@ class Slice(nn.Module):
         return x[(slice(None), *(slice(*part) for part in self.slices))]
 
 
+class PlaceMap(nn.Module):
+    """A linear map of the places of every map: rows (H', H), columns (W', W). An average pool with windows of unequal size."""
+
+    def __init__(self, rows: Tensor, columns: Tensor):
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, C, H', W')."""
+        return self.rows.to(x) @ x @ self.columns.to(x).T
+
+
 def conv_settings(conv: nn.Conv2d) -> dict[str, Any]:
     """The constructor arguments of a convolution, without its bias."""
     return {

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale
+from respike.convert.graph.nodes import PlaceMap, Scale
 from respike.convert.rate.rate_snn import SpikingLayer, Synapse
 from respike.errors import InputError
 from respike.simulate.connections import sum_pool
@@ -84,7 +84,7 @@ def _sum_pools(synapse: Synapse) -> tuple[int, int]:
     for i, module in enumerate(synapse):
         if module is weighted:
             before, behind = behind, 1
-        elif isinstance(module, nn.AvgPool2d):
+        elif isinstance(module, nn.AvgPool2d | PlaceMap):
             synapse[i], area = sum_pool(module)
             behind *= area
     return before, behind

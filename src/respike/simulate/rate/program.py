@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
-from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
+from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.neurons.neuron import Neuron
@@ -27,7 +27,7 @@ from respike.simulate.connections import (
     Pools,
     layer_shapes,
     network_connections,
-    without_adaptive_pools,
+    with_plain_pools,
 )
 from respike.simulate.rate.fixed_point import EXACT, largest_drive, round_layer
 from respike.simulate.rate.settings import Settings
@@ -187,7 +187,7 @@ def _log_float(neuron: str) -> None:
 
 def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron, analog_input: bool = False) -> Program:
     """The network in its own precision, with the same neuron in every layer that has neurons."""
-    snn = _with_ordinary_pools(snn, input_shape)
+    snn = _with_plain_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     layers: list[ProgramLayer] = []
     analog = {"input"} if analog_input else set()
@@ -246,7 +246,7 @@ def _fixed_point(
     """The program of `compile_fixed_point` without layers, and its layers."""
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
-    snn = _with_ordinary_pools(snn, input_shape)
+    snn = _with_plain_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     analog_input = largest_current is not None
     frame = Program(
@@ -357,14 +357,15 @@ def pools(snn: RateSNN) -> Pools:
     return {name: layer.pool for name, layer in snn.layers.items() if layer.pool is not None}
 
 
-def _with_ordinary_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
-    """A copy in eval mode, with the same weights, with ordinary average pools in place of adaptive ones."""
+def _with_plain_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
+    """A copy in eval mode, with the same weights, with plain average pools in place of adaptive and irregular ones."""
     snn = _copied(snn, lambda weights: weights).eval()
     shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     for layer in snn.layers.values():
-        for synapse in layer.synapses:
-            for i, module in enumerate(without_adaptive_pools(list(synapse), shapes[synapse.source])):
-                synapse[i] = module
+        layer.synapses = nn.ModuleList(  # type: ignore[assignment]
+            Synapse(synapse.source, *with_plain_pools(list(synapse), shapes[synapse.source]))
+            for synapse in layer.synapses
+        )
     return snn
 
 

@@ -124,7 +124,7 @@ def test_only_the_layers_that_need_it_are_wide():
 
 
 class EveryConnection(nn.Module):
-    """Max-pools, groups, depthwise maps, concatenation, a slice-and-zero-pad shortcut, padded and overlapping pools."""
+    """Max-pools, groups, depthwise maps, concatenation, a slice-and-zero-pad shortcut, padded and unequal pools."""
 
     def __init__(self, pool, groups, maps):
         super().__init__()
@@ -133,7 +133,7 @@ class EveryConnection(nn.Module):
         self.grouped = nn.Conv2d(maps, 2 * maps, 3, padding=1, groups=groups)
         self.depthwise = nn.Conv2d(2 * maps, 2 * maps, (2, 3), stride=2, padding=1, groups=2 * maps)
         self.beside = nn.Conv2d(2 * maps, 3, 1)
-        self.average = nn.AvgPool2d(3, 2, 1)
+        self.average = nn.AvgPool2d(3, 2, 1, count_include_pad=groups > 1)
         self.head = nn.LazyLinear(5)
 
     def forward(self, x):

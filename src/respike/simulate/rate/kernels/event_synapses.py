@@ -11,10 +11,10 @@ from math import prod
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, eye_array, kron
 from torch import nn
 
-from respike.convert.graph.nodes import Embed, Pad, Scale, Slice
+from respike.convert.graph.nodes import Embed, Pad, PlaceMap, Scale, Slice
 from respike.convert.rate.rate_snn import Synapse
 from respike.simulate.connections import path_shape
 from respike.simulate.rate.program import ProgramLayer
@@ -334,6 +334,8 @@ def _module_matrix(module: nn.Module, shape: torch.Size) -> csr_array | None:
     if isinstance(module, nn.Linear):
         return csr_array(module.weight.detach().numpy()) if len(shape) == 1 else None
     maps, height, wide = (1, *shape)[-3:]
+    if isinstance(module, PlaceMap):
+        return csr_array(kron(eye_array(maps), kron(module.rows.numpy(), module.columns.numpy())))
     if isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
         kernel, stride, padding = _pairs(module.kernel_size, module.stride, module.padding)
         first, target, _ = _targets((height, wide), behind[-2:], kernel, stride, padding, (1, 1))
