@@ -6,6 +6,8 @@ graph/  the network as named operations   rate/  normalization -> RateSNN   exac
 from respike.convert.exact.mapping import exact_map
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.loading import load_snn
+from respike.convert.rate.local_threshold import local_threshold_norm
+from respike.convert.rate.mmse import mmse_norm
 from respike.convert.rate.normalize import data_norm, model_norm, no_norm, percentile_norm
 from respike.convert.rate.rate_snn import RateSNN
 
@@ -15,6 +17,8 @@ __all__ = [
     "data_norm",
     "exact_map",
     "load_snn",
+    "local_threshold_norm",
+    "mmse_norm",
     "model_norm",
     "no_norm",
     "percentile_norm",

@@ -17,6 +17,7 @@ from respike.runs.check import check_settings, resolved_target
 from respike.runs.conf import CONF, names, options
 from respike.runs.kinds import said_as
 from respike.runs.overrides import check_typed, explained
+from respike.simulate.rate.settings import steps_of
 
 BLOCKS = ("method", "protocol", "data", "recipe", "model", "trainer", "paths", "lit", "simulate", "callbacks")
 
@@ -223,9 +224,10 @@ def _help_names(group: str) -> str:
 
 
 def register_resolvers() -> None:
-    """Make ${help_list:GROUP} and ${help_names:GROUP}, which conf/hydra/help uses, known to OmegaConf."""
+    """Make ${help_list:GROUP} and ${help_names:GROUP}, which conf/hydra/help uses, and ${steps_of:...} known to OmegaConf."""
     OmegaConf.register_new_resolver("help_list", _help_list, replace=True)
     OmegaConf.register_new_resolver("help_names", _help_names, replace=True)
+    OmegaConf.register_new_resolver("steps_of", steps_of, replace=True)
 
 
 register_resolvers()

@@ -10,6 +10,7 @@ them. The default of a field is the example that an error message gives; the def
 
 from typing import Annotated, Any, Literal
 
+from respike.convert.rate.mmse import ROUNDINGS
 from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
 from respike.data.glyphs import FAMILIES
@@ -224,6 +225,10 @@ class Convert:
     readout: Literal[*READOUTS] = "current"
     q: Annotated[float, Range(above=0, high=1)] = 0.995
     zeros: bool = False
+    batches: Count = 100
+    batch_size: Count = 10  # images
+    steps: Count = 8
+    rounding: Literal[*ROUNDINGS] = "half"
     zeta: Annotated[float, Range(above=-1)] | Literal["auto"] = 0.5
     input_range: Pair = "[0,1]"
     weight_bounds: tuple[Annotated[float, Range(below=0)], Annotated[float, Range(above=0, below=1)]] = "[-10,0.99]"

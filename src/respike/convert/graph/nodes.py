@@ -1,6 +1,6 @@
 """A ReLU network as a graph of named nodes with their inputs; modules of nodes for which torch has none."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,16 +249,20 @@ class Graph:
         """The value of every node for images (B, C, H, W), by name."""
         return dict(self.stream(images, keep=True))
 
-    def stream(self, images: Tensor, keep: bool = False) -> Iterator[tuple[str, Tensor]]:
+    def stream(
+        self, images: Tensor, keep: bool = False, change: Callable[[str, Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         """Compute node by node: yields (name, value) of the input and then of each node.
 
-        keep: hold all values; false frees a value after the last node that reads it.
+        keep: hold all values; false frees a value after the last node that reads it. change: (name, value) of a node -> the
+        value that its readers get and that is yielded.
         """
         values = {"input": images}
         last = {source: node.name for node in self.nodes.values() for source in node.inputs}
         yield "input", images
         for node in self.nodes.values():
-            values[node.name] = node.module(*(values[name] for name in node.inputs))
+            value = node.module(*(values[name] for name in node.inputs))
+            values[node.name] = value if change is None else change(node.name, value)
             if not keep:
                 for source in node.inputs:
                     if last[source] == node.name:

@@ -6,6 +6,7 @@ Diehl et al. 2015, algorithms 1 and 2; Rueckauer et al. 2017, equation 8.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -155,10 +156,30 @@ def percentile_norm(
 
     q in (0, 1]; zeros: whether silent neurons count in the quantile. Other arguments and errors as in `data_norm`.
     """
+    return measured_norm(
+        net, images, percentile_scale(q, zeros), scale, output_layer, fold_dropout, spiking_pools, max_pool, readout
+    )
+
+
+def measured_norm(
+    net: nn.Module,
+    images: Images,
+    measure: Callable[..., dict[str, Tensor]],
+    scale: str,
+    output_layer: bool,
+    fold_dropout: bool,
+    spiking_pools: bool,
+    max_pool: str,
+    readout: str,
+) -> RateSNN:
+    """Scales that a function like `scales.max_scale` measures on the images, at most the cap of a layer's ReLUs.
+
+    Other arguments and errors as in `data_norm`.
+    """
     by_channel = _by_channel(scale)
     wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
-    measured = percentile_scale(q, zeros)(wired.graph, wired.measured(output_layer), images, by_channel)
-    _normalize(wired.snn, measured)
+    measured = measure(wired.graph, wired.measured(output_layer), images, by_channel)
+    _normalize(wired.snn, {name: found.clamp(max=wired.cap(name)) for name, found in measured.items()})
     return wired.checked()
 
 

@@ -86,7 +86,7 @@ class Settings:
     @property
     def steps(self) -> int:
         """Number of steps T."""
-        return round(self.duration / self.dt) + self.start_at_zero
+        return steps_of(self.duration, self.dt, self.start_at_zero)
 
     @property
     def times_ms(self) -> Tensor:
@@ -103,3 +103,8 @@ class Settings:
                 f"{self.dt:g} s; at most once is possible (lower encode.max_rate or simulate.dt)",
                 stacklevel=3,
             )
+
+
+def steps_of(duration: float, dt: float, start_at_zero: bool = False) -> int:
+    """Number of steps T of a simulation. In a config: ${steps_of:...}."""
+    return round(duration / dt) + start_at_zero
