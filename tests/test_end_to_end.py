@@ -97,11 +97,12 @@ def test_a_run_leaves_its_files_and_they_agree(finished):
     metrics = read(finished)
     with (finished / "run" / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["step", "time_ms", "acc", "agreement", "spikes_per_image"]
+    assert list(rows[0]) == ["step", "time_ms", "acc", "agreement", "spikes_per_image", "synops_per_image"]
     assert [int(row["step"]) for row in rows] == list(range(1, 41))
     assert float(rows[-1]["acc"]) == metrics["snn/test_acc"]
     assert float(rows[-1]["agreement"]) == metrics["snn/agreement"]
-    assert float(rows[-1]["spikes_per_image"]) == metrics["snn/spikes_per_image"]
+    for name in ("spikes_per_image", "synops_per_image"):
+        assert float(rows[-1][name]) == metrics[f"snn/{name}"]
     with (finished / "run" / "disagreements.csv").open() as file:
         disagreeing = list(csv.DictReader(file))
     assert len(disagreeing) == round((1 - metrics["snn/agreement"]) * 60)

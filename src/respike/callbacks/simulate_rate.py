@@ -20,7 +20,7 @@ from respike.convert.calibration import first_images
 from respike.convert.rate.operations import dissect, wiring_of
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
-from respike.metrics.activity import activity_metrics, spikes_per_image
+from respike.metrics.activity import activity_metrics, spikes_per_image, synops_per_image
 from respike.metrics.energy import energy_metrics
 from respike.metrics.representation import rate_correlations
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
@@ -128,7 +128,8 @@ def _correlations(trainer: Trainer, pl_module: LightningModule, settings: Mappin
 
 
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:
-    """The columns of curves.csv, one entry per step: step, time_ms, acc, agreement, spikes_per_image (cumulative)."""
+    """The columns of curves.csv, one entry per step: step, time_ms, acc, agreement, and per image, from the first step on,
+    spikes_per_image and synops_per_image."""
     assert record.times_ms is not None
     return {
         "step": list(range(1, record.steps + 1)),
@@ -136,4 +137,5 @@ def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[fl
         "acc": correct_share(record, labels).tolist(),
         "agreement": correct_share(record, ann).tolist(),
         "spikes_per_image": spikes_per_image(record).tolist(),
+        "synops_per_image": synops_per_image(record).tolist(),
     }

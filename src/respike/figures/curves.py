@@ -3,14 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
+from respike.metrics.interval import half_interval
 
 DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))  # the curves beyond the palette's seven colours differ in their dashes
 MARKERS = ("o", "s", "D", "^", "v")
+ALL_MARKERS = (*MARKERS, "P", "X", "<", ">", "p", "h", "*", "d", "8")
+TOP_POINTS = 12  # of accuracy, in the panel of few steps
 LINE = 0.21  # height of a line of the legend [in]
 FEW = 12  # number of points up to which a curve has markers
 
@@ -50,6 +54,66 @@ def accuracy_and_agreement(curve: Curve, read_from: int = 0) -> Figure:
 def read_out(steps: int, read_from: int) -> str:
     """What a figure of T steps says of a delayed read-out: ", T = 32, read after t0 = 27"; nothing of any other."""
     return f", T = {steps}, read after t0 = {read_from}" if read_from else ""
+
+
+def accuracy_in_few_steps(
+    rows: pd.DataFrame,
+    order: Sequence[str],
+    reference: Mapping[str, Points],
+    relu: tuple[str, float],
+    title: str,
+) -> Figure:
+    """Accuracy [%] against T, on a logarithmic axis: the whole range at the left, the highest points at the right.
+
+    rows: columns method, each_T, steps, acc; of several rows per method and T the mean is drawn with its 95 % interval. Methods
+    with each_T are dashed: each of their points is another network. order: the methods as the legend lists them. reference:
+    name -> published points (T, accuracy), open markers. relu: name and accuracy of the network before conversion.
+    """
+    figure = Figure(figsize=(9.6, 4.4), dpi=DPI, layout="constrained")
+    whole, top = figure.subplots(1, 2, sharex=True)
+    means = rows.groupby(["method", "steps"])["acc"].mean()
+    dashed = set(rows["method"][rows["each_T"].astype(bool)])
+    places: dict[bool, int] = {False: 0, True: 0}
+    for name in order:
+        i, dash = places[name in dashed], (0, (4, 1.5)) if name in dashed else "-"
+        places[name in dashed] += 1
+        of = rows[rows["method"] == name].groupby("steps")["acc"]
+        halves = of.agg(half_interval)
+        for axes in (whole, top):
+            axes.errorbar(
+                of.mean().index, of.mean(), yerr=None if halves.isna().all() else halves.fillna(0), linestyle=dash,
+                color=PALETTE[(i + 3 * (name in dashed)) % len(PALETTE)], marker=ALL_MARKERS[sum(places.values()) - 1],
+                markersize=5, linewidth=1.6, capsize=2, elinewidth=1, label=name,
+            )  # fmt: skip
+    for k, (name, points) in enumerate(reference.items()):
+        for axes in (whole, top):
+            axes.plot(
+                *zip(*points, strict=True), MARKERS[k % len(MARKERS)], markersize=7, color=INK, markerfacecolor="none",
+                markeredgewidth=1.3, label=name, zorder=4,
+            )  # fmt: skip
+    steps = sorted(set(rows["steps"]) | {int(t) for points in reference.values() for t, _ in points})
+    best, label = max(relu[1], means.max()), f"{relu[0]}: {relu[1]:.2f} %"
+    for axes in (whole, top):
+        axes.axhline(relu[1], color=FAINT, linestyle=(0, (1, 1.2)), linewidth=1.4, zorder=1, label=label)
+        plain_axes(axes, grid="both")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(steps, [str(t) for t in steps])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("steps T", color=INK)
+    low = max(0.0, math.floor((best - TOP_POINTS) / 2) * 2)
+    whole.set_ylim(0, 102)
+    top.set_ylim(low, min(100.25, math.ceil(best + 0.5)))
+    whole.set_ylabel("accuracy (%)", color=INK)
+    whole.set_title("whole range", loc="left", fontsize=10, color=INK)
+    top.set_title(f"from {low:g} % up", loc="left", fontsize=10, color=INK)
+    shown = dict(zip(*reversed(whole.get_legend_handles_labels()), strict=True))
+    names = [*order, *reference, label]
+    columns = 2 if max(map(len, names)) > 34 else 3
+    handles = [shown[name] for name in names]
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)
+    figure.set_size_inches(9.6, 4.3 + LINE * math.ceil(len(names) / columns))  # the panels keep their height
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    return figure
 
 
 def _two_panels(

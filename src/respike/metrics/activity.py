@@ -18,6 +18,14 @@ def spikes_per_image(record: SpikeRecord) -> Tensor:
     return total.cumsum(0).double() / record.images
 
 
+def synops_per_image(record: SpikeRecord) -> Tensor:
+    """Cumulative synaptic operations of all layers, averaged over images, after each step: float64 (T,)."""
+    total = torch.zeros(record.steps, dtype=torch.int64)
+    for operations in record.synops.values():
+        total += operations
+    return total.cumsum(0).double() / record.images
+
+
 def firing_rates(record: SpikeRecord) -> dict[str, float]:
     """Mean firing rate of the neurons of each layer, in Hz. "input" is included if the input is spikes.
 

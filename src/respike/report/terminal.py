@@ -13,6 +13,7 @@ import pandas as pd
 from respike.errors import InputError
 from respike.report.columns import NOTHING, duration, latency, metric, percent, published, text_of
 from respike.report.comparison.compare import Comparison, chosen_columns, compare, sorted_points
+from respike.report.comparison.latency import few_steps_text
 from respike.report.comparison.listing import to_text as points_text
 from respike.report.runs import frame_of, is_number, load_runs, read_run
 from respike.report.verdicts import judge
@@ -76,13 +77,20 @@ def jobs_text(folders: Sequence[Path], width: int) -> str:
         comparison = compare(load_runs(folders))
     except InputError:  # fewer than two jobs
         return ""
+    if table := few_steps_text(comparison, width):
+        return table
     names = [name for name in JOB_COLUMNS if comparison.has(name)] or ["ann/test_acc"]
     return comparison_text(comparison, "", names, width, len(folders))
 
 
 def comparison_text(comparison: Comparison, sort: str, names: Sequence[str], width: int, most: int = 20) -> str:
-    """The table of the first `most` compared points and its notes. sort, names: see `sorted_points`, `chosen_columns`."""
-    table = points_text(comparison, sorted_points(comparison, sort), chosen_columns(comparison, names), width, most)
+    """The table of the first `most` compared points and its notes. sort, names: see `sorted_points`, `chosen_columns`.
+
+    Where neither is given and accuracies in few steps are compared, their tables instead.
+    """
+    points, columns = sorted_points(comparison, sort), chosen_columns(comparison, names)
+    table = "" if sort or names else few_steps_text(comparison, width)
+    table = table or points_text(comparison, points, columns, width, most)
     notes = (f"note: {note}" for note in comparison.notes)
     return "\n".join(
         [table, *(textwrap.fill(note, width, subsequent_indent="    ", break_on_hyphens=False) for note in notes)]

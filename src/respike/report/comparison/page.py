@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from respike.figures.curves import accuracy_in_few_steps
 from respike.figures.style import save
 from respike.report.columns import Column, metric
 from respike.report.comparison.compare import Comparison, chosen_columns, sorted_points
@@ -19,13 +20,22 @@ from respike.report.comparison.curves import (
     overlaid_curves,
     zeta_figure,
 )
+from respike.report.comparison.latency import (
+    Network,
+    latency_means,
+    latency_networks,
+    latency_table,
+    ordered_methods,
+)
 from respike.report.comparison.listing import cells, means_to_csv, point_table, sort_values, to_csv
 from respike.report.comparison.maps import heat_map
 from respike.report.comparison.trade_figure import trade_off_figure
 from respike.report.comparison.varied import Setting
+from respike.report.groups import slug
 from respike.report.page import check_folder, relative_address, render, replaced, run_sheets
 from respike.report.pictures import Picture
 from respike.report.verdicts import judge
+from respike.system.files import write_csv
 
 PREFIX = "compare-"
 Drawn = tuple[Picture, Figure | None]
@@ -34,7 +44,7 @@ Drawn = tuple[Picture, Figure | None]
 def write_comparison(
     comparison: Comparison, out: Path | str, title: str, sort: str = "", columns: Sequence[str] = ()
 ) -> list[Path]:
-    """Write out/index.html, runs.html, comparison.csv, means.csv and out/compare-*.png.
+    """Write out/index.html, runs.html, comparison.csv, means.csv, latency.csv where there is one, and out/compare-*.png.
 
     runs.html has the facts and files of each run, comparison.csv a line per run, means.csv a line per point.
     sort, columns: see `sorted_points` and `chosen_columns`. Everything is written to a temporary folder and moved in at
@@ -45,10 +55,13 @@ def write_comparison(
     check_folder(out, "comparison")
     shown, points = chosen_columns(comparison, columns), sorted_points(comparison, sort)
     with replaced(out, PREFIX) as folder:
-        pictures = _pictures(comparison, folder)
+        networks = latency_networks(comparison)
+        pictures = [] if networks else _pictures(comparison, folder)  # of T, those of the networks show more
         to_csv(comparison, points, folder / "comparison.csv")
         means_to_csv(comparison, points, shown, folder / "means.csv")
-        content = _content(comparison, points, shown, out) | {"title": title, "pictures": pictures}
+        sections = _latency(networks, folder)
+        content = _content(comparison, points, shown, out)
+        content |= {"title": title, "pictures": pictures, "networks": sections}
         for template, name in (("runs.html.j2", "runs.html"), ("comparison.html.j2", "index.html")):
             (folder / name).write_text(render(template, content), encoding="utf-8")
         written = [out / file.name for file in folder.iterdir()]
@@ -75,6 +88,29 @@ def _content(comparison: Comparison, points: Sequence[int], shown: Sequence[Colu
             zip(cells(table, sort_values(comparison, points, shown)), [links[point] for point in points], strict=True)
         ),
     }
+
+
+def _latency(networks: Sequence[Network], folder: Path) -> list[dict]:
+    """For each network: title, said, figure (the name of its file, "" for none) and table; latency.csv has the numbers."""
+    sections: list[dict] = []
+    for network in networks:
+        name = ""
+        if network.has_figure:
+            name = f"{PREFIX}latency-{slug(network.title, [section['slug'] for section in sections])}.png"
+            title = f"{network.title}\n{network.said}"
+            relu = network.relu_name, network.relu
+            save(
+                accuracy_in_few_steps(network.rows, ordered_methods(network), network.published, relu, title),
+                folder / name,
+            )
+        table = latency_table(network)
+        each = bool(network.rows["each_T"].any())
+        section = {"title": network.title, "said": network.said, "figure": name, "table": table, "each": each}
+        section |= {"several": network.rows.duplicated(["method", "steps"]).any()}
+        sections.append(section | {"slug": slug(network.title), "relu": f"{network.relu_name}: {network.relu:.2f} %"})
+    if networks:
+        write_csv(folder / "latency.csv", pd.concat([latency_means(network) for network in networks]))
+    return sections
 
 
 def _pictures(comparison: Comparison, folder: Path) -> list[Picture]:

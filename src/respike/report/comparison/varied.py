@@ -31,7 +31,10 @@ LABELS = {
     "data.train_size": "training images", "ckpt_path": "weights",
     "callbacks.convert.calibration_seed": "calibration images", "simulate.read_from": "steps left out",
 }  # fmt: skip
-SHORT = {"no_norm": "none", "percentile_norm": "percentile"}
+SHORT = {
+    "no_norm": "none", "percentile_norm": "percentile", "local_threshold_norm": "local_threshold", "mmse_norm": "mmse",
+    "qcfs_thresholds": "qcfs",
+}  # fmt: skip
 # Of several keys with the same values, the key of the first block in this order is kept.
 ORDER = (
     DATA, "model._target_", "recipe", "model", "seed", "convert", "encode", "neuron", "simulate", "data.", "lit",
