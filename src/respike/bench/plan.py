@@ -153,6 +153,7 @@ CNN_CONTENDERS = [
     Contender("ours, fastest backend", OURS, "16-bit grid, exact", batches=(), options={}),
     Contender("ours, compiled events", OURS, "16-bit grid, exact", batches=(), options={"backend": "events"}),
     Contender("ours, Triton on a GPU", OURS, "16-bit grid, exact", batches=(), options={"backend": "triton", "device": "cuda"}),
+    Contender("ours, plain torch", OURS, "16-bit grid, exact", batches=(), options={"backend": "torch"}),
     Contender("ours, float32", OURS, batches=(), options={"weight_bits": None}),
     *(
         Contender(
