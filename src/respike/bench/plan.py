@@ -32,6 +32,7 @@ CNNS = {
     "resnet18": Cnn((1, 5, 10), images=10, calibration=60),
 }
 CNN_STEPS = 32
+CNN_BUDGET = 4  # times the budget of other rows: few images, which all are timed
 PARTS = ("rate", "cost", "training", "exact", "direct", "cnn", "gpu", *CNNS)  # words of --only beside names of rows
 
 

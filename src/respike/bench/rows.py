@@ -9,6 +9,7 @@ from respike.bench import cnn
 from respike.bench.isolated import call
 from respike.bench.plan import (
     CNN_CONTENDERS,
+    CNN_BUDGET,
     CNN_STEPS,
     CNNS,
     CONTENDERS,
@@ -97,13 +98,13 @@ def _simulated(
     }
     speeds = {name: answer["seconds_per_image"] for name, answer in found.items() if "reason" not in answer}
     in_full = {min(speeds, key=speeds.__getitem__, default=""), "ours, compiled events"}
-    if workload.relu is not None:
-        in_full = {row.name for row in chosen}  # few images
     for row in chosen:
         outputs[row.name].unlink(missing_ok=True)
         answer = found.get(row.name, {})
         if "reason" not in answer:
             budget = plan.limit if row.name in in_full and not plan.reduced else plan.budget
+            if workload.relu is not None:
+                budget = CNN_BUDGET * plan.budget
             more = {
                 "images": plan.images, "repeats": plan.repeats, "budget": budget, "batch": answer.get("batch"),
                 "keep": str(outputs[row.name]),
