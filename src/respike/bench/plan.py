@@ -28,8 +28,8 @@ class Cnn:
 
 CNNS = {
     "resnet20": Cnn((5, 25, 100), images=200, calibration=200, cost=50),
-    "vgg16": Cnn((2, 10, 50), images=50, calibration=100),
-    "resnet18": Cnn((1, 5, 10), images=10, calibration=60),
+    "vgg16": Cnn((2, 10, 20), images=20, calibration=100),
+    "resnet18": Cnn((1, 4), images=4, calibration=60),
 }
 CNN_STEPS = 32
 CNN_BUDGET = 4  # times the budget of other rows: few images, which all are timed
