@@ -8,8 +8,8 @@ from typing import Any
 from respike.bench import cnn
 from respike.bench.isolated import call
 from respike.bench.plan import (
-    CNN_CONTENDERS,
     CNN_BUDGET,
+    CNN_CONTENDERS,
     CNN_STEPS,
     CNNS,
     CONTENDERS,
