@@ -65,12 +65,14 @@ class SpikingLayer(nn.Module):
 
     kind: "relu"; "pool", an average pool of neurons; "max", a max-pool of spikes; "current", values without neurons; "output".
     bias: drive at every step, per channel (C,) or per neuron (C, H, W), or None. pool: the max-pool of a "max" layer, of its
-    spikes; in a "relu" layer of its drive. rule: how a "max" layer passes spikes on, "count" or "gate". Raises InputError for a
-    bias in a module of a synapse, which files of older versions have.
+    spikes; in a "relu" layer of its drive. rule: how a "max" layer passes spikes on, "count" or "gate". start: potential before
+    the first step, per neuron (...N), added to that of the neuron model, or None. Raises InputError for a bias in a module of a
+    synapse, which files of older versions have.
     """
 
     synapses: Sequence[Synapse]  # a ModuleList, whose type does not name its elements
     bias: Tensor | None
+    start: Tensor | None
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class SpikingLayer(nn.Module):
         bias: Tensor | None = None,
         pool: nn.Module | None = None,
         rule: str = "",
+        start: Tensor | None = None,
     ):
         super().__init__()
         if any(getattr(synapse.weighted, "bias", None) is not None for synapse in synapses):
@@ -86,6 +89,7 @@ class SpikingLayer(nn.Module):
         self.kind, self.pool, self.rule = kind, pool, rule
         self.synapses = nn.ModuleList(synapses)  # type: ignore[assignment]
         self.register_buffer("bias", bias)
+        self.register_buffer("start", start)
 
     def drive(self, values: Mapping[str, Tensor]) -> Tensor:
         """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name."""
@@ -147,6 +151,8 @@ class RateSNN(SavedNetwork):
             if layer.bias is not None:
                 scale = torch.as_tensor(scales[name], dtype=layer.bias.dtype, device=layer.bias.device)
                 layer.bias = layer.bias / (scale if layer.bias.ndim == 1 else scale.view(-1, 1, 1))
+            if layer.start is not None:
+                layer.start = (layer.start[None] / per_channel(torch.as_tensor(scales[name]), layer.start[None]))[0]
         self.scales = {name: self.scales[name] * scales[name] for name in self.layers}
 
     def description(self) -> dict[str, Any]:
@@ -162,6 +168,7 @@ class RateSNN(SavedNetwork):
                 "bias": None if layer.bias is None else list(layer.bias.shape),
                 "pool": None if layer.pool is None else describe_module(layer.pool, name),
                 "rule": layer.rule,
+                "start": None if layer.start is None else list(layer.start.shape),
             }
             for name, layer in self.layers.items()
         ]
@@ -179,7 +186,8 @@ class RateSNN(SavedNetwork):
             ]
             bias = None if layer.get("bias") is None else torch.empty(layer["bias"])
             pool = None if layer.get("pool") is None else build_module(layer["pool"])
-            layers[layer["name"]] = SpikingLayer(layer["kind"], synapses, bias, pool, layer.get("rule", ""))
+            start = None if layer.get("start") is None else torch.empty(layer["start"])
+            layers[layer["name"]] = SpikingLayer(layer["kind"], synapses, bias, pool, layer.get("rule", ""), start)
         network = cls(layers, description.get("readout", "counts"))
         network.scales = {
             name: torch.tensor(scale, dtype=torch.float64, device="cpu") if isinstance(scale, list) else scale

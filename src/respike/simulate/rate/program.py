@@ -7,7 +7,7 @@ weights in floating point, or integers (fixed_point.py).
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from respike.simulate.record import Tally
 
 Module = TypeVar("Module", bound=nn.Module)
 Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+CompileLayer = Callable[[str], "ProgramLayer"]
 log = logging.getLogger(__name__)
 
 
@@ -82,7 +83,15 @@ class ProgramLayer:
         if drop_first:
             drive = drive.expand(steps, *drive.shape[1:]).clone()
             drive[0] = 0
+        if state is None and self.synapses.start is not None:
+            state = self.initial(drive[0])
         return self.neuron.scan(drive, steps, state)
+
+    def initial(self, like: Tensor) -> Any:
+        """The state before the first step, for a drive like (B, ...N): that of the neuron, and the layer's start potentials."""
+        state = self.neuron.initial(like)
+        start = self.synapses.start
+        return state if start is None else state._replace(potential=state.potential + start.to(like))
 
     @property
     def name(self) -> str:
@@ -100,11 +109,16 @@ class ProgramLayer:
         assert isinstance(self.neuron, FixedPointIntegrateFire)
         return self.neuron
 
+    @property
+    def largest_start(self) -> float:
+        """A bound on |potential| before the first step, in fixed point."""
+        own = 0.0 if self.synapses.start is None else float(self.synapses.start.abs().max())
+        return abs(self.fixed_point_neuron.start_potential) + own
+
     def largest_potential(self, steps: int) -> float:
         """A bound on |potential| and its intermediate results over so many steps; known in fixed point."""
         if isinstance(self.neuron, FixedPointIntegrateFire):
-            at_rest = self.neuron.fires_at + abs(self.neuron.start_potential)
-            return self.largest_drive * (steps + 1) + at_rest
+            return self.largest_drive * (steps + 1) + self.neuron.fires_at + self.largest_start
         return self.largest_drive * (1 if isinstance(self.neuron, Carry) else steps)
 
 
@@ -150,8 +164,7 @@ def compile_program(
     input currents, as `input.largest_current` finds it for some images; None: that of pixel 1. Raises InputError for images
     that do not fit, and as `compile_fixed_point`.
     """
-    frame, layers = _compile(snn, input_shape, settings, largest_current)
-    return replace(frame, layers=tuple(layers))
+    return _whole(snn, *compile_by_layer(snn, input_shape, settings, largest_current))
 
 
 def bounds_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) -> Program:
@@ -159,14 +172,17 @@ def bounds_program(snn: RateSNN, input_shape: torch.Size, settings: Settings) ->
 
     They hold the integers of the grid, and a large network in float64 need not be in memory.
     """
-    frame, layers = _compile(snn, input_shape, settings, None, small=True)
-    return replace(frame, layers=tuple(layers))
+    return _whole(snn, *compile_by_layer(snn, input_shape, settings, None, small=True))
 
 
-def _compile(
+def compile_by_layer(
     snn: RateSNN, input_shape: torch.Size, settings: Settings, largest_current: float | None, small: bool = False
-) -> tuple[Program, Iterator[ProgramLayer]]:
-    """A program without layers, and its layers. small: as `bounds_program` needs them."""
+) -> tuple[Program, CompileLayer]:
+    """A program without layers, and the function that compiles a layer by its name, which is called in their order.
+
+    It may be called again for a layer whose weights or buffers have been changed in place, before the next one is compiled.
+    small: as `bounds_program` needs them. Other arguments and errors as in `compile_program`.
+    """
     neuron = settings.neuron.with_time_step(settings.dt)
     analog = settings.encode.analog
     if settings.weight_bits is not None and neuron.fixed_point(1.0) is not None:
@@ -175,7 +191,11 @@ def _compile(
     if settings.weight_bits is not None:
         _log_float(type(neuron).__name__)
     program = compile_float(snn, input_shape, neuron, analog)
-    return replace(program, layers=()), iter(program.layers)
+    return replace(program, layers=()), {layer.name: layer for layer in program.layers}.__getitem__
+
+
+def _whole(snn: RateSNN, frame: Program, compile_layer: CompileLayer) -> Program:
+    return replace(frame, layers=tuple(map(compile_layer, snn.layers)))
 
 
 @cache
@@ -230,8 +250,7 @@ def compile_fixed_point(
     pool keeps its integer sum and multiplies its threshold by its area. Carried currents are integers of at most `bits` bits.
     Raises InputError where a sum over the steps could exceed 2^53, and as `round_layer`.
     """
-    frame, layers = _fixed_point(snn, input_shape, neuron, bits, steps, largest_current)
-    return replace(frame, layers=tuple(layers))
+    return _whole(snn, *_fixed_point(snn, input_shape, neuron, bits, steps, largest_current))
 
 
 def _fixed_point(
@@ -242,8 +261,8 @@ def _fixed_point(
     steps: int,
     largest_current: float | None,
     small: bool = False,
-) -> tuple[Program, Iterator[ProgramLayer]]:
-    """The program of `compile_fixed_point` without layers, and its layers."""
+) -> tuple[Program, CompileLayer]:
+    """The program of `compile_fixed_point` without layers, and what compiles a layer, as in `compile_by_layer`."""
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
     snn = _with_plain_pools(snn, input_shape)
@@ -269,15 +288,18 @@ def _fixed_point_layers(
     steps: int,
     largest_current: float | None,
     small: bool,
-) -> Iterator[ProgramLayer]:
+) -> CompileLayer:
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
     input_grid = _input_grid(bits, largest_current is not None)
     grids: dict[str, float] = {}  # of carried currents: the integer that stands for 1
     analog = set() if largest_current is None else {"input"}
     largest = {"input": 1.0 if largest_current is None else round(input_grid * largest_current)}  # value of each source
-    for counted, original in zip(connections.layers, snn.layers.values(), strict=True):
+    counted_of = {counted.name: counted for counted in connections.layers}
+
+    def compile_layer(name: str) -> ProgramLayer:
+        counted, original = counted_of[name], snn.layer(name)
         layer = _copied(original, lambda tensor: _in_float64(tensor, small))
-        name, unit = counted.name, _unit(snn, counted.name)
+        unit = _unit(snn, name)
         own_grids = {source: grids[source] for source in layer.sources if source in grids}
         if isinstance(unit, MaxPool):
             own_grids, grid = _common_grid(layer, analog, grids | {"input": float(input_grid)})
@@ -285,7 +307,8 @@ def _fixed_point_layers(
                 largest[source] / own_grids[source] + 1 if source in own_grids else largest[source] * grid
                 for source in layer.sources
             )
-            grids |= {name: grid} if own_grids else {}
+            if own_grids:
+                grids[name] = grid
         else:
             try:
                 scale = round_layer(layer, bits, input_grid, neuron.threshold)
@@ -301,12 +324,16 @@ def _fixed_point_layers(
         if isinstance(unit, SummedCurrent):
             unit = SummedCurrent(scale)
         if unit is None:
+            if layer.start is not None:
+                layer.start.mul_(scale).round_()
             unit = neuron.fixed_point(scale)
             assert unit is not None  # callers compile other neurons in floating point
         made = ProgramLayer(counted, layer, unit, name in analog, own_grids, drive)
         if not made.largest_potential(steps) < EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
-        yield made
+        return made
+
+    return compile_layer
 
 
 def _common_grid(layer: SpikingLayer, analog: set[str], grids: Mapping[str, float]) -> tuple[dict[str, float], float]:

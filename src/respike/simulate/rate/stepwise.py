@@ -74,7 +74,7 @@ def _steps(
             drive = layer.drive(now)  # (B, ...N)
             if t == 0 and settings.drop_first_output and layer is program.layers[-1]:
                 drive = torch.zeros_like(drive)
-            before = states[layer.name] if t > 0 else layer.neuron.initial(drive)
+            before = states[layer.name] if t > 0 else layer.initial(drive)
             states[layer.name] = layer.neuron.step(drive, before)
             now[layer.name] = states[layer.name].spikes
         yield now, states

@@ -181,7 +181,7 @@ class CompiledLayer:
     def __init__(self, layer: ProgramLayer, wirings: list[Wiring], settings: Settings, own: Neurons, drops_first: bool):
         self.layer, self.wirings, self.settings, self.own, self.drops_first = layer, wirings, settings, own, drops_first
         neuron = layer.neuron
-        rest = neuron.fires_at + abs(neuron.start_potential) if isinstance(neuron, FixedPointIntegrateFire) else 0
+        rest = neuron.fires_at + layer.largest_start if isinstance(neuron, FixedPointIntegrateFire) else 0
         narrow = all(wiring.largest < 1 << 15 for wiring in wirings if wiring.has_weights_of_sums)
         fits = layer.largest_potential(settings.steps) < 1 << 31 or isinstance(neuron, MaxPool)
         self.guarded = narrow and not fits and layer.largest_drive < GUARD and rest < GUARD
@@ -208,7 +208,8 @@ class CompiledLayer:
         if isinstance(neuron, FixedPointIntegrateFire):
             constants |= {"soft": neuron.reset == "subtract", "blocked": min(neuron.blocked_steps, self.settings.steps)}
             constants |= {"threshold": neuron.threshold, "fires_at": neuron.fires_at}
-            start[own.number_of] = neuron.start_potential
+            own_start = layer.synapses.start
+            start[own.number_of] = neuron.start_potential + (0 if own_start is None else own_start.flatten().numpy())
         elif isinstance(neuron, MaxPool):
             unit = GATED_MAX if neuron.rule == "gate" else COUNTING_MAX
         else:

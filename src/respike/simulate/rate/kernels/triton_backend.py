@@ -206,7 +206,23 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
             and not modules[1].factor.ndim
         ):
             return _pool(layer, modules[0], int(modules[1].factor), shape)
-    return Plan("scan", lambda images: (-(-images * layer.shape.numel() // SIZE),), choices={"SIZE": SIZE})
+    neurons = layer.shape.numel()
+    grid = _elementwise_grid(neurons)
+    return Plan("scan", grid, (_starts(layer),), {"neurons": neurons}, {"SIZE": SIZE})
+
+
+def _elementwise_grid(neurons: int) -> Callable[[int], tuple[int, ...]]:
+    return lambda images: (-(-images * neurons // SIZE),)
+
+
+def _starts(layer: ProgramLayer) -> Tensor:
+    """The potential of each neuron before the first step, int64 (N,)."""
+    own, start = layer.synapses.start, layer.fixed_point_neuron.start_potential
+    if own is not None:
+        return own.flatten().round().long() + start
+    tensors = (*layer.synapses.parameters(), *layer.synapses.buffers())
+    device = next((tensor.device for tensor in tensors), None)
+    return torch.full((layer.shape.numel(),), start, dtype=torch.int64, device=device)
 
 
 def needs_64_bits(layer: ProgramLayer, steps: int) -> bool:
@@ -232,7 +248,6 @@ def neuron_numbers(layer: ProgramLayer, settings: Settings, last: bool) -> dict[
         "steps": settings.steps,
         "threshold": neuron.threshold,
         "fires_at": neuron.fires_at,
-        "start": neuron.start_potential,
         "blocked": min(neuron.blocked_steps, settings.steps),
         "dropped": int(settings.drop_first_output and last),
     }
@@ -276,7 +291,8 @@ def _product(
     }  # fmt: skip
     padded = functional.pad(weights, (0, padded_taps - taps, 0, padded_outputs - outputs)).contiguous()
     columns = padded_outputs // block_outputs
-    return Plan("product", lambda n: (-(-n * places // ROWS), columns), (padded, bias, window), numbers, choices)
+    tensors = (padded, bias, window, _starts(layer))
+    return Plan("product", lambda n: (-(-n * places // ROWS), columns), tensors, numbers, choices)
 
 
 def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Size) -> Plan:
@@ -284,7 +300,7 @@ def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Siz
     numbers = {"unit": unit, "places": layer.shape[1:].numel(), "channels": shape[0]}
     numbers |= {"kernel_height": kernel_height, "kernel_width": kernel_width}
     numbers |= _geometry(module, shape, layer.shape)
-    return Plan("pool", lambda n: (-(-n * layer.shape.numel() // SIZE),), (), numbers, {"SIZE": SIZE})
+    return Plan("pool", _elementwise_grid(layer.shape.numel()), (_starts(layer),), numbers, {"SIZE": SIZE})
 
 
 def _pair(value: int | tuple[int, ...] | str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import triton.language as tl
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: numpy on the CPU instead of a GPU
 
 # Arguments that Triton must not specialize on: it would compile one more kernel whenever they are 1 or divisible by 16.
-VALUES = ["steps", "images", "threshold", "fires_at", "start", "blocked", "dropped", "unit", "items", "stride"]
+VALUES = ["steps", "images", "threshold", "fires_at", "blocked", "dropped", "unit", "items", "stride"]
 
 
 @triton.jit
@@ -57,7 +57,7 @@ def encode(limits, first, second, fired, steps, images, pixels, SIZE: tl.constex
 
 @triton.jit(do_not_specialize=VALUES)
 def product(
-    spikes, weights, bias, window, fired, steps, images, threshold, fires_at, start, blocked, dropped,
+    spikes, weights, bias, window, starts, fired, steps, images, threshold, fires_at, blocked, dropped,
     maps, padded_maps, padded_taps, sources, height, width, out_width, places, stride_y, stride_x, pad_y, pad_x,
     CONV: tl.constexpr, DIGITS: tl.constexpr, ROWS: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
     ACC: tl.constexpr, SUBTRACT: tl.constexpr, REFRACTORY: tl.constexpr,
@@ -65,7 +65,8 @@ def product(
     """A Linear (CONV false: one place, a tap per source) or Conv2d layer: ROWS pairs of image and place, MAPS outputs.
 
     weights: int8 (DIGITS, padded maps, padded taps), base 256, lowest digit first; bias: ACC (padded maps). window:
-    int32 (3, padded taps), y, x and source of each tap of a convolution, relative to the window's corner.
+    int32 (3, padded taps), y, x and source of each tap of a convolution, relative to the window's corner. starts: int64
+    (neurons), potentials before the first step.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     out = tl.program_id(1) * MAPS + tl.arange(0, MAPS)
@@ -74,7 +75,8 @@ def product(
     corner = image * sources + top * width + left
     neuron = image[:, None] * (maps * places) + out[None, :] * places + place[:, None]
     kept = here[:, None] & (out < maps)[None, :]
-    v, waiting = tl.full((ROWS, MAPS), start, ACC), tl.full((ROWS, MAPS), 0, tl.int32)
+    v = tl.load(starts + (out[None, :] * places + place[:, None]), kept, other=0).to(ACC)
+    waiting = tl.full((ROWS, MAPS), 0, tl.int32)
     constant = tl.load(bias + out)[None, :]
     digit = padded_maps * padded_taps  # bytes of one digit of all weights
     for step in range(steps):
@@ -112,7 +114,7 @@ def product(
 
 @triton.jit(do_not_specialize=VALUES)
 def pool(
-    spikes, fired, steps, images, threshold, fires_at, start, blocked, dropped, unit,
+    spikes, starts, fired, steps, images, threshold, fires_at, blocked, dropped, unit,
     channels, height, width, out_width, places, kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
     SIZE: tl.constexpr, ACC: tl.constexpr, SUBTRACT: tl.constexpr, REFRACTORY: tl.constexpr,
 ):  # fmt: skip
@@ -122,7 +124,8 @@ def pool(
     plane, place = item // places, item % places  # plane: image and channel
     top, left = place // out_width * stride_y - pad_y, place % out_width * stride_x - pad_x
     first = plane * (height * width)
-    v, waiting = tl.full((SIZE,), start, ACC), tl.full((SIZE,), 0, tl.int32)
+    v = tl.load(starts + item % (channels * places), here, other=0).to(ACC)
+    waiting = tl.full((SIZE,), 0, tl.int32)
     worth = tl.full((SIZE,), unit, ACC)
     for step in range(steps):
         count = tl.full((SIZE,), 0, tl.int32)
@@ -139,13 +142,14 @@ def pool(
 
 @triton.jit(do_not_specialize=VALUES)
 def scan(
-    drives, fired, steps, items, threshold, fires_at, start, blocked, dropped, stride,
+    drives, starts, fired, steps, items, neurons, threshold, fires_at, blocked, dropped, stride,
     SIZE: tl.constexpr, ACC: tl.constexpr, SUBTRACT: tl.constexpr, REFRACTORY: tl.constexpr,
 ):  # fmt: skip
     """Any layer from its drives, integers in float64 (T or 1, items): `stride` is 0 where they are constant in time."""
     item = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     here = item < items
-    v, waiting = tl.full((SIZE,), start, ACC), tl.full((SIZE,), 0, tl.int32)
+    v = tl.load(starts + item % neurons, here, other=0).to(ACC)
+    waiting = tl.full((SIZE,), 0, tl.int32)
     for step in range(steps):
         drive = tl.where(step < dropped, 0, tl.load(drives + item, here, other=0).to(ACC))
         v, waiting, spike = integrate(v, waiting, drive, threshold, fires_at, blocked, SUBTRACT, REFRACTORY)
