@@ -276,7 +276,8 @@ def _budget(steps: Sequence[float], config: DictConfig) -> str:
     if not steps:
         return ""
     said = f", {sum(steps):,.0f} simulated steps of each image"
-    if not config.get("budget_min") or config.data.get("test_size"):
+    reduced = config.data.get("test_size") or OmegaConf.select(config, "data.dataset.test_files")
+    if not config.get("budget_min") or reduced:
         return said
     whole = _steps([[]], config)[0]
     minutes = config.budget_min * sum(0.1 + 0.9 * each / whole for each in steps)

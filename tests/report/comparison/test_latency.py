@@ -39,13 +39,13 @@ def base(resolved):
 def make(make_run, base):
     """make(method, steps, draw, **more) -> a run of percentile_norm per layer or channel, or of mmse for so many steps."""
 
-    def run(method, steps, draw, name="", read_from=0, **paper):
+    def run(method, steps, draw, name="", read_from=0, converted_for=0, **paper):
         config = copy.deepcopy(base)
         config["simulate"] |= {"duration": steps / 1000, "read_from": read_from}
         config["callbacks"]["convert"]["calibration_seed"] = draw
         config["convert"]["scale"] = method
         if method == "mmse":
-            config["convert"] = MMSE | {"steps": steps}
+            config["convert"] = MMSE | {"steps": converted_for or steps}
         if name:
             config["model"] = {"_target_": "respike.networks.mlp.MLP", "sizes": [784, 10]}
         config["paper"] |= paper
@@ -107,6 +107,14 @@ def test_a_delayed_read_out_is_another_method_without_values_before_it(make, pat
     rows = latency_networks(compare(load_runs([*paths, make("layer", 32, 0, read_from=5)])))[0].rows
     late = rows[rows["method"] == "percentile, per layer, read after t0 = 5"]
     assert list(late["steps"]) == [8, 16, 32]
+
+
+def test_a_network_for_one_T_that_is_simulated_for_longer_is_a_method_of_its_own(paths, make):
+    longer = [make("mmse", 64, draw, converted_for=8) for draw in (0, 1, 2)]
+    rows = latency_networks(compare(load_runs([*paths, *longer])))[0].rows
+    found = rows[rows["method"] == "mmse, per channel, for T = 8"]
+    assert sorted(found["steps"].unique()) == [1, 2, 4, 8, 16, 32, 64] and not found["each_T"].any()
+    assert set(rows["steps"][rows["method"] == "mmse, per channel"]) == {2, 8, 16}
 
 
 def test_of_two_lengths_of_one_simulation_the_longer_one_counts(make):

@@ -25,6 +25,7 @@ NETWORK = ("model", "recipe", "train", "lit", "ckpt_path", "random_weights", DAT
 CONVERSION = ("convert", "callbacks.convert", "simulate.read_from")  # blocks that make a method
 WORDS = {
     "convert.scale": "per {}",
+    "convert.q": "q = {}",
     "simulate.read_from": "read after t0 = {}",
     "callbacks.convert.calibration_size": "{} images",
 }
@@ -114,6 +115,8 @@ def _network(comparison: Comparison, group: pd.DataFrame, settings: Sequence[Set
     )
     wanted = numbers(group, f"cfg.{STEPS}")
     group = group.assign(each_T=wanted == group["steps"])
+    other = wanted.notna() & ~group["each_T"]  # converted for another T than that of its simulation
+    group["method"] += [f", for T = {t:.0f}" if apart else "" for t, apart in zip(wanted, other, strict=True)]
     # Of several lengths of one simulation the longest has them all.
     once = group[~group["each_T"]].sort_values("steps").drop_duplicates(["method", "draw"], keep="last")
     rows = pd.concat([_rows(run) for _, run in pd.concat([once, group[group["each_T"]]]).sort_index().iterrows()])
