@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from respike.convert import data_norm, load_snn, model_norm, no_norm, percentile_norm
-from respike.convert.graph.nodes import per_channel
+from respike.convert.graph.nodes import Scale, per_channel
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.wiring import build_rate_snn, cap_of
 from respike.errors import InputError, SilentLayer
@@ -135,6 +135,84 @@ def test_a_saved_network_has_the_same_spikes(tmp_path_factory, case, options):
     )
     assert torch.equal(ours.counts, expected.counts)
     assert all(torch.equal(ours.spikes[name], expected.spikes[name]) for name in expected.spikes)
+
+
+@settings(max_examples=10)
+@given(cnns(blocks=("plain", "residual", "fire", "fire", "pooled", "averaged")), st.sampled_from(["count", "gate"]))
+def test_after_model_normalization_no_image_makes_a_layer_exceed_its_scale(case, max_pool):
+    """Capped ReLUs and concatenations of different scales included. The bound is reached by no particular image."""
+    net, images = case
+    try:
+        snn = model_norm(net, images, max_pool=max_pool)
+    except InputError as error:
+        assert any(words in str(error) for words in ("currents of both signs", "as classes", "no positive weight"))
+        assume(False)
+    shape = images.shape[1:]
+    _, node_of_layer, graph = build_rate_snn(read_graph(net, input_shape=shape), max_pool=max_pool, input_shape=shape)
+    caps = {name: cap_of(graph, node_of_layer[name]) for name, layer in snn.layers.items() if layer.kind == "relu"}
+    given = torch.cat([images, images.round(), torch.ones_like(images), torch.zeros_like(images)])
+    for name, value in layer_values(snn, given, caps).items():
+        scale = per_channel(torch.as_tensor(snn.scales[name], dtype=torch.float64), value)
+        assert (value / scale).max() <= 1 + 1e-9, name
+
+
+class Flat(nn.Module):
+    """Two branches of 3 and 2 channels on 8x8 pixels, joined as `form` says, and a linear layer."""
+
+    def __init__(self, form, features):
+        super().__init__()
+        self.form, self.one, self.other, self.two = form, nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3), nn.Conv2d(1, 2, 5)
+        self.same, self.pool, self.last = nn.Conv2d(2, 4, 1), nn.MaxPool2d(2), nn.Linear(features, 4)
+
+    def nested(self, x):
+        one, two = self.one(x).relu()[:, :, 1:-1, 1:-1], self.two(x).relu()
+        return torch.cat([two, torch.cat([one, self.same(two).relu()], 1)], 1)
+
+    def forward(self, x):
+        return self.last(self.form(self, x))
+
+
+FACTORS = torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+FLAT = {
+    "spikes": (lambda net, x: torch.cat([net.one(x).relu().flatten(1), net.two(x).relu().flatten(1)], 1), 140),
+    "a current and spikes": (lambda net, x: torch.cat([net.one(x).flatten(1), net.two(x).relu().flatten(1)], 1), 140),
+    "a current in two parts": (
+        lambda net, x: (lambda y: torch.cat([y, y.relu()], 1).relu())(net.one(x).flatten(1)),
+        216,
+    ),
+    "pixels and spikes": (lambda net, x: torch.cat([x.flatten(1), net.two(x).relu().flatten(1)], 1), 96),
+    "neurons on flattened spikes": (lambda net, x: (net.one(x).relu().flatten(1) - 0.1).relu(), 108),
+    "a ReLU behind the flattening": (lambda net, x: net.one(x).flatten(1).relu(), 108),
+    "a ReLU behind pool and view": (lambda net, x: net.pool(net.one(x)).view(-1, 27).relu(), 27),
+    "a maximum of two layers": (
+        lambda net, x: net.pool(torch.cat([net.two(x).relu(), net.same(net.two(x)).relu()], 1)).flatten(1),
+        24,
+    ),
+    "multiples of spikes": (
+        lambda net, x: torch.cat([(net.one(x).relu() * FACTORS).flatten(1), net.two(x).relu().flatten(1)], 1).relu(),
+        140,
+    ),
+    "a sum with a current": (lambda net, x: net.one(x).relu().flatten(1) + net.other(x).flatten(1), 108),
+    "a maximum of nested parts": (lambda net, x: net.pool(net.nested(x)).flatten(1), 36),
+}
+
+
+@pytest.mark.parametrize("max_pool", ["count", "gate", "before_neuron"])
+@pytest.mark.parametrize("scale", ["layer", "channel"])
+@pytest.mark.parametrize("form", FLAT)
+def test_joined_maps_that_are_flattened(form, scale, max_pool):
+    """Every conversion compares its layers with the network; here also the fast simulation with its reference."""
+    torch.manual_seed(0)
+    images = torch.rand(40, 1, 8, 8).double()
+    snn = percentile_norm(Flat(*FLAT[form]).double().eval(), images, q=1.0, scale=scale, max_pool=max_pool)
+    ours, expected = (
+        run(snn, images[:4], encode=Current(), neuron=SOFT, duration=0.02) for run in (simulate, simulate_stepwise)
+    )
+    assert torch.equal(ours.counts, expected.counts) and ours.spikes.keys() == expected.spikes.keys()
+    assert all(torch.equal(ours.spikes[name], expected.spikes[name]) for name in expected.spikes)
+    for layer in snn.layers.values():
+        scaled = any(isinstance(module, Scale) for synapse in layer.synapses for module in synapse)
+        assert not (layer.kind == "max" and scaled), "a max unit counts spikes, each of them 1"
 
 
 CONVERSIONS = {

@@ -5,6 +5,7 @@ by it: W_l <- W_l * scale_{l-1} / scale_l, b_l <- b_l / scale_l. A scale is one 
 Diehl et al. 2015, algorithms 1 and 2; Rueckauer et al. 2017, equation 8.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from respike.convert.calibration import Images, first_images, images_shape
 from respike.convert.graph.check import check_graph
-from respike.convert.graph.nodes import Embed, Graph
+from respike.convert.graph.nodes import Embed, Graph, Scale
 from respike.convert.graph.trace import read_graph
+from respike.convert.rate.paths import through
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
 from respike.convert.rate.wiring import build_rate_snn, cap_of, check_rate_snn
@@ -204,18 +206,24 @@ def model_norm(
     scales: Scales = {"input": 1.0}
     for name in snn.layers:
         layer = snn.layer(name)
-        source_scale = max(float(scales[source]) for source in layer.sources)
+        source_scale = max(
+            float(torch.as_tensor(scales[source], dtype=torch.float64).max()) for source in layer.sources
+        )
         if layer.kind == "current":
             raise InputError(
                 f"layer '{name}' hands on currents of both signs, whose size model_norm cannot bound; use convert=data_norm"
             )
-        if layer.kind in ("pool", "max") or (name == snn.output and not output_layer):
+        if layer.kind in ("pool", "max"):
+            scales[name] = _joined(layer, scales)
+        elif name == snn.output and not output_layer:
             scales[name] = source_scale
         else:
-            factor = _largest_drive(layer, scales) / source_scale
-            if factor <= 0:
+            drive = _largest_drive(layer, scales)
+            if drive <= 0:
                 raise SilentLayer(f"layer '{name}' has no positive weight: train the network")
-            scales[name] = min(source_scale * (factor if strong else max(1.0, factor)), wired.cap(name))
+            scales[name] = min(drive if strong else max(source_scale, drive), wired.cap(name))
+    if torch.as_tensor(scales[snn.output]).unique().numel() > 1:
+        raise InputError(f"'{snn.output}' pools layers of different scales as classes; use convert=data_norm")
     _rescale(snn, scales)
     return wired.checked()
 
@@ -275,14 +283,19 @@ def _joined(layer: SpikingLayer, scales: Scales) -> float | Tensor:
     first = scales[layer.sources[0]]
     if len(layer.synapses) == 1 and not any(isinstance(module, Embed) for module in layer.synapses[0]):
         return first
-    whole = torch.ones((), dtype=torch.float64)
+    parts = []
     for synapse in layer.synapses:
-        embed = next(module for module in synapse if isinstance(module, Embed))
-        part = torch.as_tensor(scales[synapse.source], dtype=torch.float64).expand(embed.channels)
-        if whole.ndim == 0:
-            whole = torch.ones(embed.before + embed.channels + embed.after, dtype=torch.float64)
-        whole[embed.before : embed.before + embed.channels] = part
-    return whole
+        part = torch.as_tensor(scales[synapse.source], dtype=torch.float64).reshape(-1)
+        for module in synapse:
+            part = _passed(part, module)
+        parts.append(part)
+    whole = torch.stack(parts).sum(0)
+    return torch.where(whole > 0, whole, 1.0)
+
+
+def _passed(values: Tensor, module: nn.Module) -> Tensor:
+    """One number for all channels (1,) or one per channel (C,), behind a module; 0 where a concatenation adds channels."""
+    return through(module, values, 0.0) if len(values) > 1 or isinstance(module, Embed) else values
 
 
 def _rescale(snn: RateSNN, scales: Scales) -> None:
@@ -318,17 +331,20 @@ def _largest_weight(layer: SpikingLayer, first_kernel: bool = False) -> float:
 
 def _largest_drive(layer: SpikingLayer, scales: Scales) -> float:
     """The largest drive of one neuron if every source fires at its scale: sum of W+ * scale, plus b+."""
-    total = torch.zeros(())
-    for synapse in layer.synapses:
-        weighted, scale = synapse.weighted, float(scales[synapse.source])
-        if isinstance(weighted, nn.Linear | nn.Conv2d):
-            total = total + weighted.weight.clamp(min=0).flatten(1).sum(1) * scale
-        else:  # an identity shortcut or constant factors
-            total = total + max(0.0, 1.0 if weighted is None else float(weighted.factor.max())) * scale
-    if layer.bias is not None:
-        total = (
-            total + layer.bias.clamp(min=0).flatten(1).amax(1)
-            if layer.bias.ndim > 1
-            else total + layer.bias.clamp(min=0)
-        )
-    return float(total.max())
+    parts = [] if layer.bias is None else [layer.bias.double().clamp(min=0).flatten(1 if layer.bias.ndim > 1 else 0)]
+    parts = [part.amax(1) if part.ndim > 1 else part for part in parts]
+    for synapse in copy.deepcopy(layer.synapses):
+        if isinstance(weighted := synapse.weighted, nn.Linear | nn.Conv2d):
+            weighted.weight.data.clamp_(min=0)
+        synapse.rescale(scales[synapse.source], 1.0)
+        drive = torch.ones(1, dtype=torch.float64)  # per channel, or one number for all
+        for module in synapse:
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                drive = module.weight.double().flatten(1).sum(1)
+            elif isinstance(module, Scale):
+                drive = (drive * module.factor).clamp(min=0)
+            else:
+                drive = _passed(drive, module)
+        parts.append(drive)
+    width = max(map(len, parts))
+    return float(torch.stack([part.repeat_interleave(width // len(part)) for part in parts]).sum(0).max())

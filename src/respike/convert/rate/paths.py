@@ -90,12 +90,13 @@ def _narrow(before: list[nn.Module], weighted: nn.Linear | nn.Conv2d) -> list[nn
     return [module for module in before if module is not embed]
 
 
-def through(module: nn.Module, values: Tensor) -> Tensor:
-    """Values per channel of a module's input (C,) as values per channel of its output; 1 where it adds channels."""
+def through(module: nn.Module, values: Tensor, added: float = 1.0) -> Tensor:
+    """Values per channel of a module's input (C,) as values per channel of its output; `added` where it adds channels."""
     if isinstance(module, Embed):
-        return nn.functional.pad(values, (module.before, module.after), value=1.0)
+        values = values.repeat_interleave(module.channels // len(values))  # once per place of flattened maps
+        return nn.functional.pad(values, (module.before, module.after), value=added)
     if isinstance(module, Pad) and len(module.padding) == 6:
-        return nn.functional.pad(values, module.padding[4:], value=1.0)
+        return nn.functional.pad(values, module.padding[4:], value=added)
     if isinstance(module, Slice):
         return values[slice(*module.slices[0])]
     return values
@@ -133,7 +134,8 @@ def scale_outputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
         by_place = factor.view(len(weight), -1)
         if not bool((by_place == by_place[:, :1]).all()):
             raise InputError(
-                "a factor that differs by place, behind flattened maps, cannot be merged; move it in front"
+                "a factor that differs by place, of a batch norm or a scale behind flattened maps, cannot be merged into a "
+                "convolution; flatten behind the ReLU, or type convert.scale=layer"
             )
         factor = by_place[:, 0]
     weight *= factor.to(weight).view(-1, *[1] * (weight.ndim - 1))

@@ -5,13 +5,14 @@ starts at one earlier layer, or at the input, and is a linear path with at most 
 on values that no ReLU has made positive, a layer of kind "current" carries them without neurons.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Scale, per_channel
+from respike.convert.graph.nodes import Embed, Scale, per_channel
 from respike.convert.rate.paths import scale_inputs, scale_outputs, through
 from respike.convert.saving import SavedNetwork, build_module, describe_module
 from respike.errors import InputError
@@ -46,13 +47,35 @@ class Synapse(nn.Sequential):
                 behind = behind if behind.ndim == 0 else _part(module, behind)
             scale_outputs(weighted, 1 / behind)
             return
+        self._set_factor(before, behind)
+
+    def _set_factor(self, before: Tensor, behind: Tensor) -> None:
+        """Of a path without weights: one factor at its end, or in front of a flattening, takes the place of all others."""
+        factor, place = before, None  # place: of a factor per channel of maps that are flattened behind it
+        kept: list[nn.Module] = []
         for module in self:
-            before = through(module, before) if before.ndim else before
-        factor = before / behind
-        if isinstance(weighted, Scale):
-            weighted.factor = weighted.factor * factor
-        elif bool((factor != 1).any()):
-            self.append(Scale(factor))
+            if isinstance(module, Scale):
+                place = place if module.factor.ndim == 0 or len(module.factor) == factor.numel() else None
+                factor = _matched(factor, module.factor) * module.factor
+                continue
+            if isinstance(module, nn.Flatten) and factor.ndim:
+                place = len(kept)
+            if factor.ndim or isinstance(module, Embed):
+                factor = through(module, factor.reshape(-1), math.nan)  # zeros between maps need no factor
+            place = None if isinstance(module, Embed) else place
+            kept.append(module)
+        place = place if behind.ndim == 0 or len(behind) == factor.numel() else None
+        factor = (_matched(factor, behind) / behind).nan_to_num(1.0)
+        if self.weighted is not None or bool((factor != 1).any()):
+            kept.insert(len(kept) if place is None else place, Scale(factor))
+        while len(self):
+            del self[0]
+        self.extend(kept)
+
+
+def _matched(values: Tensor, others: Tensor) -> Tensor:
+    """Values per channel of flattened maps once per place, if the others are per place."""
+    return values.repeat_interleave(len(others) // len(values)) if values.ndim and others.ndim else values
 
 
 def _part(module: nn.Module, values: Tensor) -> Tensor:

@@ -43,18 +43,20 @@ def build_rate_snn(
     simulation does. spiking_pools: an average pool is a layer of spiking neurons; false makes it part of the synapses that
     follow. max_pool: "count", a unit whose output spikes are at every step as many as the largest count of its inputs (exact);
     "gate", which passes the spikes of the input with the largest count; "before_neuron", the maximum of the currents in front
-    of the neurons; "average", average pools instead, another network. readout: "counts", output neurons whose spikes are
-    counted; "current", the summed current of the output. input_shape: (C, H, W), which constants in front of padding and
-    concatenations need. Raises InputError for a network that rate-coded spikes cannot represent.
+    of the neurons if the pool follows their ReLU, else "count"; "average", average pools instead, another network. readout:
+    "counts", output neurons whose spikes are counted; "current", the summed current of the output. input_shape: (C, H, W),
+    which constants in front of padding and concatenations need. Raises InputError for a network that rate-coded spikes cannot
+    represent.
     """
     for name, value, known in (("max_pool", max_pool, MAX_POOLS), ("readout", readout, READOUTS)):
         if value not in known:
             raise InputError(f"convert.{name}={value}: unknown, choose convert.{name}={' or '.join(known)}")
     if not any(node.kind in ("linear", "conv") for node in graph.nodes.values()):
         raise InputError("the network has no Linear or Conv2d layer: there is nothing to convert")
-    graph = _swap_max_pools(_without_end(graph, readout), max_pool)
+    graph = _swap_max_pools(_relus_on_maps(_without_end(graph, readout)), max_pool)
     shapes = None if input_shape is None else graph.shapes(input_shape)
     plan = _plan(graph, spiking_pools, max_pool)
+    rule = "gate" if max_pool == "gate" else "count"  # also of pools that are in front of no neurons
     layers: dict[str, SpikingLayer] = {}
     layer_of_node, node_of_layer = {"input": "input"}, {}
     for name, kind in plan.layers.items():
@@ -70,7 +72,7 @@ def build_rate_snn(
         layer_name = _layer_name(graph, node, kind, layers)
         bias = None if kind == "max" else _silent_value(graph, drive, starts, shapes)
         synapses = [Synapse(layer_of_node[source], *merge_path(modules, layer_name)) for source, modules in paths]
-        layers[layer_name] = SpikingLayer(kind, synapses, bias, pool, max_pool if kind == "max" else "")
+        layers[layer_name] = SpikingLayer(kind, synapses, bias, pool, rule if kind == "max" else "")
         layer_of_node[name] = layer_name
         node_of_layer[layer_name] = _represented_node(graph, node, fold_dropout)
     if not fold_dropout:
@@ -88,6 +90,18 @@ def _without_end(graph: Graph, readout: str) -> Graph:
     while nodes[output].kind in dropped:
         output = nodes.pop(output).inputs[0]
     return Graph(nodes, output)
+
+
+def _relus_on_maps(graph: Graph) -> Graph:
+    """ReLUs behind a flattening move in front of it, where channels can have scales of their own."""
+
+    def movable(node: Node) -> bool:
+        readers = graph.readers(node.name)
+        return node.kind == "flatten" and len(readers) == 1 and readers[0].kind == "relu"
+
+    while flatten := next(filter(movable, graph.nodes.values()), None):
+        graph = _behind_its_reader(graph, flatten)
+    return graph
 
 
 def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
@@ -138,7 +152,7 @@ def _is_rectified(graph: Graph, name: str) -> bool:
 
 
 def _behind_its_reader(graph: Graph, pool: Node) -> Graph:
-    """The graph in which a max-pool and the one operation that reads it have changed places."""
+    """The graph in which a max-pool, or a flattening, and the one operation that reads it have changed places."""
     (later,) = graph.readers(pool.name)
     nodes: dict[str, Node] = {}
     for node in graph.nodes.values():
