@@ -188,7 +188,9 @@ def test_an_unknown_preset_names_those_there_are():
         load_preset("nope")
 
 
-@pytest.mark.parametrize("convert", ["none", "data_norm", "model_norm", "percentile", "mmse", "local_threshold"])
+@pytest.mark.parametrize(
+    "convert", ["none", "data_norm", "model_norm", "percentile", "mmse", "local_threshold", "calibrate_bias"]
+)
 @pytest.mark.parametrize("encode", ["rate", "threshold", "current"])
 def test_any_conversion_and_any_input_coding_fit_any_protocol(convert, encode):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False), torch.nn.ReLU())

@@ -1,11 +1,12 @@
 """Converts the tested network into a spiking one."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -84,10 +85,9 @@ class Convert(Callback):
                 snn.save(folder / "snn.pt")
             return time.perf_counter() - start
 
-        method = self.method
         key = {
             "stage": "convert",
-            "convert": [f"{method.__module__}.{method.__qualname__}", getattr(self.convert, "keywords", {})],
+            "convert": _described(self.convert),
             "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size, self.calibration_seed],
             "source": code_hash("conversion"),
         }
@@ -104,6 +104,15 @@ class Convert(Callback):
             self.calibrate_on, size, shared=True, first=self.calibration_size, draw=self.calibration_seed
         )
         return (images for images, _, _ in batches)
+
+
+def _described(value: Any) -> Any:
+    """A conversion as plain data, the same in every process: the name of a partial's function, and its settings."""
+    if not isinstance(value, functools.partial):
+        return (
+            f"{value.__module__}.{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else value
+        )
+    return [_described(value.func), {name: _described(setting) for name, setting in value.keywords.items()}]
 
 
 def _factors(snn: RateSNN) -> dict[str, float]:

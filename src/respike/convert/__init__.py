@@ -6,6 +6,7 @@ graph/  the network as named operations   rate/  normalization -> RateSNN   exac
 from respike.convert.exact.mapping import exact_map
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.loading import load_snn
+from respike.convert.rate.calibrate import calibrate_bias, calibrate_potential, calibrate_weights
 from respike.convert.rate.local_threshold import local_threshold_norm
 from respike.convert.rate.mmse import mmse_norm
 from respike.convert.rate.normalize import data_norm, model_norm, no_norm, percentile_norm
@@ -14,6 +15,9 @@ from respike.convert.rate.rate_snn import RateSNN
 __all__ = [
     "RateSNN",
     "TTFSNet",
+    "calibrate_bias",
+    "calibrate_potential",
+    "calibrate_weights",
     "data_norm",
     "exact_map",
     "load_snn",

@@ -140,8 +140,12 @@ def _is_for(recipe: Path, model: str | None) -> bool:
 def _check_parts(cfg: DictConfig, choices: Choices) -> None:
     """The method names the options of each group that go with it."""
     method = cfg.method.name
-    for group, listed in cfg.method.options.items():
-        chosen, allowed = choices.get(group), names(group) if listed == "all" else listed
+    inside = [
+        key for key in choices if "@" in key and key.partition("@")[0] in cfg.method.options
+    ]  # as convert@convert.norm
+    for group in (*cfg.method.options, *inside):
+        listed = cfg.method.options[group.partition("@")[0]]
+        chosen, allowed = choices.get(group), names(group.partition("@")[0]) if listed == "all" else listed
         if chosen in allowed or (chosen is None and not allowed):
             continue
         if chosen is None and "/" in group:  # the option of the group above may have no such part

@@ -229,6 +229,11 @@ class Convert:
     batch_size: Count = 10  # images
     steps: Count = 8
     rounding: Literal[*ROUNDINGS] = "half"
+    norm: Block = "{_target_:respike.convert.rate.normalize.percentile_norm,_partial_:true}"
+    simulate: Block = "{_target_:respike.simulate.rate.layerwise.simulate,_partial_:true}"
+    iterations: Count = 200
+    lr: Positive = 0.001  # a share of the root mean square of a layer's weights
+    seed: Seed = 0
     zeta: Annotated[float, Range(above=-1)] | Literal["auto"] = 0.5
     input_range: Pair = "[0,1]"
     weight_bounds: tuple[Annotated[float, Range(below=0)], Annotated[float, Range(above=0, below=1)]] = "[-10,0.99]"
@@ -424,6 +429,8 @@ SETTINGS = {  # block of the config -> its settings; in the order in which they 
     "lit.init": Init,
     "encode": Encode,
     "convert": Convert,
+    "convert.norm": Convert,
+    "convert.norm.norm": Convert,
     "simulate": Simulate,
     "callbacks.convert": ConvertCallback,
     "callbacks.figures": Figures,

@@ -114,7 +114,7 @@ def _set_aside(folder: Path, error: Exception | None) -> None:
 CODE = {
     "training": ("training", "networks", "data"),
     "spiking training": ("training", "networks", "data", "neurons", "layers", "system/precision.py"),
-    "conversion": ("convert", "networks", "data", "neurons", "layers"),
+    "conversion": ("convert", "networks", "data", "neurons", "layers", "simulate"),
     "train_acc": ("networks", "data"),
     "run": (
         "training", "networks", "data", "neurons", "layers", "convert", "simulate", "metrics", "callbacks", "train.py",

@@ -62,7 +62,7 @@ class _Wired:
 UNSCALED = ("pool", "max", "current")  # kinds of layers that keep the scale of their sources, or their units
 
 
-def _wire(
+def wire(
     net: nn.Module, images: Images | None, fold_dropout: bool, spiking_pools: bool, max_pool: str, readout: str
 ) -> tuple[_Wired, Images]:
     """The network with unchanged weights, its graph compared with it on a few of the images; and all images."""
@@ -88,7 +88,7 @@ def no_norm(
     A layer whose ReLUs are capped below 1 is divided by the cap. fold_dropout, spiking_pools, max_pool, readout: as in
     `build_rate_snn`.
     """
-    wired, _ = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    wired, _ = wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     if any(wired.cap(name) < 1 for name in wired.snn.layers):
         scales: Scales = {"input": 1.0}
         for name in wired.snn.layers:
@@ -131,7 +131,7 @@ def data_norm(
         raise InputError(
             "convert.scale=channel: convert.convention=authors_code has one scale per layer; type convert.scale=layer"
         )
-    wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    wired, images = wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     measured = max_scale(wired.graph, wired.measured(output_layer), images, by_channel)
     if not by_channel:
         authors = convention == "authors_code"
@@ -179,7 +179,7 @@ def measured_norm(
     Other arguments and errors as in `data_norm`.
     """
     by_channel = _by_channel(scale)
-    wired, images = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    wired, images = wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     measured = measure(wired.graph, wired.measured(output_layer), images, by_channel)
     _normalize(wired.snn, {name: found.clamp(max=wired.cap(name)) for name, found in measured.items()})
     return wired.checked()
@@ -201,7 +201,7 @@ def model_norm(
     A layer is divided by the largest sum over one neuron's positive weights (and its positive bias). strong: false divides
     only where that sum exceeds 1, as the authors' CNN code does. Other arguments and errors as in `data_norm`.
     """
-    wired, _ = _wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
+    wired, _ = wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     snn = wired.snn
     scales: Scales = {"input": 1.0}
     for name in snn.layers:

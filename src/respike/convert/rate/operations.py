@@ -75,6 +75,8 @@ def dissect(net: nn.Module, input_shape: Sequence[int], **wiring: Any) -> Anatom
 def wiring_of(convert: Callable[..., Any]) -> dict[str, Any]:
     """The keywords of `build_rate_snn` among those of a conversion, a partial of a function like `data_norm`."""
     options = inspect.signature(build_rate_snn).parameters
+    while inner := getattr(convert, "keywords", {}).get("norm"):  # of a calibration
+        convert = inner
     return {name: value for name, value in getattr(convert, "keywords", {}).items() if name in options}
 
 

@@ -12,7 +12,7 @@ from respike.runs.old_names import new_key
 
 # Keys that never count: where a run lies, its name and logger, and keys that repeat others.
 NOT_SETTINGS = (
-    "callbacks.simulate", "method", "keep_networks",
+    "callbacks.simulate", "convert.simulate", "convert.norm.simulate", "method", "keep_networks",
     "paths", "logger", "hydra", "name", "sweep_name", "sweep", "budget_min", "paper", "report", "protocol", "facts",
     "threads", "tags", "data", "data.root", "data.dataset", "trainer.default_root_dir", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "callbacks.figures", "callbacks.train_accuracy",

@@ -1,0 +1,317 @@
+"""Calibration of a converted network on its own spikes (Li et al., ICML 2021, arXiv 2106.06984, section 4.3, and their code).
+
+Front to back, each layer is matched to the activations a of the ReLU network while all layers before it, already calibrated,
+spike for T steps. The spikes are those of the simulator, on its fixed-point grid, so that a corrected value is rounded before
+the next layer is calibrated. With s the mean output of a layer over T, and a divided by what one spike per step represents, the
+error is e = a - s. The ReLU network is always the original one. Labels are not read.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from respike.convert.calibration import EMPTY, Images, image_batches
+from respike.convert.graph.nodes import per_channel
+from respike.convert.rate.normalize import wire
+from respike.convert.rate.rate_snn import RateSNN
+from respike.errors import InputError
+from respike.layers.over_time import over_time
+from respike.system.distributed import all_gather
+
+# The simulator imports the networks that this package makes; so the functions that run it import it themselves.
+
+EXACT = 1 << 24  # integers up to here are exact in float32
+BUDGET = 1 << 26  # bytes of the drives of a part of the images
+Correction = Callable[["Calibration", str, Tensor, Tensor], None]  # (calibration, layer, a, its mean output)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def calibrate_bias(
+    net: nn.Module,
+    images: Images,
+    *,
+    norm: Callable[..., RateSNN],
+    simulate: Callable[..., Any],
+    steps: int | None = None,
+) -> RateSNN:
+    """Per channel c of every layer with weights: b_c += mean of e over images and places ("light" pipeline).
+
+    A channel keeps its bias where |mean e| would grow. norm: the conversion that chooses the scales, a partial of a function
+    like `percentile_norm`, or another calibration. simulate: a partial of `respike.simulate.simulate` with the settings of the
+    simulation to come. steps: T, by default that of the simulation. images: as in `data_norm`, all in memory at once.
+    """
+    calibration = Calibration(net, images, norm, simulate, steps)
+    for name, layer in calibration.snn.layers.items():
+        if layer.bias is None and layer.kind in WEIGHTED:
+            layer.bias = calibration.images.new_zeros(calibration.shapes[name][0])
+    return calibration.front_to_back(_correct_bias)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def calibrate_potential(
+    net: nn.Module,
+    images: Images,
+    *,
+    norm: Callable[..., RateSNN],
+    simulate: Callable[..., Any],
+    steps: int | None = None,
+) -> RateSNN:
+    """Per neuron i: v_i(0) += T times the mean of e over images ("advanced" pipeline, without its weights).
+
+    A neuron keeps its start potential where |mean e| would grow. The correction is added to the neuron model's start, half a
+    threshold by default, where the authors add it to 0. Arguments as in `calibrate_bias`.
+    """
+    calibration = Calibration(net, images, norm, simulate, steps)
+    for name, layer in calibration.snn.layers.items():
+        if layer.start is None and calibration.has_neurons(name):
+            layer.start = calibration.images.new_zeros(calibration.shapes[name])
+    return calibration.front_to_back(_correct_potential)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def calibrate_weights(
+    net: nn.Module,
+    images: Images,
+    *,
+    norm: Callable[..., RateSNN],
+    simulate: Callable[..., Any],
+    steps: int | None = None,
+    iterations: int = 200,
+    batch_size: int = 32,
+    lr: float = 0.001,
+    seed: int = 0,
+) -> RateSNN:
+    """Per layer: the weights W that minimize the mean of sum( (a - Q(z))^2 ), z = W (mean input) + b ("advanced" pipeline).
+
+    Q(z) = clip( floor(T z + v(0)), 0, T ) / T, in units of the threshold, is what a neuron emits for the constant current z;
+    the gradient passes straight through floor. The authors have v(0) = 0 there. Adam, whose rate falls from `lr` to 0 by a
+    cosine over `iterations` batches of `batch_size` images; lr is a share of the root mean square of the layer's weights (the
+    authors: 5,000 iterations, an absolute rate of 1e-5). A layer keeps its weights where the mean of e^2 of its real spikes
+    would grow. seed: of the batches. Other arguments as in `calibrate_bias`.
+    """
+    for name, value in (("iterations", iterations), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"convert.{name}={value}: a whole number from 1 up, as in convert.{name}=32")
+    if not lr > 0:
+        raise InputError(f"convert.lr={lr}: a number above 0, as in convert.lr=0.001")
+    random = torch.Generator().manual_seed(seed)
+
+    def correct(calibration: "Calibration", name: str, target: Tensor, output: Tensor) -> None:
+        layer = calibration.snn.layer(name)
+        if layer.kind not in WEIGHTED:
+            return
+        before = copy.deepcopy(layer.state_dict())
+        error = _mean_square(target - output)
+        _fit(calibration, name, target, iterations, batch_size, lr, random)
+        if _mean_square(target - calibration.run(name)) > error:
+            layer.load_state_dict(before)
+            calibration.run(name)
+
+    return Calibration(net, images, norm, simulate, steps).front_to_back(correct)
+
+
+WEIGHTED = ("relu", "output")  # kinds of layers with weights
+
+
+class Calibration:
+    """A converted network and calibration images on their way through it: outputs of the layers that are still read, over T.
+
+    snn: the network, whose weights and buffers are corrected in place.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: Images,
+        norm: Callable[..., RateSNN],
+        simulate: Callable[..., Any],
+        steps: int | None,
+    ):
+        from respike.simulate.connections import layer_shapes
+        from respike.simulate.rate.program import pools, synapse_paths
+        from respike.simulate.rate.settings import Settings
+
+        share = list(image_batches(images))
+        self.snn = norm(net, share)
+        everywhere = [part for parts in all_gather([part.cpu() for part in share]) for part in parts]
+        if not sum(map(len, everywhere)):
+            raise InputError(EMPTY)
+        tensor = next(self.snn.parameters())
+        self.images = torch.cat(everywhere).to(tensor.device, tensor.dtype)
+        settings = Settings.from_keywords(getattr(simulate, "keywords", {}))
+        if steps is not None and steps != settings.steps:
+            settings = replace(settings, duration=steps * settings.dt, start_at_zero=False)
+        self.settings, self.steps = settings, settings.steps
+        self.wired, _ = wire(net, self.images, **_wiring(norm))
+        self.shapes = layer_shapes(synapse_paths(self.snn), self.images.shape[1:], pools(self.snn))
+        self.values: dict[str, list[Tensor]] = {}  # by source: of each part of the images (T or 1, B, ...N)
+        self.means: dict[str, Tensor] = {}  # by source: over T (B, ...N)
+
+    def has_neurons(self, name: str) -> bool:
+        """Whether the layer has neurons, with potentials to start from."""
+        read_as_current = name == self.snn.output and self.snn.readout == "current"
+        return self.snn.layer(name).kind in ("relu", "pool", "output") and not read_as_current
+
+    def front_to_back(self, correct: Correction) -> RateSNN:
+        """The network, after correct(self, layer, a, output) of one layer after the other: a and its mean output, (B, ...N)."""
+        from respike.simulate.rate.input import encoded_input, largest_current
+        from respike.simulate.rate.program import compile_by_layer
+
+        snn, images = self.snn, self.images
+        self.frame, self.compile = compile_by_layer(
+            snn, images.shape[1:], self.settings, largest_current(images, self.settings)
+        )
+        widest = max(shape.numel() for shape in self.shapes.values())
+        size = max(1, BUDGET // (4 * self.steps * widest))
+        time = torch.arange(self.steps)
+        self.values["input"] = [
+            encoded_input(self.frame, self.settings, part, numbers, time)
+            for part, numbers in zip(images.split(size), torch.arange(len(images)).split(size), strict=True)
+        ]
+        self.means["input"] = torch.cat([part.mean(0) for part in self.values["input"]])
+        self.means["input"] = (self.means["input"] / (self.frame.input_grid or 1)).to(images)
+        last_reader = {source: name for name, layer in snn.layers.items() for source in layer.sources}
+        for name, target in self._targets():
+            correct(self, name, target, self.run(name))
+            for source in snn.layer(name).sources:
+                if last_reader[source] == name:
+                    self.values[source] = []
+                    self.means.pop(source, None)
+        return snn
+
+    def run(self, name: str) -> Tensor:
+        """All steps of a layer with its present weights and buffers: its mean spikes per step, or mean current, (B, ...N)."""
+        from respike.simulate.rate.units import SummedCurrent
+
+        layer, last = self.compile(name), name == self.snn.output
+        sources = layer.synapses.sources
+        exact = self.frame.fixed_point and layer.largest_drive < EXACT and self.frame.analog.isdisjoint(sources)
+        if exact:  # faster, with the same sums
+            layer = replace(layer, synapses=layer.synapses.float())
+        unit = layer.neuron.threshold if isinstance(layer.neuron, SummedCurrent) else 1
+        kept, means = [], []
+        for parts in zip(*(self.values[source] for source in sources), strict=True):
+            read = dict(zip(sources, parts, strict=True))
+            drive = layer.drive(
+                {source: part.to(torch.float32 if exact else self.frame.dtype) for source, part in read.items()},
+                over_time,
+            )
+            if self.frame.fixed_point and layer.largest_potential(self.steps) >= EXACT:
+                drive = drive.double()
+            output, _ = layer.scan(drive, self.steps, None, last and self.settings.drop_first_output)
+            read_out = output[self.settings.read_from :] if last and len(output) > 1 else output
+            means.append(read_out.mean(0) / unit)
+            kept.append(output if layer.analog else output.to(torch.uint8))
+        self.values[name], self.means[name] = kept, torch.cat(means).to(self.images)
+        return self.means[name]
+
+    def _targets(self) -> Iterator[tuple[str, Tensor]]:
+        """(layer, a): the activations (B, ...N) of the ReLU network in units of each layer's scale, in the layers' order."""
+        layer_of_node = {node: layer for layer, node in self.wired.node_of_layer.items()}
+        waiting: dict[str, Tensor] = {}
+        order = iter(self.snn.layers)
+        following = next(order)
+        for node, value in self.wired.graph.stream(self.images.clone()):
+            if node in layer_of_node:
+                name = layer_of_node[node]
+                scale = torch.as_tensor(self.snn.scales[name], device=value.device)
+                waiting[name] = value / per_channel(scale, value)
+            while following in waiting:
+                yield following, waiting.pop(following)
+                following = next(order, "")
+
+
+def _wiring(convert: Callable[..., Any]) -> dict[str, Any]:
+    """How the conversion in a chain of calibrations connects the layers: the arguments that `wire` takes."""
+    chosen = inspect.signature(convert).parameters
+    if "norm" in chosen:
+        return _wiring(chosen["norm"].default)
+    return {name: chosen[name].default for name in list(inspect.signature(wire).parameters)[2:]}
+
+
+def _correct_bias(calibration: Calibration, name: str, target: Tensor, output: Tensor) -> None:
+    layer = calibration.snn.layer(name)
+    if layer.bias is None or layer.kind not in WEIGHTED:
+        return
+    channels, threshold = len(layer.bias), calibration.settings.neuron.threshold
+
+    def mean_error(output: Tensor) -> Tensor:
+        return (target - output).mean(0).reshape(channels, -1).mean(1)
+
+    error = mean_error(output)
+    step = (threshold * error).view(-1, *[1] * (layer.bias.ndim - 1))
+    _keep_where_worse(layer.bias, step, error, lambda: mean_error(calibration.run(name)))
+
+
+def _correct_potential(calibration: Calibration, name: str, target: Tensor, output: Tensor) -> None:
+    layer = calibration.snn.layer(name)
+    if layer.start is None or not calibration.has_neurons(name):
+        return
+    error = (target - output).mean(0)
+    step = calibration.steps * calibration.settings.neuron.threshold * error
+    _keep_where_worse(layer.start, step, error, lambda: (target - calibration.run(name)).mean(0))
+
+
+def _keep_where_worse(values: Tensor, step: Tensor, error: Tensor, again: Callable[[], Tensor]) -> None:
+    """Add the step to the values in place, except where it increases the magnitude of the error, which again() measures."""
+    before = values.clone()
+    values += step
+    worse = again().abs() > error.abs()
+    if bool(worse.any()):
+        values[worse] = before[worse]
+        again()
+
+
+@torch.enable_grad()
+def _fit(
+    calibration: Calibration,
+    name: str,
+    target: Tensor,
+    iterations: int,
+    batch_size: int,
+    lr: float,
+    random: torch.Generator,
+) -> None:
+    """Minimize the error of a layer's quantized drive over its weights, in place."""
+    layer, steps = calibration.snn.layer(name), calibration.steps
+    fitted = copy.deepcopy(layer)
+    weights = [
+        synapse.weighted.weight for synapse in fitted.synapses if isinstance(synapse.weighted, nn.Linear | nn.Conv2d)
+    ]
+    if not weights:
+        return
+    groups = [
+        {"params": [weight.requires_grad_()], "lr": lr * float(weight.square().mean().sqrt())} for weight in weights
+    ]
+    optimizer = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    neuron, spikes = calibration.settings.neuron, calibration.has_neurons(name)
+    start = neuron.initial(target[:1].new_zeros(1)).potential if layer.start is None else layer.start
+    for _ in range(iterations):
+        chosen = torch.randint(len(target), (batch_size,), generator=random).to(target.device)
+        z = fitted.drive({source: calibration.means[source][chosen] for source in fitted.sources})
+        made = quantized_drive(z / neuron.threshold, start / neuron.threshold, steps) if spikes else z
+        loss = (target[chosen] - made).square().flatten(1).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    layer.load_state_dict(fitted.state_dict())
+
+
+def quantized_drive(z: Tensor, start: Tensor, steps: int) -> Tensor:
+    """clip( floor(T z + v(0)), 0, T ) / T with T = `steps`; the gradient passes through the clip, straight through floor."""
+    levels = (steps * z + start).clamp(0, steps)
+    return (levels + (levels.floor() - levels).detach()) / steps
+
+
+def _mean_square(error: Tensor) -> float:
+    return float(error.square().mean(dtype=torch.float64))

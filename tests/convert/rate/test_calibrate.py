@@ -1,0 +1,191 @@
+"""Calibration by its definition: a layer's error on the calibration images, measured by the plain simulation, never grows."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from respike.convert import (
+    calibrate_bias,
+    calibrate_potential,
+    calibrate_weights,
+    load_snn,
+    local_threshold_norm,
+    mmse_norm,
+    percentile_norm,
+)
+from respike.convert.rate import calibrate
+from respike.errors import InputError
+from respike.neurons.encode import Current, Rate
+from respike.neurons.integrate_fire import SOFT
+from respike.simulate import simulate, simulate_stepwise
+
+T = 6
+SIMULATE = partial(simulate, encode=Current(), neuron=SOFT, duration=T / 1000)
+CALIBRATIONS = {
+    "bias": calibrate_bias,
+    "potential": calibrate_potential,
+    "weights": partial(calibrate_weights, iterations=15, lr=0.01),
+}
+
+
+class Residual(nn.Module):
+    """Two residual blocks, the second behind a pool, and an input whose standardization makes a bias of places."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 6, 3, padding=1), nn.Linear(6, 5)
+        self.first, self.second = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem((x - 0.4) / 0.3).relu()
+        x = (self.second(self.first(x).relu()) + x).relu()
+        x = nn.functional.avg_pool2d(x, 2)
+        x = (self.third(x) + x).relu()
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(3)
+    return Residual().eval().requires_grad_(False), torch.rand(24, 2, 8, 8)
+
+
+def norms(spiking_pools=True):
+    chosen = {"scale": "channel", "readout": "current", "spiking_pools": spiking_pools}
+    return {
+        "percentile": partial(percentile_norm, q=0.9, **chosen),
+        "mmse": partial(mmse_norm, steps=T, **chosen),
+        "local threshold": partial(local_threshold_norm, batches=20, batch_size=4, **chosen),
+    }
+
+
+def mean_outputs(snn, images, settings=SIMULATE.keywords):
+    """Spikes per step, or currents, of every neuron on the grid, step by step: (B, ...N) by layer."""
+    traces = simulate_stepwise(snn, images, keep=True, **settings).traces
+    return {
+        name: torch.stack([traces[b].spikes[name].double().mean(0) for b in range(len(images))]) for name in snn.layers
+    }
+
+
+def activations(snn, images):
+    """The ReLU network's activations in units of each layer's scale: a RateSNN with ReLUs in place of neurons."""
+    values = {"input": images}
+    for name, layer in snn.layers.items():
+        drive = layer.drive(values)
+        values[name] = drive.relu() if layer.kind == "relu" else drive
+    return values
+
+
+def errors(kind, target, output):
+    """What a calibration reduces, by channel, by neuron or in all."""
+    error = target.double() - output.double()
+    if kind == "weights":
+        return error.square().mean().view(1)
+    mean = error.mean(0)
+    return (mean.flatten(1).mean(1) if kind == "bias" else mean).abs()
+
+
+@pytest.mark.parametrize("kind", CALIBRATIONS)
+@pytest.mark.parametrize(("norm", "spiking_pools"), [("percentile", True), ("mmse", False)])
+def test_a_layers_error_never_grows_while_the_layers_before_it_are_calibrated(case, kind, spiking_pools, norm):
+    """Each layer is put back to its old values in turn, behind calibrated ones, and simulated by the plain reference."""
+    net, images = case
+    convert = norms(spiking_pools)[norm]
+    before = convert(net, images)
+    after = CALIBRATIONS[kind](net, images, norm=convert, simulate=SIMULATE)
+    target, reached = activations(before, images), mean_outputs(after, images)
+    shrunk = 0
+    for name in after.layers:
+        if name == after.output:
+            continue
+        hybrid = copy.deepcopy(after)
+        hybrid.layers[name] = copy.deepcopy(before.layer(name))
+        old = errors(kind, target[name], mean_outputs(hybrid, images)[name])
+        new = errors(kind, target[name], reached[name])
+        assert bool((new <= old + 1e-6).all()), name
+        shrunk += bool((new < old - 1e-6).any())
+    assert shrunk >= 1
+
+
+@pytest.mark.parametrize("kind", CALIBRATIONS)
+def test_the_source_network_stays_and_the_result_is_saved_with_its_corrections(case, tmp_path, kind):
+    net, images = case
+    state = copy.deepcopy(net.state_dict())
+    with torch.inference_mode():  # as Lightning's test
+        snn = CALIBRATIONS[kind](net, images, norm=norms()["mmse"], simulate=SIMULATE)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in snn.parameters())
+    snn.save(tmp_path / "snn.pt")
+    loaded = load_snn(tmp_path / "snn.pt")
+    ours, theirs = (simulate(one, images, **SIMULATE.keywords) for one in (snn, loaded))
+    assert torch.equal(ours.counts, theirs.counts)
+
+
+def test_the_result_does_not_depend_on_how_images_are_split(case, monkeypatch):
+    net, images = case
+    convert = norms()["mmse"]
+    whole = calibrate_bias(net, images, norm=convert, simulate=SIMULATE)
+    monkeypatch.setattr(calibrate, "BUDGET", 1)
+    monkeypatch.setattr(calibrate, "EXACT", 1)  # all sums in float64
+    parts = calibrate_bias(net, iter(images.split(7)), norm=convert, simulate=SIMULATE)
+    for name, layer in whole.layers.items():
+        if layer.bias is not None:
+            torch.testing.assert_close(parts.layer(name).bias, layer.bias, rtol=0, atol=1e-6)
+
+
+def test_calibrations_follow_each_other(case):
+    """A second calibration starts where the first one ended, and matches the same ReLU network."""
+    net, images = case
+    bias = partial(calibrate_bias, norm=norms()["percentile"], simulate=SIMULATE)
+    both = calibrate_potential(net, images, norm=bias, simulate=SIMULATE)
+    alone = bias(net, images)
+    assert all(
+        torch.equal(both.layer(name).bias, alone.layer(name).bias)
+        for name in alone.layers
+        if alone.layer(name).bias is not None
+    )
+    assert both.layer("stem").start is not None and alone.layer("stem").start is None
+
+
+def test_t_is_that_of_the_simulation_unless_steps_are_given(case):
+    net, images = case
+    long = partial(simulate, **(SIMULATE.keywords | {"duration": 0.020}))
+    given = calibrate_bias(net, images, norm=norms()["mmse"], simulate=long, steps=T)
+    default = calibrate_bias(net, images, norm=norms()["mmse"], simulate=SIMULATE)
+    assert all(torch.equal(given.state_dict()[name], value) for name, value in default.state_dict().items())
+
+
+@pytest.mark.parametrize("readout", ["counts", "current"])
+def test_random_input_spikes_and_counted_outputs_are_calibrated_too(case, readout):
+    net, images = case
+    convert = partial(percentile_norm, readout=readout)
+    chosen = partial(simulate, encode=Rate(800.0), neuron=SOFT, duration=0.010)
+    for one in CALIBRATIONS.values():
+        snn = one(net, images, norm=convert, simulate=chosen)
+        assert simulate(snn, images, **chosen.keywords).images == len(images)
+
+
+def test_the_output_current_has_the_mean_of_the_logits_after_bias_calibration(case):
+    net, images = case
+    snn = calibrate_bias(net, images, norm=norms()["mmse"], simulate=SIMULATE)
+    record = simulate(snn, images, **SIMULATE.keywords)
+    mean = record.counts.double().mean(0)
+    logits = net(images).double().mean(0)
+    torch.testing.assert_close(mean / mean.norm(), logits / logits.norm(), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("iterations", 0), ("batch_size", 0), ("lr", 0.0)])
+def test_wrong_settings_are_refused(case, setting, value):
+    net, images = case
+    with pytest.raises(InputError, match=rf"^convert\.{setting}={value}: .*as in convert\.{setting}="):
+        calibrate_weights(net, images, norm=norms()["mmse"], simulate=SIMULATE, **{setting: value})
+
+
+def test_an_empty_calibration_set_is_refused():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(InputError, match="empty"):
+        calibrate_bias(net, torch.empty(0, 1, 2, 2), norm=norms()["percentile"], simulate=SIMULATE)
