@@ -14,7 +14,7 @@ from respike.convert.graph.fold import fold_batch_norms
 from respike.convert.graph.nodes import Graph
 from respike.convert.graph.trace import COMPUTE_WEIGHTS, leaf_type, trace
 from respike.errors import InputError
-from respike.networks.copying import eval_copy
+from respike.networks.copying import in_double
 from respike.system.distributed import all_gather
 
 TOLERANCE = 1e-6  # of the largest value of a layer; both sides are float64
@@ -66,7 +66,7 @@ def _has_own_code(module: nn.Module) -> bool:
 
 def _difference(net: nn.Module, images: Tensor) -> str:
     """What differs first between the network and its graph, and what to do; "" if nothing does."""
-    copy, images = eval_copy(net).cpu().double(), images.cpu().double()
+    copy, images = in_double(net), images.cpu().double()
     raw, calls = trace(copy, images.shape[1:])
     values, output = _values(copy, images)
     found = _first_difference(fold_batch_norms(raw), raw, calls, values, output, images)

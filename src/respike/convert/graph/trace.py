@@ -466,14 +466,17 @@ def _plain(module: nn.Module, path: str) -> nn.Module:
     return plain.eval()
 
 
-def read_graph(net: nn.Module, dtype: torch.dtype | None = None, input_shape: Sequence[int] | None = None) -> Graph:
+def read_graph(
+    net: nn.Module, dtype: torch.dtype | None = None, input_shape: Sequence[int] | None = None, share: bool = False
+) -> Graph:
     """The graph of a network in eval mode, with modules of its own, in the given dtype or the one of the network.
 
-    input_shape: (C, H, W) of an image; a forward that computes with the sizes of its images needs it. Batch norms directly
-    behind a convolution or linear layer are folded into it. Raises InputError for an operation that no conversion handles,
-    images that do not fit, or a forward that torch.fx cannot trace. `check_graph` compares the graph with the network.
+    share: with the weights of the network, for a caller that neither changes them nor gives a dtype. input_shape: (C, H, W) of
+    an image; a forward that computes with the sizes of its images needs it. Batch norms directly behind a convolution or linear
+    layer are folded into it. Raises InputError for an operation that no conversion handles, images that do not fit, or a
+    forward that torch.fx cannot trace. `check_graph` compares the graph with the network.
     """
-    copy = eval_copy(net)
+    copy = eval_copy(net, share)
     return fold_batch_norms(trace(copy if dtype is None else copy.to(dtype), input_shape)[0])
 
 

@@ -68,7 +68,7 @@ def wire(
     """The network with unchanged weights, its graph compared with it on a few of the images; and all images."""
     few, images = (None, ()) if images is None else first_images(images)
     shape = None if few is None else images_shape(few)
-    graph = read_graph(net, input_shape=shape)
+    graph = read_graph(net, input_shape=shape, share=True)
     snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
     check_graph(net, few)
     return _Wired(snn, graph, node_of_layer, few, fold_dropout), images

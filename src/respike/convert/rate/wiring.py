@@ -23,6 +23,7 @@ from respike.convert.graph.nodes import (
 from respike.convert.rate.paths import merge_path
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
+from respike.networks.copying import in_double
 
 MAX_POOLS = ("count", "gate", "before_neuron", "average")
 READOUTS = ("counts", "current")
@@ -419,18 +420,18 @@ def check_rate_snn(
     `build_rate_snn`; false compares with the graph without the factor of `MaskDropout`.
     """
     tolerance = torch.finfo(graph.dtype).eps ** 0.5
-    snn, images, nodes = copy.deepcopy(snn).cpu().double(), images.cpu().double(), {}
+    images, nodes = images.cpu().double(), {}
     for name, node in graph.nodes.items():
         drop = node.kind == "dropout_scale" and not fold_dropout
-        module = nn.Identity() if drop else copy.deepcopy(node.module).cpu().double()
-        nodes[name] = Node(name, node.kind, node.inputs, module)
+        nodes[name] = Node(name, node.kind, node.inputs, nn.Identity() if drop else _InDouble(node.module))
     layer_of_node = {node: layer for layer, node in node_of_layer.items()}
     expected, values = {}, {"input": images}
     with torch.no_grad():
         for place, value in Graph(nodes, graph.output).stream(images):
             if place in layer_of_node:
                 expected[layer_of_node[place]] = value.clone()  # a ReLU in place may follow
-        for name, layer in snn.layers.items():
+        for name in snn.layers:
+            layer = in_double(snn.layer(name))
             scale = per_channel(torch.as_tensor(snn.scales[name], dtype=torch.float64), expected[name])
             drive = layer.drive(values)
             value = layer.pool(drive) if layer.kind == "max" and layer.pool is not None else drive
@@ -444,6 +445,17 @@ def check_rate_snn(
                     f"layer '{name}' of the spiking network does not have the values of the network: with scales up to "
                     f"{largest:.2g} weights or biases leave the range of {graph.dtype}; normalize otherwise"
                 )
+
+
+class _InDouble(nn.Module):
+    """A module in float64 and on the CPU, as a copy that lives as long as a call, so that one is in memory at a time."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return in_double(self.module)(*values)
 
 
 def cap_of(graph: Graph, name: str) -> float | None:

@@ -4,13 +4,12 @@ Both simulators (layerwise.py, and stepwise.py, the reference) and all kernels r
 weights in floating point, or integers (fixed_point.py).
 """
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
+from respike.networks.copying import copied
 from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.neurons.neuron import Neuron
 from respike.simulate.connections import (
@@ -34,7 +34,6 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.units import Carry, MaxPool, SummedCurrent
 from respike.simulate.record import Tally
 
-Module = TypeVar("Module", bound=nn.Module)
 Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 CompileLayer = Callable[[str], "ProgramLayer"]
 log = logging.getLogger(__name__)
@@ -298,7 +297,7 @@ def _fixed_point_layers(
 
     def compile_layer(name: str) -> ProgramLayer:
         counted, original = counted_of[name], snn.layer(name)
-        layer = _copied(original, lambda tensor: _in_float64(tensor, small))
+        layer = copied(original, lambda tensor: _in_float64(tensor, small))
         unit = _unit(snn, name)
         own_grids = {source: grids[source] for source in layer.sources if source in grids}
         if isinstance(unit, MaxPool):
@@ -386,7 +385,7 @@ def pools(snn: RateSNN) -> Pools:
 
 def _with_plain_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
     """A copy in eval mode, with the same weights, with plain average pools in place of adaptive and irregular ones."""
-    snn = _copied(snn, lambda weights: weights).eval()
+    snn = copied(snn, lambda weights: weights).eval()
     shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     for layer in snn.layers.values():
         layer.synapses = nn.ModuleList(  # type: ignore[assignment]
@@ -394,12 +393,6 @@ def _with_plain_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
             for synapse in layer.synapses
         )
     return snn
-
-
-def _copied(module: Module, change: Callable[[Tensor], Tensor]) -> Module:
-    """A copy whose weights and buffers are change(those of the module), with no other copy of them in between."""
-    weights = {id(weight): nn.Parameter(change(weight), requires_grad=False) for weight in module.parameters()}
-    return copy.deepcopy(module, weights | {id(buffer): change(buffer) for buffer in module.buffers()})
 
 
 def _in_float64(tensor: Tensor, small: bool) -> Tensor:
