@@ -11,7 +11,8 @@ all experiments of a preset. In Python:
     from respike.neurons.integrate_fire import SOFT
     from respike.simulate import simulate
 
-    snn = percentile_norm(net, calibration_images, q=0.995, zeros=False, scale="channel", readout="current")
+    deep = {"q": 0.995, "zeros": False, "scale": "channel", "readout": "current", "spiking_pools": False}
+    snn = percentile_norm(net, calibration_images, **deep)
     record = simulate(snn, images, encode=Current(), neuron=SOFT)
 """
 

@@ -69,6 +69,7 @@ class Protocol:
     zeros: bool = False
     scale: Literal[*SCALES] = "channel"
     readout: Literal[*READOUTS] = "current"
+    spiking_pools: bool = False
     output_layer: bool = True
     strong: bool = True
     fold_dropout: bool = True
@@ -220,7 +221,7 @@ class Convert:
     output_layer: bool = True
     strong: bool = True
     fold_dropout: bool = True
-    spiking_pools: bool = True
+    spiking_pools: bool = False
     max_pool: Literal[*MAX_POOLS] = "count"
     readout: Literal[*READOUTS] = "current"
     q: Annotated[float, Range(above=0, high=1)] = 0.995
