@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from respike.convert import data_norm, model_norm, no_norm, percentile_norm
+from respike.convert.rate.normalize import WEAKEST
 from respike.convert.rate.scales import BINS
 from respike.errors import InputError
 from respike.networks.mlp import MLP
@@ -244,6 +245,14 @@ def dead_layer():
 def test_a_layer_that_never_responds_is_refused_by_its_name(conversion):
     with pytest.raises(InputError, match="'linear2'"):
         CONVERSIONS[conversion](dead_layer(), torch.rand(5, 1, 2, 2).double())
+
+
+def test_a_channel_that_hardly_responds_has_a_share_of_the_scale_of_the_strongest_one():
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)).double()
+    net[0].weight.data = torch.tensor([2.0, 0.5, 1e-6, -1.0]).double().view(4, 1, 1, 1)
+    net[0].bias.data.zero_()
+    snn = data_norm(net, torch.ones(2, 1, 3, 3).double(), scale="channel")
+    assert snn.scales["conv1"].tolist() == pytest.approx([2, 0.5, 2 / WEAKEST, 2])
 
 
 def test_a_quantile_that_falls_on_silence_is_refused_like_a_silent_layer():

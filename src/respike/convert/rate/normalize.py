@@ -25,6 +25,7 @@ from respike.errors import InputError, SilentLayer
 
 CONVENTIONS = ("lambda", "authors_code")
 SCALES = ("layer", "channel")
+WEAKEST = 256  # the strongest channel of a layer has at most so many times the scale of the weakest
 Scales = dict[str, float | Tensor]  # per layer: one number, or one per channel (C,)
 
 
@@ -237,8 +238,9 @@ def _by_channel(scale: str) -> bool:
 def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lambda") -> None:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead.
 
-    A channel without activation takes the scale of its layer's strongest channel. The output has one scale for all classes,
-    which are compared with each other.
+    A channel without activation takes the scale of its layer's strongest channel; one with hardly any, of which few calibration
+    images say little, 1 / WEAKEST of it: other images would saturate it, and its weights would leave the grid. The output has
+    one scale for all classes, which are compared with each other.
     """
     measured = _one_output_scale(snn, measured)
     scales: Scales = {"input": 1.0}
@@ -261,7 +263,8 @@ def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lam
             previous_factor = float(measured[name]) / previous_factor
             scales[name] = _source_scale(layer, scales) * previous_factor
         else:
-            found = torch.where(measured[name] > 0, measured[name], measured[name].max())
+            strongest = measured[name].max()
+            found = torch.where(measured[name] > 0, measured[name].clamp(min=strongest / WEAKEST), strongest)
             scales[name] = found if found.ndim else float(found)
     _rescale(snn, scales)
 
