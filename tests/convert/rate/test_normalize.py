@@ -251,7 +251,7 @@ def test_a_channel_that_hardly_responds_has_a_share_of_the_scale_of_the_stronges
     net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)).double()
     net[0].weight.data = torch.tensor([2.0, 0.5, 1e-6, -1.0]).double().view(4, 1, 1, 1)
     net[0].bias.data.zero_()
-    snn = data_norm(net, torch.ones(2, 1, 3, 3).double(), scale="channel")
+    snn = data_norm(net, torch.ones(2, 1, 3, 3).double(), scale="channel", readout="current")
     assert snn.scales["conv1"].tolist() == pytest.approx([2, 0.5, 2 / WEAKEST, 2])
 
 
