@@ -80,9 +80,12 @@ def latency_networks(comparison: Comparison) -> list[Network]:
     runs, found = runs.assign(steps=steps), []
     for _, group in runs.groupby(_network_keys(runs), sort=False):
         settings = _varied(comparison, group)
-        if any(not _is_in(setting.key, CONVERSION) for setting in settings if setting.key not in (STEPS, DURATION)):
+        settings = [
+            s for s in settings if s.key != DURATION and not (_is_in(s.key, ["convert"]) and s.key.endswith(".steps"))
+        ]
+        if any(not _is_in(setting.key, CONVERSION) for setting in settings):
             return []
-        found.append(_network(comparison, group, [s for s in settings if s.key not in (STEPS, DURATION)]))
+        found.append(_network(comparison, group, settings))
     several = any(network.rows["method"].nunique() > 1 for network in found)
     return found if several or any(network.has_figure for network in found) else []
 
