@@ -1,6 +1,7 @@
 """Accuracy over time, of one run or of several. Arguments are fractions, axes are in percent."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -14,6 +15,7 @@ from respike.metrics.interval import half_interval
 DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))  # the curves beyond the palette's seven colours differ in their dashes
 MARKERS = ("o", "s", "D", "^", "v")
 ALL_MARKERS = (*MARKERS, "P", "X", "<", ">", "p", "h", "*", "d", "8")
+TITLE_WIDTH = 108  # characters of a line
 TOP_POINTS = 12  # of accuracy, in the panel of few steps
 LINE = 0.21  # height of a line of the legend [in]
 FEW = 12  # number of points up to which a curve has markers
@@ -111,8 +113,10 @@ def accuracy_in_few_steps(
     columns = 2 if max(map(len, names)) > 34 else 3
     handles = [shown[name] for name in names]
     figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)
-    figure.set_size_inches(9.6, 4.3 + LINE * math.ceil(len(names) / columns))  # the panels keep their height
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, TITLE_WIDTH)]
+    rows_of_text = math.ceil(len(names) / columns) + len(lines) - 2
+    figure.set_size_inches(9.6, 4.3 + LINE * rows_of_text)  # the panels keep their height
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=INK)
     return figure
 
 
