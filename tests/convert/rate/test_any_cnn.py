@@ -215,6 +215,35 @@ def test_joined_maps_that_are_flattened(form, scale, max_pool):
         assert not (layer.kind == "max" and scaled), "a max unit counts spikes, each of them 1"
 
 
+ENDS = {
+    "maximum of spikes": [nn.ReLU(), nn.MaxPool2d(6)],
+    "maximum of currents": [nn.MaxPool2d(6)],
+    "mean of spikes": [nn.ReLU(), nn.AvgPool2d(6)],
+    "mean of currents": [nn.AdaptiveAvgPool2d(1)],
+    "one layer": [nn.Conv2d(4, 4, 6)],
+}
+
+
+@pytest.mark.parametrize("max_pool", ["count", "gate", "before_neuron"])
+@pytest.mark.parametrize("readout", ["counts", "current"])
+@pytest.mark.parametrize("end", ENDS)
+def test_the_output_may_be_a_pool_or_the_only_layer(end, readout, max_pool):
+    torch.manual_seed(0)
+    front = [] if end == "one layer" else [nn.Conv2d(4, 4, 3)]
+    net = nn.Sequential(*front, *ENDS[end], nn.Flatten()).double()
+    images = torch.rand(8, 4, *([6, 6] if end == "one layer" else [8, 8])).double()
+    snn = percentile_norm(net, images, q=1.0, max_pool=max_pool, readout=readout)
+    settings = {"encode": Current(), "neuron": SOFT, "duration": 0.2}
+    expected = simulate_stepwise(snn, images, **settings)
+    for backend in ("auto", "torch"):
+        ours = simulate(snn, images, backend=backend, **settings)
+        assert torch.equal(ours.counts, expected.counts) and torch.equal(ours.predicted, expected.predicted)
+    outputs = net(images).detach()
+    outputs = outputs.relu() if readout == "counts" else outputs  # no class has fewer than 0 spikes
+    clear = outputs.topk(2).values.diff().abs().squeeze(1) > 0.02 * outputs.abs().max()
+    assert clear.any() and torch.equal(expected.predicted[-1][clear].long(), outputs.argmax(1)[clear])
+
+
 CONVERSIONS = {
     "data": lambda net, images: data_norm(net, images),
     "data, channels": lambda net, images: data_norm(net, images, scale="channel", readout="current"),

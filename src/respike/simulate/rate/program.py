@@ -209,14 +209,11 @@ def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron, analog_
     snn = _with_plain_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     layers: list[ProgramLayer] = []
-    analog = {"input"} if analog_input else set()
+    analog = _analog_layers(snn, analog_input)
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
-        unit = _unit(snn, counted.name)
-        if _is_analog(layer, unit, analog):
-            analog.add(counted.name)
-        layers.append(ProgramLayer(counted, layer, unit or neuron, counted.name in analog))
+        layers.append(ProgramLayer(counted, layer, _unit(snn, counted.name) or neuron, counted.name in analog))
     dtype = next(snn.parameters(), torch.empty(0)).dtype
-    read_current = snn.readout == "current"
+    read_current = snn.output in analog  # a maximum of spikes is counted, whatever the read-out
     return Program(connections, tuple(layers), dtype, analog_input=analog_input, read_current=read_current)
 
 
@@ -238,6 +235,14 @@ def _is_analog(layer: SpikingLayer, unit: Neuron | None, analog: set[str]) -> bo
     return isinstance(unit, Carry | SummedCurrent) or (
         isinstance(unit, MaxPool) and not analog.isdisjoint(layer.sources)
     )
+
+
+def _analog_layers(snn: RateSNN, analog_input: bool) -> set[str]:
+    analog = {"input"} if analog_input else set()
+    for name, layer in snn.layers.items():
+        if _is_analog(layer, _unit(snn, name), analog):
+            analog.add(name)
+    return analog
 
 
 def compile_fixed_point(
@@ -269,7 +274,7 @@ def _fixed_point(
     analog_input = largest_current is not None
     frame = Program(
         connections, (), torch.float64, fixed_point=True, input_grid=_input_grid(bits, True) if analog_input else None,
-        analog_input=analog_input, read_current=snn.readout == "current",
+        analog_input=analog_input, read_current=snn.output in _analog_layers(snn, analog_input),
     )  # fmt: skip
     return frame, _fixed_point_layers(snn, connections, neuron, bits, steps, largest_current, small)
 
