@@ -90,7 +90,8 @@ def results(reference: Reference) -> str:
     """The main rows of every paper."""
     names = (
         "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
-        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "exact_fc", "exact_lenet", "stbp_resnet19_two_epochs",
+        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet",
+        "stbp_resnet19_two_epochs",
     )  # fmt: skip
     accuracies = [
         column
@@ -310,6 +311,24 @@ def best_spike_threshold(reference: Reference) -> str:
     return sentence(f"Among the thresholds of the sweep, {listed(said)}.")
 
 
+def max_pools(reference: Reference) -> str:
+    """The rules by which spikes pass a max-pool, on the same weights."""
+    rows = reference.sweep("lenet_maxpool").set_index("convert.max_pool", drop=False)
+    measured = (
+        "ann/test_acc",
+        "snn/test_acc",
+        "snn/acc_drop",
+        "snn/agreement",
+        "snn/time_to_1pct_ms",
+        "snn/spikes_per_image",
+    )
+    columns = [
+        Column("convert.max_pool", "max-pool", of=text_of("convert.max_pool"), is_number=False),
+        *map(metric, measured),
+    ]
+    return to_markdown(rows.loc[["count", "gate", "before_neuron", "average"]], columns)
+
+
 def zeta(reference: Reference) -> str:
     """Margin of the exact mapping."""
     rows = reference.sweep("exact_fc/zeta").sort_values("convert.zeta", ascending=False)
@@ -373,7 +392,7 @@ BLOCKS: dict[str, Callable[[Reference], str]] = {
     for block in (
         results, exact, three_ways, direct, authors_cnn, speed, simulation, networks, goals, cost_of_steps, agreement,
         training_step, allocator,
-        normalizations, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
+        normalizations, max_pools, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
     )
 }  # fmt: skip
 
