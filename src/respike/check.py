@@ -28,6 +28,7 @@ from respike.errors import InputError, explain
 from respike.figures.layers import rate_correlations as correlation_figure
 from respike.figures.style import save
 from respike.metrics.representation import rate_correlations, unit_shares
+from respike.networks.init import measure_batch_norms
 from respike.networks.standardize import Standardized
 from respike.report.terminal import shown_path
 from respike.runs.compose import compose_run
@@ -37,7 +38,7 @@ from respike.simulate.rate.settings import Settings
 from respike.system.messages import quiet_libraries
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
-from respike.training.fit import load_weights, untrained
+from respike.training.fit import has_random_weights, load_weights, untrained
 
 NOTHING = "-"
 
@@ -79,6 +80,10 @@ def check(overrides: Sequence[str], images: int = 0) -> list[str]:
     data = instantiate(cfg.data)
     net, origin = _network(cfg, data)
     shape = data.input_shape if images else _image_shape(cfg)
+    if images and has_random_weights(cfg):
+        few = data.batches("train", min(32, data.eval_batch_size), first=images)
+        measure_batch_norms(net, (batch for batch, _, _ in few))
+        origin = "random weights, batch norms measured on training images"
     settings = _settings(cfg)
     convert = instantiate(cfg.convert)
     anatomy = dissect(net, shape, **wiring_of(convert))
@@ -234,6 +239,8 @@ def _summary(costs: list[Cost], settings: Settings) -> list[str]:
     for cost in costs:
         if cost.reason:
             reasons.setdefault((cost.backend, cost.reason), []).append(cost.layer)
+    if any(cost.bits for cost in costs):
+        lines.append("bits: of the largest integer that the sums of a layer can reach, with its sign")
     for (backend, reason), layers in reasons.items():
         more = f" and {len(layers) - 1} more layers run" if len(layers) > 1 else " runs"
         lines.append(f"'{layers[0]}'{more} in {backend}: {reason}")
