@@ -13,6 +13,7 @@ from respike.errors import InputError, explain
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.folder import reductions
 from respike.runs.preset import load_preset, row_config, run_rows
+from respike.training.fit import make_network
 
 EXPERIMENTS = names("experiment")
 RECIPES = names("recipe")
@@ -42,7 +43,7 @@ def composed(*overrides):
 def make(cfg):
     """Everything `train` makes of a config but the loggers (which would start W&B) and the trainer."""
     instantiate(cfg.data)
-    instantiate(cfg.lit, net=instantiate(cfg.model))
+    instantiate(cfg.lit, net=make_network(cfg.model))
     instantiate(cfg.get("encode"))
     return [instantiate(callback) for callback in cfg.callbacks.values()]
 
@@ -110,7 +111,7 @@ def test_every_network_goes_with_every_recipe(model):
         network = cfg.model.get("net", cfg.model)
         if "path" in network:  # read from a file, without a recipe
             continue
-        module = instantiate(cfg.lit, net=instantiate(network))
+        module = instantiate(cfg.lit, net=make_network(network))
         optimizer = module.make_optimizer(module.net.parameters())
         if module.make_scheduler is not None:
             assert module.make_scheduler(optimizer, 100).optimizer is optimizer
@@ -134,6 +135,7 @@ def test_every_schedule_replaces_that_of_a_recipe(scheduler):
     kinds = {
         "constant": "NoneType",
         "cosine": "CosineAnnealingLR",
+        "cosine_by_epoch": "LambdaLR",
         "exponential": "ExponentialLR",
         "halving": "StepLR",
         "one_cycle": "OneCycleLR",
@@ -314,7 +316,7 @@ def test_ours_differs_from_the_repository_in_what_it_says():
 @pytest.mark.parametrize("surrogate", ["rectangle", "triangle", "sigmoid", "atan"])
 def test_every_surrogate_fits_the_direct_network(surrogate):
     cfg = composed("experiment=stbp_resnet19_narrow", f"neuron/surrogate={surrogate}", "model.width_mult=0.0625")
-    net = instantiate(cfg.model)
+    net = make_network(cfg.model)
     assert type(net.fire.neurons.neuron.surrogate).__name__.lower() == surrogate
 
 

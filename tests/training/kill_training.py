@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from respike.data.datamodule import ImageDataModule
 from respike.runs.compose import compose_run
 from respike.system.messages import quiet_libraries
-from respike.training.fit import fit_once
+from respike.training.fit import fit_once, make_network
 
 CROP = "{_target_: respike.data.augment.random_crop, _partial_: true, padding: 2}"
 OVERRIDES = [  # dropout, augmentation, an optimizer and a schedule with a state, the best of the epochs
@@ -41,7 +41,7 @@ def train(folder: Path, data: ImageDataModule) -> None:
     """Train, or continue; writes folder/weights.pt."""
     cfg = config(folder)
     pl.seed_everything(cfg.seed, verbose=False)
-    module = instantiate(cfg.lit, net=instantiate(cfg.model))
+    module = instantiate(cfg.lit, net=make_network(cfg.model))
     stage = fit_once(cfg, instantiate(cfg.trainer, logger=False), module, data)
     history = [line.split(",")[:3] for line in (stage.folder / "history.csv").read_text().splitlines()]
     files = sorted(path.name for path in stage.folder.iterdir())

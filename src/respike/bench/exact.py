@@ -16,7 +16,7 @@ from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.saving import network_content, network_from_content
 from respike.data.pixels import to_unit
 from respike.simulate.ttfs import search, simulate_ttfs
-from respike.training.fit import fit_once
+from respike.training.fit import fit_once, make_network
 
 CALIBRATION = 1000  # images; more of them would not change a time
 
@@ -54,7 +54,7 @@ def measure(
     loaded = torch.load(workload, weights_only=True)
     dtype = getattr(torch, precision)
     if relu:
-        net = instantiate(loaded["model"])
+        net = make_network(loaded["model"])
         net.load_state_dict(loaded["weights"])
         run = _relu(net.to(dtype).eval(), dtype)
     else:

@@ -22,7 +22,7 @@ from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image, synops_per_image
 from respike.metrics.energy import energy_metrics
-from respike.metrics.representation import rate_correlations
+from respike.metrics.representation import rate_correlations, unevenness_metrics
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
@@ -65,7 +65,8 @@ class SimulateRate(Callback):
         seconds = time.perf_counter() - start
         ann = _predicted_classes(pl_module, data)
         self.columns = curve(self.record, labels, ann)
-        self.correlations = _correlations(trainer, pl_module, self.simulate.keywords)  # on every rank: they meet in it
+        # on every rank: they meet in it
+        self.correlations, uneven = _representation(trainer, pl_module, self.simulate.keywords)
         if rank() > 0:
             return
         write_csv(folder / "curves.csv", self.columns)
@@ -79,6 +80,7 @@ class SimulateRate(Callback):
             | activity_metrics(self.record)
             | energy_metrics(self.record)
             | {f"snn/correlation/{layer}": value for layer, value in self.correlations.items()}
+            | uneven
             | {"time/simulate_s": seconds},
         )
         accuracies = measured["snn/test_acc"], measured["ann/test_acc"]
@@ -100,8 +102,8 @@ class SimulateRate(Callback):
         advice = {
             "neuron=soft": hard,
             "encode=current": not settings.encode.analog,
-            "convert=percentile": method != "percentile_norm",
-            "convert.scale=channel": by_layer,
+            "convert=percentile": method not in ("percentile_norm", "qcfs_thresholds"),
+            "convert.scale=channel": by_layer and method != "qcfs_thresholds",
             "convert.readout=current": snn.readout != "current",
         }
         typed = [line for line, differs in advice.items() if differs]
@@ -115,16 +117,22 @@ def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Ten
     return torch.cat([part for gathered in all_gather(classes) for part in gathered])
 
 
-def _correlations(trainer: Trainer, pl_module: LightningModule, settings: Mapping[str, Any]) -> dict[str, float]:
-    """How rates correlate with activations on the first test images; {} for a conversion by other layers than ours."""
+def _representation(
+    trainer: Trainer, pl_module: LightningModule, settings: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How rates correlate with activations on the first test images, by layer, and the metrics of unevenness.
+
+    {} and {} for a conversion by other layers than ours.
+    """
     data, snn = data_of(trainer), converted(trainer, RateSNN)
     few, _ = first_images(data.images.test_images[data.index["test"][:8]])
     few = few.to(pl_module.device)
     convert = next(callback.convert for callback in callbacks_of(trainer) if isinstance(callback, Convert))
     anatomy = dissect(pl_module.net, few.shape[1:], **wiring_of(convert))
     if anatomy.node_of_layer.keys() != snn.layers.keys():
-        return {}
-    return rate_correlations(snn, anatomy.graph, anatomy.node_of_layer, few, **settings)
+        return {}, {}
+    network = snn, anatomy.graph, anatomy.node_of_layer, few
+    return rate_correlations(*network, **settings), unevenness_metrics(*network, **settings)
 
 
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from respike.convert.rate.calibrate import calibrate_bias, calibrate_potential, 
 from respike.convert.rate.local_threshold import local_threshold_norm
 from respike.convert.rate.mmse import mmse_norm
 from respike.convert.rate.normalize import data_norm, model_norm, no_norm, percentile_norm
+from respike.convert.rate.qcfs import qcfs_thresholds
 from respike.convert.rate.rate_snn import RateSNN
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "model_norm",
     "no_norm",
     "percentile_norm",
+    "qcfs_thresholds",
 ]

@@ -1,10 +1,13 @@
 """Random augmentation of training batches; the random change is drawn for each image separately. B images, C channels."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from respike.data.pixels import to_unit
 
 
 def crop_and_flip(images: Tensor, padding: int, flip: bool) -> Tensor:
@@ -22,6 +25,33 @@ def random_crop(images: Tensor, padding: int) -> Tensor:
     rows = (top + torch.arange(height))[:, None, :, None]  # (B, 1, H, 1)
     columns = (left + torch.arange(width))[:, None, None, :]  # (B, 1, 1, W)
     return padded[torch.arange(batch)[:, None, None, None], torch.arange(channels)[:, None, None], rows, columns]
+
+
+def autoaugment_and_cutout(
+    images: Tensor, padding: int, flip: bool, hole: int, fill: Sequence[float] | None = None
+) -> Tensor:
+    """`crop_and_flip`, the AutoAugment policy of CIFAR-10 (Cubuk et al. 2019), `cutout`: (B, 3, H, W) in [0, 1] -> the same.
+
+    The augmentation of Bu et al. 2022, who cut out of standardized images: fill is the mean of the pixels of each channel.
+    """
+    from torchvision.transforms import AutoAugmentPolicy, v2  # takes seconds
+
+    policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
+    pixels = (crop_and_flip(images, padding, flip) * 255).round().to(torch.uint8)
+    return cutout(to_unit(torch.stack([policy(image) for image in pixels])), hole, fill)
+
+
+def cutout(images: Tensor, hole: int, fill: Sequence[float] | None = None) -> Tensor:
+    """Set a square of `hole` pixels around a random place to `fill` (by channel; zeros by default): (B, C, H, W) -> the same.
+
+    The square is cut off at the border (DeVries and Taylor 2017).
+    """
+    batch, channels, height, width = images.shape
+    middle_y, middle_x = torch.randint(0, height, (batch, 1)), torch.randint(0, width, (batch, 1))
+    rows, columns = torch.arange(height) - middle_y, torch.arange(width) - middle_x
+    inside_y, inside_x = ((-(hole // 2) <= part) & (part < hole - hole // 2) for part in (rows, columns))
+    inside = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+    return torch.where(inside, torch.tensor(fill or [0.0] * channels).view(-1, 1, 1), images)
 
 
 def shift_rotate_flip(images: Tensor, shift: float, degrees: float, flip: bool) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from respike.convert.calibration import Images
 from respike.convert.graph.nodes import Graph, per_channel
+from respike.convert.rate.qcfs import quantizer
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.scales import activations
 from respike.simulate.rate.stepwise import mean_rates
@@ -34,6 +35,31 @@ def rate_correlations(
         if math.isfinite(coefficient):
             found[layer] = coefficient
     return found
+
+
+def unevenness_metrics(
+    snn: RateSNN, graph: Graph, node_of_layer: dict[str, str], images: Tensor, **settings: Any
+) -> dict[str, float]:
+    """snn/unevenness/<layer>: share of units whose spikes in T = L steps are not L times their QCFS activation over theta.
+
+    In the first layer, whose input is constant, they are equal (Bu et al. 2022); behind it they differ where spikes arrive
+    unevenly. snn/unevenness: the share of all units behind the first layer. {} for a network without QCFS, or with several L.
+    Arguments as in `rate_correlations`, of whose settings those of time play no part.
+    """
+    neurons = {layer: node for layer, node in node_of_layer.items() if snn.layer(layer).kind == "relu"}
+    quantizers = [quantizer(graph, node) for node in neurons.values()]
+    levels = {found.levels if found else 0 for found in quantizers}
+    if len(levels) != 1 or 0 in levels:
+        return {}
+    (steps,) = levels
+    settings |= {"dt": 0.001, "duration": 0.001 * steps, "start_at_zero": False, "read_from": 0}
+    rates, seen = mean_rates(snn, images, **settings), dict[str, list[Tensor]]()
+    for layer, value in activations(graph, neurons, images):
+        seen.setdefault(layer, []).append((value.double() * steps / snn.scales[layer]).round().cpu())
+    uneven = {layer: (rates[layer].double() * steps).round().cpu() != torch.cat(seen[layer]) for layer in neurons}
+    deep = [part.flatten() for layer, part in uneven.items() if snn.layer(layer).sources != ["input"]]
+    whole = {"snn/unevenness": float(torch.cat(deep).double().mean())} if deep else {}
+    return whole | {f"snn/unevenness/{layer}": float(part.double().mean()) for layer, part in uneven.items()}
 
 
 def unit_shares(

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
+from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
 from respike.report.verdicts import calibrated_on, is_compared, published_curve
 
@@ -44,7 +45,8 @@ def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> 
 def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     """One group per network and data set, in the order of the rows: its runs differ in conversion and simulation."""
     finished = judged[judged["failure"] == ""]
-    settings = finished[[name for name in finished.columns if name.startswith("cfg.model.")]]
+    older = {f"cfg.model.{name}": value for name, value in ACTIVATION.items() if value is not None}  # runs before these
+    settings = finished[[name for name in finished.columns if name.startswith("cfg.model.")]].fillna(older)
     # A run without a model block is a group of its own.
     own = pd.Series(finished.index, finished.index).where(settings.isna().all(axis=1), "")
     keys = settings.fillna("").astype(str).agg("|".join, axis=1) + own + finished["data"].astype(str)

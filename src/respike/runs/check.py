@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from respike.errors import InputError
+from respike.networks.qcfs import ACTIVATION
 from respike.neurons.encode import Encoder
 from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import Surrogate
@@ -219,7 +220,7 @@ def _check_call(path: str, block: Mapping[str, Any], content: Mapping[str, Any],
         key = f"{path}.{name}"
         value = content.get(key)
         line = given.get(key, f"{key}={said_as(value)}")
-        if name in RESERVED or (name not in takes and takes_more):
+        if name in RESERVED or (name not in takes and (takes_more or (path == "model" and name in ACTIVATION))):
             continue
         if name not in takes:
             near = nearest(name, takes)

@@ -15,6 +15,8 @@ from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
 from respike.data.glyphs import FAMILIES
 from respike.layers.norm_neuron import BACKENDS as NORM_BACKENDS
+from respike.networks.qcfs import ACTIVATIONS
+from respike.networks.resnet_cifar import SHORTCUTS
 from respike.networks.torchvision_vgg16 import PIXELS
 from respike.neurons.integrate_fire import RESETS
 from respike.neurons.surrogate import CENTRES
@@ -136,6 +138,8 @@ class Transform:
     shift: Share = 0.1  # of the side
     degrees: Annotated[float, Range(low=0, high=180)] = 15
     flip: bool = True
+    hole: Whole = 16  # pixels of a side
+    fill: Annotated[list[float], Length(1)] | None = "[0.4914,0.4822,0.4465]"  # by channel
 
 
 class Init:
@@ -166,6 +170,11 @@ class Model:
     name: Annotated[str, Text()] = "resnet18"  # of a constructor of torchvision.models
     num_classes: Count | None = 1000
     depth: Count = 20
+    shortcut: Literal[*SHORTCUTS] = "zeros"
+    activation: Literal[*ACTIVATIONS] = "relu"
+    levels: Count = 4  # of qcfs
+    threshold: Positive = 8  # of qcfs, at the start of the training
+    threshold_q: Annotated[float, Range(above=0, high=1)] | None = 0.99  # quantile of activations that gives it instead
     preprocessing: Literal[*PIXELS] = "torchvision"
     side: Count = 224  # pixels
     net: Block = "{_target_:respike.networks.exact_fc.ExactFC}"

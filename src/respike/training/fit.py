@@ -5,7 +5,7 @@ import errno
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
 from respike.networks.init import measure_batch_norms
+from respike.networks.qcfs import ACTIVATION, ACTIVATIONS, start_thresholds, with_qcfs
 from respike.networks.standardize import standardized
 from respike.networks.state_dicts import give_state_dict, not_finite, read_checkpoint, state_dict_of
 from respike.system.cache import Stage, cached, code_hash, network_code
@@ -45,13 +46,28 @@ IRRELEVANT = {  # settings that do not change the weights
     ),
 }
 NORM_IMAGES = 256  # on which the batch norms of random weights are measured
+THRESHOLD_IMAGES = 256  # on which the thresholds of model.threshold_q are measured
 RUN_WEIGHTS = "a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def untrained(cfg: DictConfig, data: ImageDataModule) -> LightningModule:
     """The module of a config and its network, behind the standardization of the data, initialized or read from model.path."""
-    return instantiate(cfg.lit, net=standardized(instantiate(cfg.model), data.mean, data.std))
+    return instantiate(cfg.lit, net=standardized(make_network(cfg.model), data.mean, data.std))
+
+
+def make_network(model: Mapping[str, Any]) -> torch.nn.Module:
+    """The network of a config's block `model`, with the activation that it names in place of ReLUs.
+
+    Raises InputError for another activation than those of ACTIVATIONS, and for a network whose ReLUs cannot be replaced.
+    """
+    settings = {name: model.get(name, default) for name, default in ACTIVATION.items()}
+    if settings["activation"] not in ACTIVATIONS:
+        raise InputError(
+            f"model.activation={settings['activation']}: unknown, choose model.activation={' or '.join(ACTIVATIONS)}"
+        )
+    net = instantiate({name: value for name, value in model.items() if name not in ACTIVATION})
+    return with_qcfs(net, settings["levels"], settings["threshold"]) if settings["activation"] == "qcfs" else net
 
 
 def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:
@@ -176,6 +192,10 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
         raise InputError(
             "recipe.epochs=0: this recipe does not train; type train=false, or a recipe, as in recipe=custom"
         )
+    q = cfg.model.get("threshold_q")
+    if q is not None and cfg.model.activation == "qcfs" and not cfg.ckpt_path:
+        pixels, _, _ = next(data.batches("train", THRESHOLD_IMAGES, first=THRESHOLD_IMAGES))
+        start_thresholds(module.net, pixels, q)
     return fit_once(cfg, trainer, module, data)
 
 

@@ -1,7 +1,9 @@
 """Learning-rate schedules over a whole training: (optimizer, total_steps) -> scheduler, stepped once per batch."""
 
+import math
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, StepLR
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, max_lr: float) -> LRScheduler:
@@ -12,6 +14,11 @@ def one_cycle(optimizer: Optimizer, total_steps: int, max_lr: float) -> LRSchedu
 def cosine(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """Falls from the optimizer's learning rate to 0 along half a cosine."""
     return CosineAnnealingLR(optimizer, T_max=total_steps)
+
+
+def cosine_by_epoch(optimizer: Optimizer, total_steps: int, epochs: int) -> LRScheduler:
+    """As `cosine`, in a training of `epochs` epochs, during each of which it is constant."""
+    return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * (step * epochs // total_steps) / epochs)) / 2)
 
 
 def exponential(optimizer: Optimizer, total_steps: int, factor: float, every: int) -> LRScheduler:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from respike.convert.graph.fold import fold_batch_norms
 from respike.convert.graph.nodes import Graph, Node, SignedMaxPool2d
 from respike.errors import InputError
+from respike.networks.qcfs import QCFS
 
 MAPPED = "Linear, Conv2d, ReLU, MaxPool2d, BatchNorm, Flatten, Dropout and constant factors, one after the other"
 
@@ -54,6 +55,11 @@ def _is_identity_pool(node: Node, shapes: dict[str, torch.Size]) -> bool:
 
 
 def _refuse_unmapped(node: Node) -> None:
+    if isinstance(node.module, QCFS):
+        raise InputError(
+            f"layer '{node.name}' has quantized activations, which single spike times cannot represent; type method=rate "
+            "convert=qcfs"
+        )
     if node.kind in ("avgpool", "add", "softmax"):
         raise InputError(
             f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times; mapped are {MAPPED}"

@@ -22,6 +22,7 @@ from respike.convert.graph.nodes import Add, Affine, CappedReLU, Concat, Graph, 
 from respike.errors import InputError
 from respike.networks.copying import eval_copy
 from respike.networks.mlp import MaskDropout, UnmaskedReLU
+from respike.networks.qcfs import QCFS
 
 CONVERTIBLE = (
     "Linear, Conv2d, ReLU, ReLU6, max- and average pools, BatchNorm, Flatten, Dropout, additions, concatenations of channels, "
@@ -30,7 +31,7 @@ CONVERTIBLE = (
 
 # Kind of node -> the types of its modules.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "relu": (UnmaskedReLU, nn.ReLU, nn.Hardtanh, CappedReLU),
+    "relu": (UnmaskedReLU, nn.ReLU, nn.Hardtanh, CappedReLU, QCFS),
     "linear": (nn.Linear,),
     "conv": (nn.Conv2d,),
     "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
@@ -271,6 +272,8 @@ class _Reader:
             module = Affine(1 / std, -torch.as_tensor(module.mean, dtype=torch.float64) / std)
         elif isinstance(module, nn.Hardtanh):
             module = _clamp(module.min_val, module.max_val)
+        elif isinstance(module, QCFS):
+            module = QCFS(module.levels, module.threshold)
         elif isinstance(module, nn.ZeroPad2d):
             module = Pad(module.padding)
         elif kind != "identity":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.graph.nodes import per_channel
 from respike.convert.rate.normalize import wire
+from respike.convert.rate.qcfs import qcfs_thresholds
 from respike.convert.rate.rate_snn import RateSNN
 from respike.errors import InputError
 from respike.layers.over_time import over_time
@@ -229,12 +230,16 @@ class Calibration:
                 following = next(order, "")
 
 
+WIRING = ("fold_dropout", "spiking_pools", "max_pool", "readout")
+
+
 def _wiring(convert: Callable[..., Any]) -> dict[str, Any]:
     """How the conversion in a chain of calibrations connects the layers: the arguments that `wire` takes."""
     chosen = inspect.signature(convert).parameters
     if "norm" in chosen:
         return _wiring(chosen["norm"].default)
-    return {name: chosen[name].default for name in list(inspect.signature(wire).parameters)[2:]}
+    trained = getattr(convert, "func", convert) is qcfs_thresholds
+    return {name: chosen[name].default for name in WIRING} | {"trained": trained}
 
 
 def _correct_bias(calibration: Calibration, name: str, target: Tensor, output: Tensor) -> None:

@@ -22,6 +22,7 @@ from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
 from respike.convert.rate.wiring import build_rate_snn, cap_of, check_rate_snn
 from respike.errors import InputError, SilentLayer
+from respike.networks.qcfs import QCFS
 
 CONVENTIONS = ("lambda", "authors_code")
 SCALES = ("layer", "channel")
@@ -64,12 +65,24 @@ UNSCALED = ("pool", "max", "current")  # kinds of layers that keep the scale of 
 
 
 def wire(
-    net: nn.Module, images: Images | None, fold_dropout: bool, spiking_pools: bool, max_pool: str, readout: str
+    net: nn.Module,
+    images: Images | None,
+    fold_dropout: bool,
+    spiking_pools: bool,
+    max_pool: str,
+    readout: str,
+    trained: bool = False,
 ) -> tuple[_Wired, Images]:
-    """The network with unchanged weights, its graph compared with it on a few of the images; and all images."""
+    """The network with unchanged weights, its graph compared with it on a few of the images; and all images.
+
+    trained: scales will be the thresholds of QCFS activations; a network with these is refused otherwise.
+    """
     few, images = (None, ()) if images is None else first_images(images)
     shape = None if few is None else images_shape(few)
     graph = read_graph(net, input_shape=shape, share=True)
+    quantized = next((node.name for node in graph.nodes.values() if isinstance(node.module, QCFS)), None)
+    if quantized is not None and not trained:
+        raise InputError(f"layer '{quantized}' has a trained threshold (QCFS), which is its scale; type convert=qcfs")
     snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
     check_graph(net, few)
     return _Wired(snn, graph, node_of_layer, few, fold_dropout), images

@@ -14,6 +14,7 @@ from respike.convert.graph.trace import KINDS, trace
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.wiring import build_rate_snn
 from respike.networks.copying import eval_copy
+from respike.networks.qcfs import QCFS
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class _Fates:
             text = f"maximum of currents, then neurons {name}"
         if isinstance(node.module, CappedReLU):
             text += f", capped at {node.module.cap:g}"
+        if isinstance(node.module, QCFS):
+            text += f", threshold {float(node.module.threshold):.4g}"
         return text
 
     def _weights_in_front(self, node: Node) -> str:
@@ -149,6 +152,8 @@ class _Fates:
 def _described(node: Node) -> str:
     if isinstance(node.module, CappedReLU):
         return f"ReLU, at most {node.module.cap:g}"
+    if isinstance(node.module, QCFS):
+        return f"QCFS, {node.module.levels} levels"
     return {"add": "add", "cat": "cat", "scale": "factor", "affine": "factor and shift"}.get(node.kind) or _what(
         node.module
     )

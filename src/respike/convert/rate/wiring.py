@@ -24,6 +24,7 @@ from respike.convert.rate.paths import merge_path
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 from respike.networks.copying import in_double
+from respike.networks.qcfs import QCFS
 
 MAX_POOLS = ("count", "gate", "before_neuron", "average")
 READOUTS = ("counts", "current")
@@ -416,14 +417,18 @@ def check_rate_snn(
 ) -> None:
     """Raise InputError if a layer of the network, with ReLUs in place of neurons, is not its node up to the layer's scale.
 
-    On a few images (B, C, H, W) and in float64, so that only the rounding of rescaled weights is left. fold_dropout: as in
-    `build_rate_snn`; false compares with the graph without the factor of `MaskDropout`.
+    On a few images (B, C, H, W) and in float64, so that only the rounding of rescaled weights is left. A QCFS stands for the
+    function that it quantizes, a ReLU capped at its threshold. fold_dropout: as in `build_rate_snn`; false compares with the
+    graph without the factor of `MaskDropout`.
     """
     tolerance = torch.finfo(graph.dtype).eps ** 0.5
     images, nodes = images.cpu().double(), {}
     for name, node in graph.nodes.items():
         drop = node.kind == "dropout_scale" and not fold_dropout
-        nodes[name] = Node(name, node.kind, node.inputs, nn.Identity() if drop else _InDouble(node.module))
+        module = nn.Identity() if drop else node.module
+        if isinstance(module, QCFS):  # the rounding of weights would change its level
+            module = CappedReLU(float(module.threshold))
+        nodes[name] = Node(name, node.kind, node.inputs, _InDouble(module))
     layer_of_node = {node: layer for layer, node in node_of_layer.items()}
     expected, values = {}, {"input": images}
     with torch.no_grad():
@@ -463,4 +468,6 @@ def cap_of(graph: Graph, name: str) -> float | None:
     node = graph.nodes[name]
     while node.kind in ("maxpool", "dropout_scale"):
         node = graph.nodes[node.inputs[0]]
+    if isinstance(node.module, QCFS):
+        return float(node.module.threshold)
     return node.module.cap if isinstance(node.module, CappedReLU) else None
