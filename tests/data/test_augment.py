@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from respike.data.augment import crop_and_flip, random_crop, shift_rotate_flip
+from respike.data.augment import autoaugment_and_cutout, crop_and_flip, cutout, random_crop, shift_rotate_flip
 
 
 def test_every_image_is_its_own_shift_of_itself():
@@ -51,3 +51,23 @@ def test_crops_are_mirrored_every_other_time_or_never():
     mirrored = (changed == images.flip(3)).flatten(1).all(1)
     assert 60 < mirrored.sum() < 140 and torch.equal(changed[~mirrored], images[~mirrored])
     assert torch.equal(crop_and_flip(images, padding=0, flip=False), images)
+
+
+def test_a_hole_is_one_square_of_the_given_colour_cut_off_at_the_border():
+    torch.manual_seed(0)
+    images = torch.full((200, 2, 12, 12), 0.5)
+    holes = cutout(images, 4, [0.1, 0.9])
+    inside = holes[:, 0] == 0.1
+    assert torch.equal(inside, holes[:, 1] == 0.9) and bool((holes[:, 0][~inside] == 0.5).all())
+    heights, widths = inside.any(2).sum(1), inside.any(1).sum(1)
+    assert torch.equal(inside.sum((1, 2)), heights * widths)  # a rectangle
+    assert heights.max() == widths.max() == 4 and heights.min() == widths.min() == 2
+    assert torch.equal(cutout(images, 0), images)
+
+
+def test_autoaugment_changes_images_and_keeps_their_shape_and_range():
+    torch.manual_seed(0)
+    images = torch.rand(8, 3, 32, 32)
+    changed = autoaugment_and_cutout(images, 4, True, 16, [0.5, 0.5, 0.5])
+    assert changed.shape == images.shape and changed.min() >= 0 and changed.max() <= 1
+    assert bool((changed == 0.5).all(1).flatten(1).any(1).all())  # every image has a hole

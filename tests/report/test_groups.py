@@ -39,6 +39,18 @@ def test_reference_points_stand_only_beside_runs_that_are_held_against_the_paper
         assert "Table 2" not in found + said
 
 
+def test_points_from_memory_are_drawn_beside_a_run_of_the_protocol_that_no_number_judges(make_run):
+    def shown(name, **facts):
+        paper = {"curve": [[10, 0.5]], "curve_source": "from memory"}
+        unpublished = {"published": {"ann/test_acc": None, "snn/test_acc": None}}
+        rows = judge(load_runs([make_run(name, paper=paper | unpublished, metrics=facts)]))
+        assert rows["difference"].isna().all()
+        return "from memory" in caption(groups_by_network(rows)[0])
+
+    assert shown("full")
+    assert not any(shown(key, **{key: "x"}) for key in ("reduced", "other_data", "differs"))
+
+
 def test_points_are_called_published_only_if_the_experiment_says_so(legend):
     assert "published" not in legend(None, full={})[0]
     source = OmegaConf.load(CONF / "experiment" / "diehl_cnn_published.yaml").paper.curve_source

@@ -13,7 +13,7 @@ from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
 from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
-from respike.report.verdicts import calibrated_on, is_compared, published_curve
+from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,15 @@ def _networks(drawn: pd.DataFrame) -> dict[str, float]:
 
 
 def _references(drawn: pd.DataFrame) -> dict[str, list[tuple[float, float]]]:
-    """The points of paper.curve of the rows that are held against the paper, under what paper.curve_source says they are."""
+    """The points of paper.curve, under what paper.curve_source says they are, of rows of the published protocol and data.
+
+    Also where no number is judged, because the published ones are quoted from memory.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for name, run in drawn.iterrows():
         points = published_curve(run)
-        if not points or not is_compared(run):
+        unjudged = run["verdict"] == UNPUBLISHED and not run["other_data"] and not run["differs"]
+        if not points or not (is_compared(run) or unjudged):
             continue
         source: Any = run.get("cfg.paper.curve_source")
         label = "reference" if is_missing(source) else str(source)
