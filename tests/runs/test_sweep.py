@@ -190,11 +190,13 @@ def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=given, return_hydra_config=True)
         assert cfg.sweep_name == name and cfg.hydra.mode.name == "MULTIRUN"
-        values = {key: str(values).split(",")[-1] for key, values in cfg.hydra.sweeper.params.items()}
-        values = {key: value.replace("range(10)", "9").replace("range(16)", "15") for key, value in values.items()}
-    last = compose_run(["paths.run=x", *given, *(f"{key}={value}" for key, value in values.items())])
-    assert last.callbacks.figures is None and not last.keep_networks
-    assert values and ("time_noise" in last.simulate) == exact
+        grids = cfg.hydra.sweeper.get("grids") or [cfg.hydra.sweeper.params]
+    for grid in grids:
+        values = {key: str(values).split(",")[-1] for key, values in grid.items()}
+        values = {key: re.sub(r"range\((\d+)\)", lambda n: str(int(n[1]) - 1), value) for key, value in values.items()}
+        last = compose_run(["paths.run=x", *given, *(f"{key}={value}" for key, value in values.items())])
+        assert last.callbacks.figures is None and not last.keep_networks
+        assert values and ("time_noise" in last.simulate) == exact
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
