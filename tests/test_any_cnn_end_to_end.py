@@ -50,6 +50,7 @@ def outcome(tmp_path_factory):
             "name=cnn",
             "callbacks.train_accuracy=null",
             "callbacks.convert.calibration_size=500",
+            "convert.spiking_pools=true",
             figures,
         ]
         train(compose_run([*network, *data, *chosen, *places, *rest, *more]))

@@ -122,7 +122,7 @@ def test_the_code_of_every_kind_exists(kind):
     ("changed", "kinds"),
     [
         ("neurons/integrate_fire.py", {"conversion", "spiking training", "run"}),
-        ("simulate/rate/kernels/events.c", {"run"}),
+        ("simulate/rate/kernels/events.c", {"conversion", "run"}),  # calibrations simulate
         ("convert/rate/wiring.py", {"conversion", "run"}),
         ("layers/tdbn.py", {"conversion", "spiking training", "run"}),
         ("data/pixels.py", set(cache.CODE)),

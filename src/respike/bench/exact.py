@@ -54,7 +54,7 @@ def measure(
     loaded = torch.load(workload, weights_only=True)
     dtype = getattr(torch, precision)
     if relu:
-        net = make_network(loaded["model"])
+        net = make_network(OmegaConf.create(loaded["model"]))
         net.load_state_dict(loaded["weights"])
         run = _relu(net.to(dtype).eval(), dtype)
     else:

@@ -1,17 +1,18 @@
 """The training stage: train a module, or load the weights of an equal earlier training; resume an interrupted one."""
 
 import contextlib
+import copy
 import errno
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -56,7 +57,7 @@ def untrained(cfg: DictConfig, data: ImageDataModule) -> LightningModule:
     return instantiate(cfg.lit, net=standardized(make_network(cfg.model), data.mean, data.std))
 
 
-def make_network(model: Mapping[str, Any]) -> torch.nn.Module:
+def make_network(model: DictConfig) -> torch.nn.Module:
     """The network of a config's block `model`, with the activation that it names in place of ReLUs.
 
     Raises InputError for another activation than those of ACTIVATIONS, and for a network whose ReLUs cannot be replaced.
@@ -66,7 +67,11 @@ def make_network(model: Mapping[str, Any]) -> torch.nn.Module:
         raise InputError(
             f"model.activation={settings['activation']}: unknown, choose model.activation={' or '.join(ACTIVATIONS)}"
         )
-    net = instantiate({name: value for name, value in model.items() if name not in ACTIVATION})
+    own = copy.deepcopy(model)  # below the same config, for its interpolations
+    with open_dict(own):
+        for name in ACTIVATION:
+            own.pop(name, None)
+    net = instantiate(own)
     return with_qcfs(net, settings["levels"], settings["threshold"]) if settings["activation"] == "qcfs" else net
 
 
