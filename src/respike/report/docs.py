@@ -329,6 +329,17 @@ def max_pools(reference: Reference) -> str:
     return to_markdown(rows.loc[["count", "gate", "before_neuron", "average"]], columns)
 
 
+def few_steps(reference: Reference) -> str:
+    """Accuracy of conversions of one network after few steps."""
+    rows = read_csv(reference.folder / "sweeps" / "resnet20_cifar10" / "latency.csv")
+    table = rows.pivot_table(index="method", columns="steps", values="acc", sort=False).sort_index(axis=1)
+    lines = [
+        [str(name), *("–" if pd.isna(acc) else f"{acc:.2f} %" for acc in row)]
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return markdown_table(["conversion", *(f"T = {steps:.0f}" for steps in table.columns)], lines)
+
+
 def zeta(reference: Reference) -> str:
     """Margin of the exact mapping."""
     rows = reference.sweep("exact_fc/zeta").sort_values("convert.zeta", ascending=False)
@@ -392,7 +403,7 @@ BLOCKS: dict[str, Callable[[Reference], str]] = {
     for block in (
         results, exact, three_ways, direct, authors_cnn, speed, simulation, networks, goals, cost_of_steps, agreement,
         training_step, allocator,
-        normalizations, max_pools, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
+        normalizations, max_pools, few_steps, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
     )
 }  # fmt: skip
 
