@@ -35,7 +35,7 @@ EARLY = Column("early", "early crossings", of=lambda run: f"{100 * run['ttfs/ear
 PROVED = Column("proved", "proved by the bound", of=lambda run: share(run["ttfs/certified"]))
 EPOCHS = Column("cfg.recipe.epochs", "epochs")
 VALIDATION = Column("snn/val_acc", "validation", "%")
-NETWORKS = ("resnet20", "vgg16")  # folders of the benchmark, one run each
+NETWORKS = ("resnet20", "vgg16", "resnet18")  # folders of the benchmark, one run each
 AUTO, BACKENDS = "ours, fastest backend", ["ours, compiled events", "ours, plain torch", "ours, float32"]
 
 
@@ -172,7 +172,7 @@ def networks(reference: Reference) -> str:
     for name in NETWORKS:
         bare, timed = _network(reference, name)
         cells = {
-            row: f"{seconds / 10:.3g} ({seconds / bare['fp32']:.2f})"
+            row: f"{_three_digits(seconds / 10)} ({seconds / bare['fp32']:.2f})"
             for row, seconds in timed.seconds_per_10000.items()
         }
         for row, accuracy in timed.accuracy.dropna().items():
@@ -327,6 +327,10 @@ def max_pools(reference: Reference) -> str:
         *map(metric, measured),
     ]
     return to_markdown(rows.loc[["count", "gate", "before_neuron", "average"]], columns)
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def few_steps(reference: Reference) -> str:
