@@ -151,7 +151,7 @@ def data_norm(
         authors = convention == "authors_code"
         weights = {name: _largest_weight(wired.snn.layer(name), authors) for name in measured}
         measured = {name: measured[name].clamp(min=weights[name]).clamp(max=wired.cap(name)) for name in measured}
-    _normalize(wired.snn, measured, convention)
+    normalize(wired.snn, measured, convention)
     return wired.checked()
 
 
@@ -195,7 +195,7 @@ def measured_norm(
     by_channel = _by_channel(scale)
     wired, images = wire(net, images, fold_dropout, spiking_pools, max_pool, readout)
     measured = measure(wired.graph, wired.measured(output_layer), images, by_channel)
-    _normalize(wired.snn, {name: found.clamp(max=wired.cap(name)) for name, found in measured.items()})
+    normalize(wired.snn, {name: found.clamp(max=wired.cap(name)) for name, found in measured.items()})
     return wired.checked()
 
 
@@ -248,7 +248,7 @@ def _by_channel(scale: str) -> bool:
     return scale == "channel"
 
 
-def _normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lambda") -> None:
+def normalize(snn: RateSNN, measured: dict[str, Tensor], convention: str = "lambda") -> None:
     """Rescale by measured scales. The authors' code has scale_l = scale_{l-1} * measured_l / factor_{l-1} instead.
 
     A channel without activation takes the scale of its layer's strongest channel; one with hardly any, of which few calibration

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from respike.convert.calibration import Images
 from respike.convert.graph.nodes import Graph
-from respike.convert.rate.normalize import _normalize, wire
+from respike.convert.rate.normalize import normalize, wire
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.wiring import cap_of
 from respike.errors import InputError
@@ -45,7 +45,7 @@ def qcfs_thresholds(
                 "convert=percentile"
             )
         thresholds[name] = Tensor([cap_of(wired.graph, node)]).double().reshape(())
-    _normalize(wired.snn, thresholds)
+    normalize(wired.snn, thresholds)
     return wired.checked()
 
 
