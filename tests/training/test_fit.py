@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from small_training import parts
+from torchvision.models import VisionTransformer
 
 from respike.errors import InputError
 from respike.networks.mlp import MLP
@@ -248,6 +249,10 @@ def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path, caplog):
         check_fit(MLP([35, 3]), data)
     with pytest.raises(InputError, match="3 classes"):
         check_fit(MLP([36, 2]), data)
+    sized = VisionTransformer(32, 16, 1, 1, 8, 8, num_classes=3)  # asserts the size of its images
+    sized.conv_proj = torch.nn.Conv2d(1, 8, 16, 16)
+    with pytest.raises(InputError, match=r"\(1, 6, 6\) \(Wrong image height! Expected 32 but got 6!\)"):
+        check_fit(sized, data)
     colour = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 3), torch.nn.Flatten(), torch.nn.Linear(16, 3))
     with pytest.raises(
         InputError, match=r"images of 3 channels, those of noise have 1; type data\.dataset\.channels=3"

@@ -130,14 +130,14 @@ def check_fit(net: torch.nn.Module, data: ImageDataModule) -> None:
     try:
         with torch.no_grad():
             outputs = eval_copy(net)(torch.zeros(1, *data.input_shape))
-    except RuntimeError as error:
+    except Exception as error:  # of any network
         channels = next((m.in_channels for m in net.modules() if isinstance(m, torch.nn.Conv2d)), data.input_shape[0])
         if channels != data.input_shape[0]:
             raise InputError(
                 f"the network takes images of {channels} channels, those of {data.images.name} have {data.input_shape[0]}; "
                 f"type data.dataset.channels={channels} for a folder of images, or another data= or model="
             ) from error
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"the network does not take images of shape {data.input_shape} ({reason}); change model or data"
         ) from error
