@@ -20,8 +20,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from respike.convert.calibration import first_images
-from respike.convert.rate.operations import Anatomy, Operation, dissect, wiring_of
+from respike.convert.rate.operations import Anatomy, Operation, dissect
 from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.rate.wiring import wiring_of
 from respike.data.datamodule import ImageDataModule
 from respike.data.datasets import IMAGE_SHAPES
 from respike.errors import InputError, explain

@@ -17,7 +17,8 @@ from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import RateSNN
 from respike.convert.calibration import first_images
-from respike.convert.rate.operations import dissect, wiring_of
+from respike.convert.rate.operations import dissect
+from respike.convert.rate.wiring import wiring_of
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image, synops_per_image

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,24 +21,47 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-std=gn
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Source:
+    """The text of a C file and of the headers of its folder, by name; the C file is the last one.
+
+    A module reads it when it is imported. Its structures and the code that is compiled later, perhaps in another build, then
+    belong together even if the files are changed, as by a checkout, while the process runs.
+    """
+
+    texts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Source":
+        """The C file at this path as it is now."""
+        return cls(tuple((file.name, file.read_text()) for file in [*sorted(path.parent.glob("*.h")), path]))
+
+    @property
+    def name(self) -> str:
+        """Name of the C file."""
+        return self.texts[-1][0]
+
+
 @cache
-def library(source: Path, *flags: str) -> ctypes.CDLL | None:
-    """Compile a C file, with these additional compiler flags, and load it. It may include headers of its own folder.
+def library(source: Source, *flags: str) -> ctypes.CDLL | None:
+    """Compile a C file, with these additional compiler flags, and load it.
 
     Returns None, with one warning, if there is no compiler or it fails.
     """
     compiler = _compiler()
     if compiler is None:
         return None
-    sources, options = [*sorted(source.parent.glob("*.h")), source], [*FLAGS, *flags]
-    content = [*(file.read_text() for file in sources), *options, compiler, processor(), instructions()]
+    options = [*FLAGS, *flags]
+    content = [*(text for _, text in source.texts), *options, compiler, processor(), instructions()]
     key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     try:
-        built = _own_folder() / f"{source.stem}-{key}.so"
+        built = _own_folder() / f"{source.name.removesuffix('.c')}-{key}.so"
         if not _is_whole(built):
-            with write_atomically(built) as temporary:
-                command = [compiler, *options, str(source), "-o", str(temporary)]
-                subprocess.run(command, check=True, capture_output=True, text=True)
+            with write_atomically(built) as temporary, tempfile.TemporaryDirectory() as folder:
+                for name, text in source.texts:
+                    Path(folder, name).write_text(text)
+                command = [compiler, *options, source.name, "-o", str(temporary.resolve())]
+                subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
                 temporary.chmod(0o700)
                 write_json(_digest_file(built), hashlib.sha256(temporary.read_bytes()).hexdigest())
         return ctypes.CDLL(str(built))

@@ -8,8 +8,7 @@ from torch import nn
 
 from respike.convert import mmse_norm
 from respike.convert.graph.trace import read_graph
-from respike.convert.rate import mmse
-from respike.convert.rate.mmse import mmse_scale, quantized
+from respike.convert.rate.mmse import CANDIDATES, mmse_scale, squared_errors
 from respike.errors import InputError
 from respike.neurons.integrate_fire import IntegrateFire
 
@@ -36,9 +35,8 @@ def searched(values, steps, shift):
 
 @pytest.mark.parametrize(("rounding", "shift"), [("half", 0.5), ("floor", 0)])
 @pytest.mark.parametrize("steps", [1, 3, 16])
-def test_a_threshold_is_that_of_a_brute_force_search(case, monkeypatch, rounding, shift, steps):
+def test_a_threshold_is_that_of_a_brute_force_search(case, rounding, shift, steps):
     graph, images, values = case
-    monkeypatch.setattr(mmse, "PART", 50)
     for given in (images, iter(images.split(7))):
         by_channel = mmse_scale(steps, rounding)(graph, {"only": "relu1"}, given, True)["only"]
         assert by_channel.tolist() == pytest.approx([searched(row, steps, shift) for row in values], rel=1e-12)
@@ -46,14 +44,27 @@ def test_a_threshold_is_that_of_a_brute_force_search(case, monkeypatch, rounding
     assert float(whole) == pytest.approx(searched(values.flatten(), steps, shift), rel=1e-12)
 
 
-@pytest.mark.parametrize(("start", "shift"), [(0.5, 0.5), (0.0, 0.0)])
-def test_the_quantization_is_what_a_neuron_does_with_a_constant_current(start, shift):
-    """A neuron started at half a threshold rounds to the nearest level, one started at 0 rounds down."""
-    theta, steps = torch.tensor(2.0, dtype=torch.float64), 8
-    a = torch.arange(-1, 3, 0.03125, dtype=torch.float64)
-    neuron = IntegrateFire(reset="subtract", start=start)
-    spikes, _ = neuron.scan(a[None] / theta, steps)
-    torch.testing.assert_close(spikes.mean(0) * theta, quantized(a, theta, steps, shift))
+@pytest.mark.parametrize("start", [0.5, 0.0])
+def test_the_errors_are_those_of_neurons_that_a_constant_current_drives(start):
+    """A neuron started at half a threshold rounds to the nearest of its levels, one started at 0 rounds down."""
+    a, steps = torch.arange(-1, 3, 0.03125, dtype=torch.float64), 8
+    neuron, errors = IntegrateFire(reset="subtract", start=start), []
+    for share in CANDIDATES:
+        theta = share * a.max()
+        spikes, _ = neuron.scan(a[None] / theta, steps)
+        errors.append((spikes.mean(0) * theta - a.clamp(min=0)).square().sum())
+    found = squared_errors(a[None], a.max().view(1), steps, start)
+    torch.testing.assert_close(found[:, 0], torch.stack(errors))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_errors_add_up_over_parts_and_silent_rows_have_none(dtype):
+    torch.manual_seed(1)
+    rows = torch.rand(3, 200).to(dtype) * torch.tensor([[1.0], [0], [-1]], dtype=dtype)
+    largest = rows.amax(1).clamp(min=0).double()
+    whole = squared_errors(rows, largest, 5, 0.5)
+    torch.testing.assert_close(whole, sum(squared_errors(part, largest, 5, 0.5) for part in rows.split(60, 1)))
+    assert bool((whole[:, 0] > 0).all()) and bool((whole[:, 1:] == 0).all())
 
 
 def test_thresholds_approach_the_maximum_as_the_steps_grow(case):

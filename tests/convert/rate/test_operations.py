@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from respike.convert import percentile_norm
-from respike.convert.rate.operations import dissect, wiring_of
+from respike.convert import calibrate_bias, percentile_norm, qcfs_thresholds
+from respike.convert.rate.operations import dissect
+from respike.convert.rate.wiring import wiring_of
 from respike.errors import InputError
 
 
@@ -99,6 +100,11 @@ def test_what_cannot_be_converted_is_refused_by_name():
         dissect(Residual(), (1, 3, 3))
 
 
-def test_the_wiring_of_a_conversion_is_what_it_was_given():
-    assert wiring_of(partial(percentile_norm, q=0.9, readout="current")) == {"readout": "current"}
-    assert wiring_of(percentile_norm) == {}
+def test_the_wiring_of_a_conversion_is_what_it_was_given_or_its_own_default():
+    usual = {"fold_dropout": True, "spiking_pools": True, "max_pool": "count", "readout": "counts"}
+    assert wiring_of(percentile_norm) == usual
+    current = partial(percentile_norm, q=0.9, readout="current")
+    assert wiring_of(current) == usual | {"readout": "current"}
+    assert wiring_of(partial(calibrate_bias, norm=current)) == usual | {"readout": "current"}
+    assert wiring_of(qcfs_thresholds) == usual | {"readout": "current", "spiking_pools": False}
+    assert wiring_of(lambda net, images: None) == usual

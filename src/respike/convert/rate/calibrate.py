@@ -7,7 +7,6 @@ error is e = a - s. The ReLU network is always the original one. Labels are not 
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.graph.nodes import per_channel
 from respike.convert.rate.normalize import wire
-from respike.convert.rate.qcfs import qcfs_thresholds
 from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.rate.wiring import wiring_of
 from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.system.distributed import all_gather
@@ -31,8 +30,6 @@ BUDGET = 1 << 26  # bytes of the drives of a part of the images
 Correction = Callable[["Calibration", str, Tensor, Tensor], None]  # (calibration, layer, a, its mean output)
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def calibrate_bias(
     net: nn.Module,
     images: Images,
@@ -47,15 +44,9 @@ def calibrate_bias(
     like `percentile_norm`, or another calibration. simulate: a partial of `respike.simulate.simulate` with the settings of the
     simulation to come. steps: T, by default that of the simulation. images: as in `data_norm`, all in memory at once.
     """
-    calibration = Calibration(net, images, norm, simulate, steps)
-    for name, layer in calibration.snn.layers.items():
-        if layer.bias is None and layer.kind in WEIGHTED:
-            layer.bias = calibration.images.new_zeros(calibration.shapes[name][0])
-    return calibration.front_to_back(_correct_bias)
+    return _calibrated(net, images, norm, simulate, steps, _correct_bias, _add_bias)
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def calibrate_potential(
     net: nn.Module,
     images: Images,
@@ -69,15 +60,9 @@ def calibrate_potential(
     A neuron keeps its start potential where |mean e| would grow. The correction is added to the neuron model's start, half a
     threshold by default, where the authors add it to 0. Arguments as in `calibrate_bias`.
     """
-    calibration = Calibration(net, images, norm, simulate, steps)
-    for name, layer in calibration.snn.layers.items():
-        if layer.start is None and calibration.has_neurons(name):
-            layer.start = calibration.images.new_zeros(calibration.shapes[name])
-    return calibration.front_to_back(_correct_potential)
+    return _calibrated(net, images, norm, simulate, steps, _correct_potential, _add_start)
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def calibrate_weights(
     net: nn.Module,
     images: Images,
@@ -116,7 +101,25 @@ def calibrate_weights(
             layer.load_state_dict(before)
             calibration.run(name)
 
-    return Calibration(net, images, norm, simulate, steps).front_to_back(correct)
+    return _calibrated(net, images, norm, simulate, steps, correct)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _calibrated(
+    net: nn.Module,
+    images: Images,
+    norm: Callable[..., RateSNN],
+    simulate: Callable[..., Any],
+    steps: int | None,
+    correct: Correction,
+    prepare: Callable[["Calibration", str], None] | None = None,
+) -> RateSNN:
+    """The converted network after prepare(calibration, layer) of every layer, and then correct(...) of one after the other."""
+    calibration = Calibration(net, images, norm, simulate, steps)
+    for name in calibration.snn.layers if prepare else ():
+        prepare(calibration, name)
+    return calibration.front_to_back(correct)
 
 
 WEIGHTED = ("relu", "output")  # kinds of layers with weights
@@ -151,7 +154,7 @@ class Calibration:
         if steps is not None and steps != settings.steps:
             settings = replace(settings, duration=steps * settings.dt, start_at_zero=False)
         self.settings, self.steps = settings, settings.steps
-        self.wired, _ = wire(net, self.images, **_wiring(norm))
+        self.wired, _ = wire(net, self.images, **wiring_of(norm), trained=True)  # norm refuses what it cannot
         self.shapes = layer_shapes(synapse_paths(self.snn), self.images.shape[1:], pools(self.snn))
         self.values: dict[str, list[Tensor]] = {}  # by source: of each part of the images (T or 1, B, ...N)
         self.means: dict[str, Tensor] = {}  # by source: over T (B, ...N)
@@ -230,16 +233,10 @@ class Calibration:
                 following = next(order, "")
 
 
-WIRING = ("fold_dropout", "spiking_pools", "max_pool", "readout")
-
-
-def _wiring(convert: Callable[..., Any]) -> dict[str, Any]:
-    """How the conversion in a chain of calibrations connects the layers: the arguments that `wire` takes."""
-    chosen = inspect.signature(convert).parameters
-    if "norm" in chosen:
-        return _wiring(chosen["norm"].default)
-    trained = getattr(convert, "func", convert) is qcfs_thresholds
-    return {name: chosen[name].default for name in WIRING} | {"trained": trained}
+def _add_bias(calibration: Calibration, name: str) -> None:
+    layer = calibration.snn.layer(name)
+    if layer.bias is None and layer.kind in WEIGHTED:
+        layer.bias = calibration.images.new_zeros(calibration.shapes[name][0])
 
 
 def _correct_bias(calibration: Calibration, name: str, target: Tensor, output: Tensor) -> None:
@@ -254,6 +251,12 @@ def _correct_bias(calibration: Calibration, name: str, target: Tensor, output: T
     error = mean_error(output)
     step = (threshold * error).view(-1, *[1] * (layer.bias.ndim - 1))
     _keep_where_worse(layer.bias, step, error, lambda: mean_error(calibration.run(name)))
+
+
+def _add_start(calibration: Calibration, name: str) -> None:
+    layer = calibration.snn.layer(name)
+    if layer.start is None and calibration.has_neurons(name):
+        layer.start = calibration.images.new_zeros(calibration.shapes[name])
 
 
 def _correct_potential(calibration: Calibration, name: str, target: Tensor, output: Tensor) -> None:

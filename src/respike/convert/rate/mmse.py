@@ -11,6 +11,7 @@ average the thetas of augmented batches with a momentum. A threshold depends on 
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,13 +19,11 @@ from respike.convert.calibration import Images
 from respike.convert.graph.nodes import Graph
 from respike.convert.rate.normalize import measured_norm
 from respike.convert.rate.rate_snn import RateSNN
-from respike.convert.rate.scales import activations, max_scale
+from respike.convert.rate.scales import share_of_maximum
 from respike.errors import InputError
-from respike.system.distributed import all_gather
 
 ROUNDINGS = {"half": 0.5, "floor": 0.0}
 CANDIDATES = 1 - 0.01 * torch.arange(95, dtype=torch.float64)  # shares of the maximum
-PART = 1 << 16  # values at a time, which stay in the cache
 
 
 def mmse_norm(
@@ -49,11 +48,6 @@ def mmse_norm(
     return measured_norm(net, images, measure, scale, output_layer, fold_dropout, spiking_pools, max_pool, readout)
 
 
-def quantized(a: Tensor, theta: Tensor, steps: int, shift: float) -> Tensor:
-    """Q(a): activations a as a neuron of threshold theta represents them in T = `steps` steps."""
-    return (a * steps).div_(theta).add_(shift).floor_().clamp_(0, steps).mul_(theta / steps)
-
-
 def mmse_scale(steps: int, rounding: str = "half") -> Callable[..., dict[str, Tensor]]:
     """A function like `max_scale` that returns the thresholds of least error. It reads the images twice.
 
@@ -68,17 +62,13 @@ def mmse_scale(steps: int, rounding: str = "half") -> Callable[..., dict[str, Te
     def scale(
         graph: Graph, node_of_layer: dict[str, str], images: Images, by_channel: bool = False
     ) -> dict[str, Tensor]:
-        images = images if isinstance(images, Tensor | list) else list(images)
-        largest = max_scale(graph, node_of_layer, images, by_channel)
-        errors: dict[str, Tensor] = {}  # (95, rows)
-        for layer, value in activations(graph, node_of_layer, images):
-            rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
-            found = squared_errors(rows, largest[layer].reshape(-1), steps, ROUNDINGS[rounding])
-            errors[layer] = errors[layer] + found if layer in errors else found
-        parts = all_gather(errors)
-        total = {layer: torch.stack([part[layer] for part in parts if part]).sum(0) for layer in node_of_layer}
-        best = {layer: CANDIDATES[total[layer].argmin(0)] for layer in node_of_layer}
-        return {layer: best[layer].view(largest[layer].shape) * largest[layer] for layer in node_of_layer}
+        def errors(rows: Tensor, largest: Tensor) -> Tensor:
+            return squared_errors(rows, largest, steps, ROUNDINGS[rounding])
+
+        def best(errors: Tensor) -> Tensor:
+            return CANDIDATES[errors.argmin(0)]
+
+        return share_of_maximum(graph, node_of_layer, images, by_channel, errors, best)
 
     return scale
 
@@ -86,13 +76,22 @@ def mmse_scale(steps: int, rounding: str = "half") -> Callable[..., dict[str, Te
 def squared_errors(rows: Tensor, largest: Tensor, steps: int, shift: float) -> Tensor:
     """Sums of squared errors (95, R) of the values of each row (R, n), negative ones as 0, for the candidates of its maximum.
 
-    A row whose maximum is 0 has no error.
+    A row whose maximum is 0 has no error. With j_a the level of a, and a level of at least j for a >= (j - shift) theta / T,
+
+        sum (a - j_a theta / T)^2 = sum a^2 - 2 theta / T sum_j sum_{a of at least j} a + (theta / T)^2 sum_j (2 j - 1) n_j,
+
+    n_j values of at least j: sums over the end of the sorted values, so that they are read once for all candidates.
     """
-    thetas = (CANDIDATES[:, None] * largest).to(rows)[..., None]  # (95, R, 1)
     found = torch.zeros(len(CANDIDATES), len(rows), dtype=torch.float64)
-    active = largest > 0
-    for part in rows[active].split(max(1, PART // max(1, int(active.sum()))), 1):
-        a = part.clamp(min=0)
-        for k, theta in enumerate(thetas[:, active]):
-            found[k, active] += quantized(a, theta, steps, shift).sub_(a).square_().sum(1).double().cpu()
+    levels = np.arange(1, steps + 1)
+    for row, top, errors in zip(rows, largest.tolist(), found.T, strict=True):
+        if top > 0:
+            a = row[row > 0].to(torch.promote_types(row.dtype, torch.float32)).cpu().numpy()  # numpy has no bfloat16
+            a = np.sort(a).astype(np.float64)
+            below = np.append(0.0, a.cumsum())  # sum of the first values
+            thetas = CANDIDATES.numpy() * top
+            first = a.searchsorted((levels - shift) / steps * thetas[:, None])  # (95, T)
+            sums = (below[-1] - below[first]).sum(1)
+            squares = ((2 * levels - 1) * (len(a) - first)).sum(1)
+            errors += torch.from_numpy(a @ a - 2 * thetas / steps * sums + (thetas / steps) ** 2 * squares)
     return found

@@ -1,8 +1,7 @@
 """What becomes of each operation of a network when it is converted to spike rates."""
 
-import inspect
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +70,6 @@ def dissect(net: nn.Module, input_shape: Sequence[int], **wiring: Any) -> Anatom
             for path in dropped[name]
         ]
     return Anatomy(operations, snn, node_of_layer, graph)
-
-
-def wiring_of(convert: Callable[..., Any]) -> dict[str, Any]:
-    """The keywords of `build_rate_snn` among those of a conversion, a partial of a function like `data_norm`."""
-    options = inspect.signature(build_rate_snn).parameters
-    while inner := getattr(convert, "keywords", {}).get("norm"):  # of a calibration
-        convert = inner
-    return {name: value for name, value in getattr(convert, "keywords", {}).items() if name in options}
 
 
 class _Fates:

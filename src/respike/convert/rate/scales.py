@@ -47,19 +47,40 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, Tensor]]:
     def scale(
         graph: Graph, node_of_layer: dict[str, str], images: Images, by_channel: bool = False
     ) -> dict[str, Tensor]:
-        images = images if isinstance(images, Tensor | list) else list(images)
-        largest = max_scale(graph, node_of_layer, images, by_channel)
-        counts: dict[str, Tensor] = {}
-        for layer, value in activations(graph, node_of_layer, images):
-            rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
-            counted = _histogram(rows, largest[layer].reshape(-1), zeros, CHANNEL_BINS if by_channel else BINS)
-            counts[layer] = counts[layer] + counted if layer in counts else counted
-        parts = all_gather(counts)
-        total = {layer: torch.stack([part[layer] for part in parts]).sum(0) for layer in node_of_layer}
-        quantiles = {layer: torch.tensor([_quantile(row, q) for row in total[layer]]) for layer in node_of_layer}
-        return {layer: quantiles[layer].double().view(largest[layer].shape) * largest[layer] for layer in node_of_layer}
+        def counts(rows: Tensor, largest: Tensor) -> Tensor:
+            return _histogram(rows, largest, zeros, CHANNEL_BINS if by_channel else BINS)
+
+        def quantiles(counts: Tensor) -> Tensor:
+            return torch.tensor([_quantile(row, q) for row in counts], dtype=torch.float64)
+
+        return share_of_maximum(graph, node_of_layer, images, by_channel, counts, quantiles)
 
     return scale
+
+
+def share_of_maximum(
+    graph: Graph,
+    node_of_layer: dict[str, str],
+    images: Images,
+    by_channel: bool,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    choose: Callable[[Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """Scales as in `max_scale`, the largest activations times a share, in two passes over the images.
+
+    measure: from the activations (R, n) of one row, or one per channel, in some of the images, and the largest of each row
+    (R,), what is summed over all images; choose: from the sums, the share of each row (R,).
+    """
+    images = images if isinstance(images, Tensor | list) else list(images)
+    largest = max_scale(graph, node_of_layer, images, by_channel)
+    sums: dict[str, Tensor] = {}
+    for layer, value in activations(graph, node_of_layer, images):
+        rows = value.transpose(0, 1).flatten(1) if by_channel else value.reshape(1, -1)
+        found = measure(rows, largest[layer].reshape(-1))
+        sums[layer] = sums[layer] + found if layer in sums else found
+    parts = [part for part in all_gather(sums) if part]  # a process of a distributed run may have no images
+    shares = {layer: choose(torch.stack([part[layer] for part in parts]).sum(0)) for layer in node_of_layer}
+    return {layer: shares[layer].view(top.shape) * top for layer, top in largest.items()}
 
 
 def _histogram(rows: Tensor, largest: Tensor, zeros: bool, bins: int) -> Tensor:

@@ -1,9 +1,11 @@
 """Connects a graph as a spiking network: which nodes become layers, and which linear paths become synapses."""
 
 import copy
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from respike.networks.qcfs import QCFS
 
 MAX_POOLS = ("count", "gate", "before_neuron", "average")
 READOUTS = ("counts", "current")
+WIRING = ("fold_dropout", "spiking_pools", "max_pool", "readout")  # settings of `build_rate_snn` that conversions share
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +83,20 @@ def build_rate_snn(
     if not fold_dropout:
         _refuse_biases_behind_dropout(graph, layers)
     return RateSNN(layers, readout).requires_grad_(False), node_of_layer, graph
+
+
+def wiring_of(convert: Callable[..., Any]) -> dict[str, Any]:
+    """How a conversion connects layers: its settings, or the defaults, of `build_rate_snn`'s fold_dropout to readout.
+
+    convert: a function like `data_norm`, a calibration on top of one, or a partial of these.
+    """
+    chosen, usual = _defaults(convert), _defaults(build_rate_snn)
+    return wiring_of(chosen["norm"]) if "norm" in chosen else {name: chosen.get(name, usual[name]) for name in WIRING}
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def _without_end(graph: Graph, readout: str) -> Graph:

@@ -13,9 +13,9 @@ from respike.layers.kernels.support import shortcut_kind, supports
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
 from respike.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
-from respike.system.compiler import library
+from respike.system.compiler import Source, library
 
-SOURCE = Path(__file__).with_name("norm_lif.c")
+SOURCE = Source.read(Path(__file__).with_name("norm_lif.c"))
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_STEPS = 16  # potentials of all steps stay in registers
 MIN_ROW = (

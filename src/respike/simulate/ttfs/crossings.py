@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from respike.system.compiler import library
+from respike.system.compiler import Source, library
 
-SOURCE = Path(__file__).with_name("crossings.c")
+SOURCE = Source.read(Path(__file__).with_name("crossings.c"))
 REAL = {torch.float64: "-DREAL=double", torch.float32: "-DREAL=float"}  # of leads and weights
 
 

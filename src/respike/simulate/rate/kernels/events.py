@@ -40,9 +40,9 @@ from respike.simulate.rate.program import Program, ProgramLayer, new_tally
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.units import MaxPool, SummedCurrent
 from respike.simulate.record import SpikeRecord, predict
-from respike.system.compiler import library
+from respike.system.compiler import Source, library
 
-SOURCE = Path(__file__).with_name("events.c")
+SOURCE = Source.read(Path(__file__).with_name("events.c"))
 FLAGS = {False: (), True: ("-DWIDE",)}  # of the compiler, by whether the sums are wide
 GROUP = 32  # images that share a block of weights while it is in the cache
 BUDGET = 1 << 25  # bytes of lists of spikes of one thread, where a chunk of LEAST steps of one image does not need more
