@@ -9,7 +9,7 @@ error is e = a - s. The ReLU network is always the original one. Labels are not 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,13 @@ from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.system.distributed import all_gather
 
+if TYPE_CHECKING:
+    from respike.simulate.rate.program import ProgramLayer
+
 # The simulator imports the networks that this package makes; so the functions that run it import it themselves.
 
 EXACT = 1 << 24  # integers up to here are exact in float32
-BUDGET = 1 << 26  # bytes of the drives of a part of the images
+BUDGET = 1 << 22  # bytes of the drives of a part of the images, which stay in the cache
 Correction = Callable[["Calibration", str, Tensor, Tensor], None]  # (calibration, layer, a, its mean output)
 
 
@@ -117,8 +120,9 @@ def _calibrated(
 ) -> RateSNN:
     """The converted network after prepare(calibration, layer) of every layer, and then correct(...) of one after the other."""
     calibration = Calibration(net, images, norm, simulate, steps)
-    for name in calibration.snn.layers if prepare else ():
-        prepare(calibration, name)
+    if prepare is not None:
+        for name in calibration.snn.layers:
+            prepare(calibration, name)
     return calibration.front_to_back(correct)
 
 
@@ -140,6 +144,7 @@ class Calibration:
         steps: int | None,
     ):
         from respike.simulate.connections import layer_shapes
+        from respike.simulate.rate.kernels.event_synapses import Neurons
         from respike.simulate.rate.program import pools, synapse_paths
         from respike.simulate.rate.settings import Settings
 
@@ -156,7 +161,11 @@ class Calibration:
         self.settings, self.steps = settings, settings.steps
         self.wired, _ = wire(net, self.images, **wiring_of(norm), trained=True)  # norm refuses what it cannot
         self.shapes = layer_shapes(synapse_paths(self.snn), self.images.shape[1:], pools(self.snn))
-        self.values: dict[str, list[Tensor]] = {}  # by source: of each part of the images (T or 1, B, ...N)
+        self.neurons = {name: Neurons.of_layer(shape) for name, shape in self.shapes.items()}
+        self.neurons["input"] = Neurons.of_input(self.images.shape[1:])
+        self.values: dict[
+            str, Tensor
+        ] = {}  # by source: spikes by number (T, B, S), see `Neurons`; currents (T or 1, B, ...N)
         self.means: dict[str, Tensor] = {}  # by source: over T (B, ...N)
 
     def has_neurons(self, name: str) -> bool:
@@ -173,49 +182,62 @@ class Calibration:
         self.frame, self.compile = compile_by_layer(
             snn, images.shape[1:], self.settings, largest_current(images, self.settings)
         )
-        widest = max(shape.numel() for shape in self.shapes.values())
-        size = max(1, BUDGET // (4 * self.steps * widest))
-        time = torch.arange(self.steps)
-        self.values["input"] = [
-            encoded_input(self.frame, self.settings, part, numbers, time)
-            for part, numbers in zip(images.split(size), torch.arange(len(images)).split(size), strict=True)
-        ]
-        self.means["input"] = torch.cat([part.mean(0) for part in self.values["input"]])
-        self.means["input"] = (self.means["input"] / (self.frame.input_grid or 1)).to(images)
+        encoded = encoded_input(self.frame, self.settings, images, torch.arange(len(images)), torch.arange(self.steps))
+        self.means["input"] = (encoded.mean(0) / (self.frame.input_grid or 1)).to(images)
+        self.values["input"] = encoded if self.frame.analog_input else self._kept("input", encoded)
         last_reader = {source: name for name, layer in snn.layers.items() for source in layer.sources}
         for name, target in self._targets():
             correct(self, name, target, self.run(name))
             for source in snn.layer(name).sources:
                 if last_reader[source] == name:
-                    self.values[source] = []
+                    self.values.pop(source, None)
                     self.means.pop(source, None)
         return snn
 
     def run(self, name: str) -> Tensor:
         """All steps of a layer with its present weights and buffers: its mean spikes per step, or mean current, (B, ...N)."""
-        from respike.simulate.rate.units import SummedCurrent
+        from respike.simulate.rate.kernels.events import LayerAlone
 
         layer, last = self.compile(name), name == self.snn.output
-        sources = layer.synapses.sources
-        exact = self.frame.fixed_point and layer.largest_drive < EXACT and self.frame.analog.isdisjoint(sources)
+        values = {source: self.values[source] for source in layer.synapses.sources}
+        if not last and LayerAlone.is_supported(self.frame, layer, self.settings):
+            self.values[name], counts = LayerAlone(self.frame, layer, self.settings).run_layer(values)
+            mean = counts / self.steps
+        else:
+            self.values[name], mean = self._in_torch(layer, values, last)
+        self.means[name] = mean.to(self.images)
+        return self.means[name]
+
+    def _in_torch(self, layer: "ProgramLayer", values: dict[str, Tensor], last: bool) -> tuple[Tensor, Tensor]:
+        """The values of a layer as they are kept, and their mean, by PyTorch: of any layer, on any device."""
+        from respike.simulate.rate.units import SummedCurrent
+
+        exact = self.frame.fixed_point and layer.largest_drive < EXACT and self.frame.analog.isdisjoint(values)
         if exact:  # faster, with the same sums
             layer = replace(layer, synapses=layer.synapses.float())
         unit = layer.neuron.threshold if isinstance(layer.neuron, SummedCurrent) else 1
+        dtype = torch.float32 if exact else self.frame.dtype
         kept, means = [], []
-        for parts in zip(*(self.values[source] for source in sources), strict=True):
-            read = dict(zip(sources, parts, strict=True))
-            drive = layer.drive(
-                {source: part.to(torch.float32 if exact else self.frame.dtype) for source, part in read.items()},
-                over_time,
-            )
+        size = max(1, BUDGET // (4 * self.steps * max(shape.numel() for shape in self.shapes.values())))
+        for images in torch.arange(len(self.images)).split(size):
+            part = slice(int(images[0]), int(images[-1]) + 1)
+            read = {source: self._read(source, value[:, part]).to(dtype) for source, value in values.items()}
+            drive = layer.drive(read, over_time)
             if self.frame.fixed_point and layer.largest_potential(self.steps) >= EXACT:
                 drive = drive.double()
             output, _ = layer.scan(drive, self.steps, None, last and self.settings.drop_first_output)
             read_out = output[self.settings.read_from :] if last and len(output) > 1 else output
             means.append(read_out.mean(0) / unit)
-            kept.append(output if layer.analog else output.to(torch.uint8))
-        self.values[name], self.means[name] = kept, torch.cat(means).to(self.images)
-        return self.means[name]
+            kept.append(output if layer.analog else self._kept(layer.name, output))
+        return torch.cat(kept, 1), torch.cat(means)
+
+    def _kept(self, name: str, spikes: Tensor) -> Tensor:
+        """Spikes (T, B, ...N) as compiled events read them, one byte each: (T, B, S)."""
+        return self.neurons[name].numbered(spikes)
+
+    def _read(self, name: str, values: Tensor) -> Tensor:
+        """Kept spikes, or currents, in the shape of the layer: (T or 1, B, ...N)."""
+        return self.neurons[name].maps(values) if values.dtype == torch.uint8 else values
 
     def _targets(self) -> Iterator[tuple[str, Tensor]]:
         """(layer, a): the activations (B, ...N) of the ReLU network in units of each layer's scale, in the layers' order."""

@@ -72,6 +72,21 @@ class Neurons:
         """The pixels of an image, in their own order."""
         return cls(shape, np.arange(shape.numel()), shape.numel(), 1)
 
+    def maps(self, values: torch.Tensor) -> torch.Tensor:
+        """Values by number (..., S) as a view (..., *shape)."""
+        if self.width == 1:
+            return values.unflatten(-1, self.shape)
+        places = values.unflatten(-1, (*self.shape[1:], self.width))[..., : self.shape[0]]
+        return places.movedim(-1, -len(self.shape))
+
+    def numbered(self, maps: torch.Tensor) -> torch.Tensor:
+        """Spikes (..., *shape) by number, uint8 (..., S)."""
+        values = torch.zeros(
+            *maps.shape[: maps.ndim - len(self.shape)], self.size, dtype=torch.uint8, device=maps.device
+        )
+        self.maps(values).copy_(maps)
+        return values
+
     def scattered(self, values: np.ndarray) -> np.ndarray:
         """Values of neurons in (C, H, W) order, at the neurons' numbers; int32 (S,)."""
         placed = np.zeros(self.size, np.int32)

@@ -79,29 +79,43 @@ void events_predict(const lists_t *lists, int images, int unread, int steps, int
         }
 }
 
-/* Lists as values (steps, images, neurons), and back. number, place (neurons): the numbers in ascending order, and the place of
- * the value of each; order: the place of each number. */
-void events_unpack(const lists_t *lists, int images, int steps, const int32_t *order, int64_t neurons, double *values) {
-    memset(values, 0, (size_t)(steps * images * neurons) * sizeof *values);
+/* Lists as values 0 and 1 (steps, images, neurons), by number, with `stride` values from one step to the next; and back. */
+void events_unpack(const lists_t *lists, int images, int steps, int64_t neurons, int64_t stride, uint8_t *values) {
     for (int b = 0; b < images; b++)
-        for (int block = 0; block < lists->blocks; block++) {
-            const list_t list = list_of(lists, b, block);
-            for (int t = 0; t < steps; t++) {
-                double *to = values + ((int64_t)t * images + b) * neurons;
-                for (int j = 0; j < list.count[t]; j++) to[order[(block << BLOCK_BITS) + spikes_at(&list, t)[j]]] = 1;
+        for (int t = 0; t < steps; t++) {
+            uint8_t *to = values + t * stride + b * neurons;
+            memset(to, 0, (size_t)neurons);
+            for (int block = 0; block < lists->blocks; block++) {
+                const list_t list = list_of(lists, b, block);
+                for (int j = 0; j < list.count[t]; j++) to[(block << BLOCK_BITS) + spikes_at(&list, t)[j]] = 1;
             }
         }
 }
 
-void events_pack(const lists_t *lists, int images, int steps, const int32_t *number, const int32_t *place, int64_t neurons, const double *values) {
-    memset(lists->count, 0, sizeof(int32_t) * images * lists->blocks * lists->steps);
-    for (int t = 0; t < steps; t++)
-        for (int b = 0; b < images; b++, values += neurons)
-            for (int64_t i = 0; i < neurons; i++)
-                if (values[place[i]] != 0) {
-                    const list_t list = list_of(lists, b, number[i] >> BLOCK_BITS);
-                    spikes_at(&list, t)[list.count[t]++] = (uint16_t)number[i];
-                }
+void events_pack(const lists_t *lists, int images, int steps, int64_t neurons, int64_t stride, const uint8_t *values) {
+    for (int b = 0; b < images; b++)
+        for (int block = 0; block < lists->blocks; block++) {
+            const list_t list = list_of(lists, b, block);
+            const int64_t base = (int64_t)block << BLOCK_BITS, size = neurons - base < 1 << BLOCK_BITS ? neurons - base : 1 << BLOCK_BITS;
+            for (int t = 0; t < steps; t++) {
+                const uint8_t *from = values + t * stride + b * neurons + base;
+                uint16_t *spikes = spikes_at(&list, t);
+                int found = 0, i = 0;
+                for (; i + LANES <= size; i += LANES) found += append(nonzero(from + i), i, spikes + found);
+                for (; i < size; i++) if (from[i]) spikes[found++] = (uint16_t)i;
+                list.count[t] = found;
+            }
+        }
+}
+
+/* Adds the spikes of each neuron: counts (images, neurons), by number. */
+void events_count(const lists_t *lists, int images, int steps, int64_t neurons, int32_t *counts) {
+    for (int b = 0; b < images; b++, counts += neurons)
+        for (int block = 0; block < lists->blocks; block++) {
+            const list_t list = list_of(lists, b, block);
+            for (int t = 0; t < steps; t++)
+                for (int j = 0; j < list.count[t]; j++) counts[(block << BLOCK_BITS) + spikes_at(&list, t)[j]]++;
+        }
 }
 
 /* Bytes of scratch memory that `events_layer` needs for a chunk of so many steps. */

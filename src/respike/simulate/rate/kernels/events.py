@@ -11,10 +11,11 @@ state. Layers that events.c does not run (carried currents) are computed by plai
 import ctypes
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,9 @@ def _library(wide: bool) -> ctypes.CDLL:
         "events_tally": (c_void_p, c_int32, c_int32, c_void_p),
         "events_operations": (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p),
         "events_predict": (c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
-        "events_unpack": (c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p),
-        "events_pack": (c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        "events_unpack": (c_void_p, c_int32, c_int32, c_int64, c_int64, c_void_p),
+        "events_pack": (c_void_p, c_int32, c_int32, c_int64, c_int64, c_void_p),
+        "events_count": (c_void_p, c_int32, c_int32, c_int64, c_void_p),
         "events_layer": (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_scratch": (c_void_p, c_int32),
         "events_state": (c_void_p,),
@@ -248,7 +250,10 @@ class EventProgram:
     def __init__(self, program: Program, settings: Settings):
         self.program, self.settings = program, settings
         self.neurons = {"input": Neurons.of_input(program.input_shape)}
-        self.neurons |= {layer.name: Neurons.of_layer(layer.shape) for layer in program.layers}
+        for layer in program.layers:
+            sources = zip(layer.connections.sources, layer.connections.fan_outs, strict=True)
+            self.neurons |= {name: Neurons.of_layer(reach.shape) for name, reach in sources if name not in self.neurons}
+            self.neurons[layer.name] = Neurons.of_layer(layer.shape)
         self.layers: dict[str, CompiledLayer] = {}
         self.plain: dict[str, str] = {}
         for layer in program.layers:
@@ -338,23 +343,11 @@ class EventProgram:
         predicted = np.zeros((self.settings.steps, len(images)), np.int16)
         classes = self.program.layers[-1].shape.numel()
         counts = np.zeros((len(images), classes), np.float64 if self.program.read_current else np.int32)
-        threads = torch.get_num_threads()
-        group = min(self.group, -(-len(images) // threads))
 
-        def task(a: int) -> tuple[np.ndarray, np.ndarray]:
-            b = min(a + group, len(images))
-            try:
-                worker = self.free.pop()
-            except IndexError:
-                worker = _Worker(self)
-            with torch.inference_mode():
-                found = worker.run(images[a:b], keys[a:b], predicted[:, a:b], counts[a:b])
-            self.free.append(worker)
-            return found
+        def run(worker: "_Worker", group: slice) -> tuple[np.ndarray, np.ndarray]:
+            return worker.run(images[group], keys[group], predicted[:, group], counts[group])
 
-        workers = max(1, min(threads, MEMORY // self._memory()))
-        with _one_thread_each(workers), ThreadPoolExecutor(workers) as pool:  # ctypes releases the interpreter's lock
-            sums = list(pool.map(task, range(0, len(images), group)))
+        sums = self._in_groups(run, len(images))
         spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))
         names = [layer.name for layer in self.program.layers]
         by_layer = dict(zip(["input", *names], spikes, strict=True))
@@ -366,6 +359,61 @@ class EventProgram:
             synops=dict(zip(names, synops, strict=True)),
             **new_tally(self.program, self.settings).constants(),
         )
+
+    def _in_groups(self, run: Callable[["_Worker", slice], Any], images: int) -> list[Any]:
+        """run(worker, group) for every group of so many images, on all threads."""
+        threads = torch.get_num_threads()
+        size = min(self.group, -(-images // threads))
+
+        def task(a: int) -> Any:
+            try:
+                worker = self.free.pop()
+            except IndexError:
+                worker = _Worker(self)
+            with torch.inference_mode():
+                found = run(worker, slice(a, min(a + size, images)))
+            self.free.append(worker)
+            return found
+
+        workers = max(1, min(threads, MEMORY // self._memory()))
+        with _one_thread_each(workers), ThreadPoolExecutor(workers) as pool:  # ctypes releases the interpreter's lock
+            return list(pool.map(task, range(0, images, size)))
+
+
+class LayerAlone(EventProgram):
+    """One layer of neurons, not the output, whose sources' spikes are given.
+
+    Spikes are held by number, uint8 (T, B, S), see `Neurons`; an input of constant currents as (1, B, C, H, W).
+    """
+
+    def __init__(self, frame: Program, layer: ProgramLayer, settings: Settings):
+        super().__init__(replace(frame, layers=(layer,)), replace(settings, drop_first_output=False))
+
+    @staticmethod
+    def is_supported(frame: Program, layer: ProgramLayer, settings: Settings) -> bool:
+        """Whether events.c runs the layer, in a program like `frame`, whose layers may be missing."""
+        program = replace(frame, layers=(layer,))
+        return (
+            settings.backend in ("auto", "events")
+            and isinstance(layer.neuron, FixedPointIntegrateFire)
+            and not layer.grids
+            and unsupported(program, settings) is None
+            and plain_reason(program, layer) is None
+        )
+
+    def run_layer(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The layer's spikes (T, B, S), and their counts, int32 (B, ...N), from the values of its sources."""
+        (layer,) = self.program.layers
+        neurons, images = self.neurons[layer.name], next(iter(values.values())).shape[1]
+        spikes = torch.empty(self.settings.steps, images, neurons.size, dtype=torch.uint8)
+        counts = torch.zeros(images, neurons.size, dtype=torch.int32)
+
+        def run(worker: "_Worker", group: slice) -> None:
+            read = {source: value[:, group] for source, value in values.items()}
+            worker.run_layer(layer, read, spikes[:, group], counts[group])
+
+        self._in_groups(run, images)
+        return spikes, neurons.maps(counts)
 
 
 @contextmanager
@@ -397,9 +445,11 @@ class _Plan:
         self.lists: dict[str, tuple[int, int, int, int]] = {}
         taken: list[tuple[int, int, int]] = []  # (begin, end, last reader)
         self.size = 0
-        for i, name in enumerate(program.neurons, -1):
+        made_by = {layer.name: i for i, layer in enumerate(layers)}
+        for name in program.neurons:
             if name in program.program.analog:
                 continue
+            i = made_by.get(name, -1)
             room, blocks = program.neurons[name].size + LANES, -(-program.neurons[name].size >> 16)
             spikes, counts = _lines(images * steps * room * 2), _lines(images * steps * blocks * 4)
             taken = sorted(block for block in taken if block[2] >= i)
@@ -495,6 +545,22 @@ class _Worker:
                     self._tally(name, size, steps, spikes[i + 1, first:])
             self._read_output(size, first, steps, values, predicted, counts)
         return spikes, synops
+
+    def run_layer(self, layer: ProgramLayer, values: dict[str, Tensor], spikes: Tensor, counts: Tensor) -> None:
+        """Fills the spikes (T, B, S) and the counts (B, S) of one layer, given the values of its sources for B images."""
+        size, analog = len(counts), self.program.program.analog
+        self.is_wide = {layer.name: self.program.layers[layer.name].wide}
+        drive = self._constant_drive(layer, values["input"]) if "input" in values and "input" in analog else None
+        unread = np.zeros((self.steps, size), np.int16), np.zeros((size, 1))
+        for first in range(0, self.steps, self.program.chunk):
+            chunk = spikes[first : first + self.program.chunk]
+            for source, value in values.items():
+                if source not in analog:
+                    self._pack(source, value[first : first + len(chunk)])
+            self._run_compiled(layer.name, size, first, len(chunk), drive, *unread)
+            self._unpack(layer.name, chunk)
+            lists = byref(self.lists[layer.name])
+            self.library.events_count(lists, size, len(chunk), counts.shape[1], counts.data_ptr())
 
     def _limits(self, images: Tensor) -> np.ndarray:
         if images.dtype == torch.uint8:
@@ -595,22 +661,23 @@ class _Worker:
         if layer.analog:
             values[layer.name] = out
             return
-        packed, number_of = out.contiguous(), self.program.neurons[layer.name].number_of
-        place = aligned(np.argsort(number_of), np.int32)
-        number = aligned(number_of[place], np.int32)
-        self.library.events_pack(
-            byref(self.lists[layer.name]), images, steps, number.ctypes.data, place.ctypes.data, layer.shape.numel(),
-            packed.data_ptr(),
-        )  # fmt: skip
+        self._pack(layer.name, self.program.neurons[layer.name].numbered(out))
+
+    def _pack(self, name: str, values: Tensor) -> None:
+        """The lists of spikes from values by number, uint8 (T, B, S)."""
+        steps, images, size = values.shape
+        self.library.events_pack(byref(self.lists[name]), images, steps, size, values.stride(0), values.data_ptr())
+
+    def _unpack(self, name: str, values: Tensor) -> Tensor:
+        """Fills values (T, B, S), and returns them."""
+        steps, images, size = values.shape
+        self.library.events_unpack(byref(self.lists[name]), images, steps, size, values.stride(0), values.data_ptr())
+        return values
 
     def _unpacked(self, source: str, images: int, steps: int) -> Tensor:
         neurons = self.program.neurons[source]
-        values = torch.empty(steps, images, *neurons.shape, dtype=torch.float64)
-        self.library.events_unpack(
-            byref(self.lists[source]), images, steps, self.program.order[source].ctypes.data, neurons.shape.numel(),
-            values.data_ptr(),
-        )  # fmt: skip
-        return values
+        values = self._unpack(source, torch.empty(steps, images, neurons.size, dtype=torch.uint8))
+        return neurons.maps(values).to(torch.float64)
 
     def _read_output(
         self, images: int, first: int, steps: int, values: dict[str, Tensor], predicted: np.ndarray, counts: np.ndarray

@@ -48,8 +48,32 @@ static inline uint32_t lanes(sums_t fired) {
 #endif
 }
 
-/* One step of the LANES neurons from number `base` on. Writes the numbers of those that fire to `out`, which has room for LANES
- * numbers, and returns their count. left: lanes whose potential has passed the guard. */
+/* One bit per value: 1 where it is not 0. */
+static inline uint32_t nonzero(const uint8_t *values) {
+#ifdef __AVX512F__
+    return (uint32_t)~_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)values), _mm_setzero_si128())) & 0xffff;
+#else
+    uint32_t mask = 0;
+    for (int k = 0; k < LANES; k++) mask |= (uint32_t)(values[k] != 0) << k;
+    return mask;
+#endif
+}
+
+/* Writes the numbers of the set lanes of the neurons from number `base` on to `out`, which has room for LANES numbers. Returns their
+ * count. */
+static inline __attribute__((always_inline)) int append(uint32_t mask, int base, uint16_t *out) {
+#if defined(__AVX512VBMI2__) && defined(__AVX512VL__)
+    const __m256i numbers = _mm256_add_epi16(_mm256_set1_epi16((short)base), _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+    _mm256_storeu_si256((__m256i *)out, _mm256_maskz_compress_epi16((__mmask16)mask, numbers));
+    return __builtin_popcount(mask);
+#else
+    int found = 0;
+    for (; mask; mask &= mask - 1) out[found++] = (uint16_t)(base + __builtin_ctz(mask));
+    return found;
+#endif
+}
+
+/* One step of the LANES neurons from number `base` on. Appends those that fire to `out`, and returns their count. left: lanes whose potential has passed the guard. */
 static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t drive, sums_t *v, sums_t *waiting, sums_t *left, int base, uint16_t *out) {
     sums_t x = *v, fired;
     if (n->blocked) {
@@ -63,14 +87,5 @@ static inline __attribute__((always_inline)) int step(const neuron_t *n, sums_t 
     }
     if (n->guard) *left |= (x > n->guard) | (x < -n->guard);
     *v = n->soft ? x - (n->threshold & fired) : x & ~fired;
-    uint32_t mask = lanes(fired);
-#if defined(__AVX512VBMI2__) && defined(__AVX512VL__)
-    const __m256i numbers = _mm256_add_epi16(_mm256_set1_epi16((short)base), _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
-    _mm256_storeu_si256((__m256i *)out, _mm256_maskz_compress_epi16((__mmask16)mask, numbers));
-    return __builtin_popcount(mask);
-#else
-    int found = 0;
-    for (; mask; mask &= mask - 1) out[found++] = (uint16_t)(base + __builtin_ctz(mask));
-    return found;
-#endif
+    return append(lanes(fired), base, out);
 }
