@@ -100,7 +100,8 @@ def test_every_option_of_a_part_goes_with_some_method(group):
 @pytest.mark.parametrize("model", [name for name in names("model") if name != "custom"])
 def test_every_network_goes_with_every_recipe(model):
     method = "method=direct" if model.startswith("stbp") else "method=rate"
-    cfg = unresolved(f"model={model}", "recipe=custom", method, "name=x").copy()
+    neuron = ["neuron=nir"] if model == "nir" else []
+    cfg = unresolved(f"model={model}", "recipe=custom", method, *neuron, "name=x").copy()
     OmegaConf.set_struct(cfg, False)
     for key, width in NARROW.items():
         if key in cfg.model:

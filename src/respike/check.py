@@ -24,7 +24,7 @@ from respike.convert.rate.operations import Anatomy, Operation, dissect
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.wiring import wiring_of
 from respike.data.datamodule import ImageDataModule
-from respike.data.datasets import IMAGE_SHAPES
+from respike.data.datasets import image_shape
 from respike.errors import InputError, explain
 from respike.figures.layers import rate_correlations as correlation_figure
 from respike.figures.style import save
@@ -159,11 +159,8 @@ def _network(cfg: DictConfig, data: ImageDataModule) -> tuple[nn.Module, str]:
 def _image_shape(cfg: DictConfig) -> Sequence[int]:
     """(C, H, W), from the settings alone. Raises InputError where only the data can tell."""
     dataset = cfg.data.dataset
-    if "size" in dataset:  # of a folder of images
-        return dataset.get("channels", 3), dataset.size, dataset.size
-    name = dataset._target_.rpartition(".")[2]
-    if dataset._target_.startswith("respike.data.") and name in IMAGE_SHAPES:
-        return IMAGE_SHAPES[name]
+    if (known := image_shape(dataset)) is not None:
+        return known
     if "input_shape" in cfg.model:
         return tuple(cfg.model.input_shape)
     raise InputError(

@@ -7,11 +7,12 @@ Shapes: N images, C channels, H x W pixels.
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,6 +131,14 @@ IMAGE_SHAPES = {  # (C, H, W), by the name of the function that reads the images
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
 }
+
+
+def image_shape(dataset: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """(C, H, W) of the images of a config's block data.dataset; None where only the data can tell."""
+    if "size" in dataset:  # of a folder of images
+        return int(dataset.get("channels", 3)), int(dataset["size"]), int(dataset["size"])
+    module, _, name = str(dataset.get("_target_")).rpartition(".")
+    return IMAGE_SHAPES.get(name) if module.startswith("respike.data.") else None
 
 
 def _type_and_shape(tensor: Images) -> str:

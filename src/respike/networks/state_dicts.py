@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path, setting: str, advice: str) -> dict[str, An
 
 def _read_safetensors(path: str | Path, setting: str) -> dict[str, Tensor]:
     try:
-        from safetensors.torch import load_file  # type: ignore[import-not-found]  # an optional package
+        from safetensors.torch import load_file
     except ImportError as error:
         raise InputError(
             f"{setting}={path}: reading it needs the package safetensors; type pip install safetensors, or save the weights "

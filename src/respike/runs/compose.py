@@ -77,6 +77,7 @@ def check_choices(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) 
     The message says what was given, what is allowed and what to type. typed: the overrides of the command line.
     """
     _check_network(cfg, choices)
+    _check_file(choices, typed)
     _check_experiment(cfg, choices)
     _check_parts(cfg, choices)
     _check_recipe(cfg, choices, typed)
@@ -103,6 +104,16 @@ def _check_network(cfg: DictConfig, choices: Choices) -> None:
         raise InputError(
             f"{given} ({name}) is not a network of spiking neurons, which method=direct needs; "
             f"type method={other}, or another network, as in model=stbp_resnet19"
+        )
+
+
+def _check_file(choices: Choices, typed: Sequence[str]) -> None:
+    """A spiking network of a file is simulated with its own neurons, unless others are typed."""
+    neurons = choices.get("neuron") == "nir" or any(line.startswith("neuron=") for line in typed)
+    if choices.get("model") == "nir" and not neurons:
+        raise InputError(
+            f"model=nir: the file holds a spiking network, and neuron={choices.get('neuron')} are not its neurons; type "
+            "experiment=nir model.path=FILE, which simulates it as it is"
         )
 
 

@@ -15,6 +15,7 @@ from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
 from respike.data.glyphs import FAMILIES
 from respike.layers.norm_neuron import BACKENDS as NORM_BACKENDS
+from respike.networks.nir_files import FIRES
 from respike.networks.qcfs import ACTIVATIONS
 from respike.networks.resnet_cifar import SHORTCUTS
 from respike.networks.torchvision_vgg16 import PIXELS
@@ -167,6 +168,7 @@ class Model:
     width: Positive = 0.25
     width_mult: Positive = 0.25
     path: Path | None = "weights.h5"
+    dt: Positive | None = 0.0001  # of a NIR file, in its units
     name: Annotated[str, Text()] = "resnet18"  # of a constructor of torchvision.models
     num_classes: Count | None = 1000
     depth: Count = 20
@@ -208,6 +210,8 @@ class Neuron:
     start: Annotated[float, Range(below=1)] = 0.5  # a share of the threshold
     t_ref: NotNegative = 0.002  # s
     fire_above: bool = False
+    path: Path | None = "net.nir"
+    fires: Literal[*FIRES] = "above"
     v_th: Positive = 0.4
     tau: Share = 0.25  # of the potential, kept at each step
     detach_reset: bool = False

@@ -29,7 +29,7 @@ from respike.networks.copying import in_double
 from respike.networks.qcfs import QCFS
 
 MAX_POOLS = ("count", "gate", "before_neuron", "average")
-READOUTS = ("counts", "current")
+READOUTS = ("counts", "current", "as_is")
 WIRING = ("fold_dropout", "spiking_pools", "max_pool", "readout")  # settings of `build_rate_snn` that conversions share
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,9 @@ def build_rate_snn(
     follow. max_pool: "count", a unit whose output spikes are at every step as many as the largest count of its inputs (exact);
     "gate", which passes the spikes of the input with the largest count; "before_neuron", the maximum of the currents in front
     of the neurons if the pool follows their ReLU, else "count"; "average", average pools instead, another network. readout:
-    "counts", output neurons whose spikes are counted; "current", the summed current of the output. input_shape: (C, H, W),
-    which constants in front of padding and concatenations need. Raises InputError for a network that rate-coded spikes cannot
+    "counts", output neurons whose spikes are counted; "current", the summed current of the output; "as_is", counts of a
+    network that ends in a ReLU, which becomes its output neurons, and the current of any other. input_shape: (C, H, W), which
+    constants in front of padding and concatenations need. Raises InputError for a network that rate-coded spikes cannot
     represent.
     """
     for name, value, known in (("max_pool", max_pool, MAX_POOLS), ("readout", readout, READOUTS)):
@@ -58,7 +59,10 @@ def build_rate_snn(
             raise InputError(f"convert.{name}={value}: unknown, choose convert.{name}={' or '.join(known)}")
     if not any(node.kind in ("linear", "conv") for node in graph.nodes.values()):
         raise InputError("the network has no Linear or Conv2d layer: there is nothing to convert")
-    graph = _swap_max_pools(_relus_on_maps(_without_end(graph, readout)), max_pool)
+    graph = _without_end(graph, readout)
+    if readout == "as_is":
+        readout = "counts" if graph.nodes[graph.output].kind == "relu" else "current"
+    graph = _swap_max_pools(_relus_on_maps(graph), max_pool)
     shapes = None if input_shape is None else graph.shapes(input_shape)
     plan = _plan(graph, spiking_pools, max_pool)
     rule = "gate" if max_pool == "gate" else "count"  # also of pools that are in front of no neurons

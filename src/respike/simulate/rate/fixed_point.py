@@ -63,19 +63,31 @@ def round_layer(layer: SpikingLayer, bits: int, input_grid: int, threshold: floa
     is a spiking layer keeps its integer sum, and its threshold is multiplied by its area. Pools in front of or behind weights
     are folded into them. Raises InputError for weights that are not finite, or that are too large for the grid.
     """
+    area = fold_pools(layer)
+    if area is not None:
+        (pool,) = layer.synapses
+        resolution = 1 << (bits - 1)  # of the threshold: the pool's weights are 1
+        pool.append(Scale(resolution))
+        _check_resolution(resolution * area, 1 / area, bits, threshold)
+        return float(resolution * area * (input_grid if pool.source == "input" else 1))
+    return _round_weights(layer, bits, input_grid, threshold)
+
+
+def fold_pools(layer: SpikingLayer) -> int | None:
+    """Replace average pools of a layer's synapses in place by sums, and divide its weights by their areas.
+
+    Returns the area if the layer has nothing but one pool: then it is the threshold that has to be multiplied by it. Else None.
+    """
     only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
     for synapse in layer.synapses:
         before, behind = _sum_pools(synapse)
         if only_pool:
-            resolution = 1 << (bits - 1)  # of the threshold: the pool's weights are 1
-            synapse.append(Scale(resolution))
-            _check_resolution(resolution * before * behind, 1 / (before * behind), bits, threshold)
-            return float(resolution * before * behind * (input_grid if synapse.source == "input" else 1))
+            return before * behind
         if synapse.weighted is None:
             synapse.append(Scale(1 / (before * behind)))
         else:
             synapse.rescale(1.0, before * behind)
-    return _round_weights(layer, bits, input_grid, threshold)
+    return None
 
 
 def _sum_pools(synapse: Synapse) -> tuple[int, int]:

@@ -273,13 +273,13 @@ def _fixed_point(
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     analog_input = largest_current is not None
     frame = Program(
-        connections, (), torch.float64, fixed_point=True, input_grid=_input_grid(bits, True) if analog_input else None,
+        connections, (), torch.float64, fixed_point=True, input_grid=grid_of_input(bits, True) if analog_input else None,
         analog_input=analog_input, read_current=snn.output in _analog_layers(snn, analog_input),
     )  # fmt: skip
     return frame, _fixed_point_layers(snn, connections, neuron, bits, steps, largest_current, small)
 
 
-def _input_grid(bits: int, analog: bool) -> int:
+def grid_of_input(bits: int, analog: bool) -> int:
     """The integer that stands for an input of 1."""
     return 1 << (bits - 1) if analog else 1
 
@@ -294,7 +294,7 @@ def _fixed_point_layers(
     small: bool,
 ) -> CompileLayer:
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
-    input_grid = _input_grid(bits, largest_current is not None)
+    input_grid = grid_of_input(bits, largest_current is not None)
     grids: dict[str, float] = {}  # of carried currents: the integer that stands for 1
     analog = set() if largest_current is None else {"input"}
     largest = {"input": 1.0 if largest_current is None else round(input_grid * largest_current)}  # value of each source

@@ -1,0 +1,294 @@
+"""Reads NIR graphs (neuromorphic intermediate representation) of integrate-and-fire neurons, of respike and other libraries.
+
+The network is that of the firing rates: every neuron is a ReLU between 0 and 1, its rate in spikes per step for a constant
+drive. A rate conversion without normalization (convert=none) makes the spiking network of the file of it. Thresholds and gains
+of the neurons are divided into the weights. What NIR leaves to the reader (time step, firing above or at the threshold) is in
+the metadata of files of respike, and can be given.
+"""
+
+import keyword
+import math
+import re
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from respike.errors import InputError
+from respike.neurons.integrate_fire import IntegrateFire
+from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
+
+SOURCE = "python -m respike.export RUN_DIR --nir net.nir writes one, as do nir.write and the exports of other libraries"
+FIRES = ("file", "above", "at")
+NEURONS = (nir.IF, nir.LIF)
+READ = "Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Scale, Flatten, IF and LIF"
+
+
+class NIRNetwork(nn.Module):
+    """The ReLU network of a NIR graph: images (B, *input shape) -> outputs (B, N). Its modules have the names of the nodes."""
+
+    def __init__(self, graph: nir.NIRGraph, dt: float | None, line: str):
+        super().__init__()
+        self.sources = _sources(graph, line)
+        nodes = {name: graph.nodes[name] for name in self.sources}
+        self.flat = any(  # the shape of the input may have a batch axis, as Norse writes it
+            isinstance(node, nir.Affine | nir.Linear) or np.ndim(getattr(node, "r", 0)) == 1
+            for name, node in nodes.items()
+            if "input" in self.sources[name]
+        )
+        self.modules_of: dict[str, str] = {}
+        self.factors: dict[str, str] = {}
+        self.output = next(name for name, node in nodes.items() if isinstance(node, nir.Output))
+        for name, node in nodes.items():
+            if isinstance(node, nir.Output):
+                continue
+            pooled = _pool_of(name, self.sources, nodes)
+            factor = _factor(node, name, dt, line) if isinstance(node, NEURONS) else None
+            divisor = 1 / float(factor) if pooled is not None and factor is not None and factor.ndim == 0 else 0.0
+            if pooled is not None and round(divisor) > 0 and math.isclose(divisor, round(divisor), rel_tol=1e-12):
+                pool = getattr(self, self.modules_of[pooled])
+                pool.divisor_override, factor = round(divisor), None  # exact, as a factor of 1/9 would not be
+            if factor is not None and bool((factor != 1).any()):
+                self.factors[name] = self._own_name(f"{name}_factor")
+                self.register_buffer(self.factors[name], factor.float())
+            self.modules_of[name] = self._own_name(name)
+            self.add_module(self.modules_of[name], _module(node, name, line))
+
+    def _own_name(self, name: str) -> str:
+        name = re.sub(r"\W", "_", name)
+        while hasattr(self, name) or keyword.iskeyword(name):
+            name += "_"
+        return name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Sums of edges through the nodes, first to last."""
+        values = {"input": images.flatten(1) if self.flat else images}
+        for name, sources in self.sources.items():
+            total = values[sources[0]]
+            for source in sources[1:]:
+                total = total + values[source]
+            if name == self.output:
+                return total.flatten(1)
+            if name in self.factors:
+                total = total * getattr(self, self.factors[name])
+            values[name] = getattr(self, self.modules_of[name])(total)
+        raise AssertionError("a graph has an output")
+
+
+def nir_network(path: str | Path | None, dt: float | None = None) -> NIRNetwork:
+    """The network of a NIR file, in eval mode.
+
+    dt: the time step in the units of its time constants; None: as the file's metadata say, or, of IF neurons alone, the one by
+    which an input of 1 raises a potential by 1. Raises InputError for a file that is missing or damaged, and for a graph that
+    cannot be read, by the name of its node.
+    """
+    line, graph = f"model.path={path}", _read(path)
+    return NIRNetwork(graph, _time_step(graph, dt, line), line).eval()
+
+
+def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "file") -> Neuron:
+    """The neuron of all layers of a NIR file, with threshold 1: thresholds and gains are in the weights of `nir_network`.
+
+    fires: "above" the threshold, as NIR's text and Norse have it, or "at" it, as SpikingJelly; "file": as the file's metadata
+    say, else above. Raises InputError as `nir_network`, and for layers of different neurons.
+    """
+    line, graph = f"model.path={path}", _read(path)
+    step = _time_step(graph, dt, line)
+    decays = {name: _decay(node, name, step, line) for name, node in graph.nodes.items() if isinstance(node, NEURONS)}
+    if not decays:
+        raise InputError(f"{line}: the graph has no IF and no LIF neurons; read are {READ}")
+    (first, decay), *others = decays.items()
+    for name, other in others:
+        if other != decay:
+            raise InputError(
+                f"{line}: neurons '{first}' keep {decay:.6g} of their potential at each step, '{name}' {other:.6g}; "
+                "one neuron for all layers can be simulated"
+            )
+    if fires not in FIRES:
+        raise InputError(
+            f"neuron.fires={fires}: unknown, choose {' or '.join(f'neuron.fires={name}' for name in FIRES)}"
+        )
+    above = _said(graph, "fires") != ">=" if fires == "file" else fires == "above"
+    if decay < 1:
+        if not above:
+            raise InputError(f"{line}: leaky neurons fire above the threshold here, not at it; type neuron.fires=above")
+        return LIF(v_th=1.0, tau=decay)
+    reset, start = _said(graph, "reset") or "zero", _said(graph, "start") or 0.0
+    return IntegrateFire(fire_above=above, reset=str(reset), start=float(start))
+
+
+def _read(path: str | Path | None) -> nir.NIRGraph:
+    if path is None or not Path(path).is_file():
+        raise InputError(
+            f"model.path={path or 'null'}: no such file; give a NIR graph as model.path=net.nir ({SOURCE})"
+        )
+    try:
+        graph = nir.read(path, type_check=False)  # nir 1.0.8 refuses kernels that are not square, and groups
+    except Exception as error:  # h5py and nir raise different errors for each way in which a file can be broken
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.path={path}: not a NIR graph, or a damaged one ({reason}); {SOURCE}") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise InputError(f"model.path={path}: holds a single {type(graph).__name__}, not a graph of nodes; {SOURCE}")
+    return graph
+
+
+def _sources(graph: nir.NIRGraph, line: str) -> dict[str, list[str]]:
+    """For every node but the input, each after its sources, the nodes that it reads, of which the input is "input"."""
+    counts = Counter(type(node) for node in graph.nodes.values())
+    if counts[nir.Input] != 1 or counts[nir.Output] != 1:
+        raise InputError(
+            f"{line}: {counts[nir.Input]} inputs and {counts[nir.Output]} outputs; a graph with one of each is needed"
+        )
+    sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for source, target in graph.edges:
+        if source not in sources or target not in sources:
+            raise InputError(f"{line}: an edge joins '{source}' and '{target}', which are not both nodes of the graph")
+        sources[target].append(source)
+    try:
+        order = list(TopologicalSorter({name: sorted(found) for name, found in sources.items()}).static_order())
+    except CycleError as error:
+        raise InputError(
+            f"{line}: the graph is recurrent ({' -> '.join(error.args[1])}); it must be feed-forward"
+        ) from error
+    (entry,) = (name for name, node in graph.nodes.items() if isinstance(node, nir.Input))
+    unread = [name for name in order if not sources[name] and name != entry]
+    if unread:
+        raise InputError(f"{line}: node '{unread[0]}' has no input")
+    return {
+        name: ["input" if source == entry else source for source in sources[name]] for name in order if name != entry
+    }
+
+
+def _pool_of(name: str, sources: dict[str, list[str]], nodes: dict[str, nir.NIRNode]) -> str | None:
+    """The sum pool that only this node reads, and that is all it reads."""
+    (first, *more) = sources[name]
+    readers = sum(found.count(first) for found in sources.values())
+    return first if not more and readers == 1 and isinstance(nodes.get(first), nir.SumPool2d) else None
+
+
+def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
+    """The module of a node; a neuron as the ReLU of its rate."""
+    if isinstance(node, NEURONS):
+        return nn.Hardtanh(0.0, 1.0)
+    if isinstance(node, nir.Affine | nir.Linear):
+        if node.weight.ndim != 2:
+            raise InputError(
+                f"{line}: {type(node).__name__} '{name}' has weights of shape {node.weight.shape}, not (out, in)"
+            )
+        features_out, features_in = node.weight.shape
+        linear = nn.Linear(features_in, features_out, bias=isinstance(node, nir.Affine), device="meta")
+        return _with_weights(linear, node)
+    if isinstance(node, nir.Conv2d):
+        padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
+        groups = int(node.groups)
+        conv = nn.Conv2d(
+            node.weight.shape[1] * groups, node.weight.shape[0], tuple(node.weight.shape[2:]),
+            _pair(node.stride), padding, _pair(node.dilation), groups, device="meta",
+        )  # fmt: skip
+        return _with_weights(conv, node)
+    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        kernel, stride, padding = (_pair(value) for value in (node.kernel_size, node.stride, node.padding))
+        divisor = 1 if isinstance(node, nir.SumPool2d) else None
+        return nn.AvgPool2d(kernel, stride, padding, divisor_override=divisor)
+    if isinstance(node, nir.Flatten):
+        return nn.Flatten()
+    if isinstance(node, nir.Scale):
+        return _Factor(_per_channel(node.scale, f"{line}: Scale '{name}'"))
+    raise InputError(f"{line}: node '{name}' is a {type(node).__name__}, which is not read here; read are {READ}")
+
+
+def _with_weights(module: nn.Linear | nn.Conv2d, node: Any) -> nn.Module:
+    module.weight = nn.Parameter(_tensor(node.weight), requires_grad=False)
+    if module.bias is not None:
+        module.bias = nn.Parameter(_tensor(node.bias), requires_grad=False)
+    return module
+
+
+class _Factor(nn.Module):
+    """Multiplication by a constant, one number or one per channel, (C,) or (C, 1, 1)."""
+
+    def __init__(self, factor: Tensor):
+        super().__init__()
+        self.register_buffer("factor", factor.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def _time_step(graph: nir.NIRGraph, dt: float | None, line: str) -> float | None:
+    """The time step; None for IF neurons alone, where the file says nothing."""
+    said = _said(graph, "dt")
+    dt = dt if dt is not None or said is None else float(said)
+    if dt is None and any(isinstance(node, nir.LIF) for node in graph.nodes.values()):
+        raise InputError(
+            f"{line}: the file does not say the time step of its LIF neurons; type model.dt=0.0001, as is the default of "
+            "SpikingJelly and snnTorch, or model.dt=1e-6 for a file of Norse, whose to_nir multiplies time constants by 0.001"
+        )
+    return dt
+
+
+def _said(graph: nir.NIRGraph, name: str) -> Any:
+    value = graph.metadata.get(name)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _decay(node: nir.IF | nir.LIF, name: str, dt: float | None, line: str) -> float:
+    """The share of its potential that a neuron keeps at a step, by Euler's rule: tau dv = dt (v_leak - v + r I)."""
+    if isinstance(node, nir.IF):
+        return 1.0
+    assert dt is not None
+    decay = round(1 - dt / _one(node.tau, f"{line}: tau of '{name}'"), 12)
+    if not 0 <= decay < 1:
+        raise InputError(
+            f"{line}: tau of '{name}' is shorter than the time step {dt:g}; type model.dt= of the library that wrote it"
+        )
+    return decay
+
+
+def _factor(node: nir.IF | nir.LIF, name: str, dt: float | None, line: str) -> Tensor:
+    """By what currents are multiplied so that a neuron's threshold is 1: one number, or one per channel, (C, 1, 1) of maps."""
+    for rest in ("v_reset", "v_leak"):
+        if np.any(getattr(node, rest, 0.0)):
+            raise InputError(f"{line}: {rest} of '{name}' is not 0; only neurons that rest at 0 are read")
+    threshold = np.asarray(node.v_threshold, dtype=np.float64)
+    if not np.all(threshold > 0):
+        raise InputError(f"{line}: v_threshold of '{name}' must be above 0 everywhere")
+    gain = np.asarray(node.r, dtype=np.float64)
+    if isinstance(node, nir.LIF):
+        gain = gain * (1 - _decay(node, name, dt, line))
+    else:
+        gain = gain * (1 / _one(gain, f"{line}: r of '{name}'") if dt is None else dt)
+    return _per_channel(gain / threshold, f"{line}: v_threshold and r of '{name}'")
+
+
+def _one(values: Any, what: str) -> float:
+    found = np.unique(np.asarray(values, dtype=np.float64))
+    if found.size != 1 or not math.isfinite(found[0]):
+        raise InputError(f"{what} must be one number for all neurons of the layer")
+    return float(found[0])
+
+
+def _per_channel(values: Any, what: str) -> Tensor:
+    """Values of the neurons (C, H, W) or (N,) as one number, (), or one per channel, (C, 1, 1) or (N,)."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.size and (values == values.flat[0]).all():
+        return torch.tensor(float(values.flat[0]), dtype=torch.float64)
+    first = values.reshape(len(values), -1)[:, :1]
+    if not (values.reshape(len(values), -1) == first).all():
+        raise InputError(f"{what} differ within a channel; one number per layer or per channel can be read")
+    return torch.from_numpy(first.reshape(-1, *[1] * (values.ndim - 1)).copy())
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    rows, columns = np.broadcast_to(np.asarray(value).reshape(-1), 2)
+    return int(rows), int(columns)
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -1,0 +1,393 @@
+"""Writes a RateSNN as a NIR graph (neuromorphic intermediate representation, Pedersen et al. 2024), as it is simulated.
+
+Weights and thresholds are those of the fixed-point grid, so that sums are exact in the float32 of other libraries, in any
+order. Nodes are the ones that most readers know: Affine, Conv2d, SumPool2d, Flatten, IF, LIF, with r = 1 and a time step of 1.
+"""
+
+import importlib.metadata
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from respike.convert.exact.ttfs_net import TTFSNet
+from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slice
+from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
+from respike.errors import InputError
+from respike.networks.copying import copied
+from respike.neurons.integrate_fire import IntegrateFire
+from respike.neurons.lif import LIF
+from respike.simulate.connections import layer_shapes, path_shape, with_plain_pools
+from respike.simulate.rate.fixed_point import fold_pools, round_layer, weights_of
+from respike.simulate.rate.program import grid_of_input, pools, synapse_paths
+from respike.simulate.rate.settings import Settings
+from respike.system.files import write_atomically
+
+log = logging.getLogger(__name__)
+LOSSY = "or write it all the same, with a note of what is lost: --lossy, in Python lossy=True"
+
+
+def export_nir(
+    snn: RateSNN | TTFSNet,
+    path: str | os.PathLike,
+    input_shape: Sequence[int],
+    *,
+    lossy: bool = False,
+    **settings: Any,
+) -> list[str]:
+    """Write a network to a NIR file, as `simulate(snn, images, **settings)` runs it; returns what is lost (`lossy` only).
+
+    input_shape: of the images (C, H, W). settings: keywords of `simulate`; neuron and weight_bits decide what is written.
+    Metadata of the graph say what NIR leaves to its reader: "fires" (">=" or ">"), "dt", "readout", "simulated" (the other
+    settings). How images become spikes is not part of the graph. lossy: write what NIR cannot say in the nearest form: a reset
+    by subtraction as one to zero, start potentials as 0, a max-pool as the average. Raises InputError for it otherwise, and for
+    spike times, biases that differ by place, and average pools with windows of unequal size.
+    """
+    if not isinstance(snn, RateSNN):
+        raise InputError(
+            "NIR has no spike times: of method=ttfs nothing can be written; export a network of method=rate"
+        )
+    chosen = Settings.from_keywords(settings)
+    writer = _Writer(snn, torch.Size(input_shape), chosen)
+    if writer.lost and not lossy:
+        raise InputError(f"NIR does not say {writer.lost[0]}; {writer.advice[0]}, {LOSSY}")
+    graph = writer.graph()
+    with write_atomically(Path(path)) as temporary:
+        nir.write(temporary, graph)
+    return writer.lost
+
+
+class _Writer:
+    """Nodes and edges of a network. Values: of a layer, the sum of its `ends`.
+
+    lost: what NIR does not say, as words behind "NIR does not say"; advice: what to do instead, for each.
+    """
+
+    def __init__(self, snn: RateSNN, input_shape: torch.Size, settings: Settings):
+        self.snn, self.settings = snn, settings
+        self.neuron = settings.neuron.with_time_step(settings.dt)
+        self.nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(input_shape))}
+        self.edges: list[tuple[str, str]] = []
+        self.ends: dict[str, list[str]] = {"input": ["input"]}
+        self.shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
+        self.lost: list[str] = []
+        self.advice: list[str] = []
+        self._check_neuron()
+        for name in snn.layers:
+            self._add_layer(name)
+        self.nodes["output"] = nir.Output(np.array(self.shapes[snn.output]))
+        self._connect(self.ends[snn.output], "output")
+
+    def graph(self) -> nir.NIRGraph:
+        """The graph with its metadata."""
+        above = not isinstance(self.neuron, IntegrateFire) or self.neuron.fire_above
+        metadata: dict[str, str | float] = {
+            "writer": f"respike {importlib.metadata.version('respike')}",
+            "fires": ">" if above else ">=",
+            "dt": 1.0,
+            "reset": getattr(self.neuron, "reset", "zero"),
+            "readout": "current" if self._reads_current else "counts",
+        }
+        names = ("encode", "dt", "duration", "start_at_zero", "drop_first_output", "read_from", "weight_bits")
+        metadata["simulated"] = ", ".join(f"{name}={getattr(self.settings, name)}" for name in names)
+        if getattr(self.neuron, "start", 0.0):
+            metadata["start"] = float(self.neuron.start)  # type: ignore[attr-defined]  # a share of the threshold
+        if self.lost:
+            metadata["lost"] = "; ".join(self.lost)
+        square = all(np.unique(n.weight.shape[2:]).size == 1 for n in self.nodes.values() if isinstance(n, nir.Conv2d))
+        # nir 1.0.8 takes the height of a kernel for its width
+        return nir.NIRGraph(self.nodes, self.edges, metadata, type_check=square)
+
+    @property
+    def _reads_current(self) -> bool:
+        return self.snn.readout == "current" and self.snn.layer(self.snn.output).kind != "max"
+
+    def _check_neuron(self) -> None:
+        neuron = self.neuron
+        if not isinstance(neuron, IntegrateFire | LIF):
+            raise InputError(
+                f"a {type(neuron).__name__} has no counterpart in NIR; type neuron=diehl (IF) or neuron=lif, with reset=zero"
+            )
+        if neuron.reset == "subtract":
+            self._lose("a reset by subtraction", "convert for neuron.reset=zero, as in neuron=diehl")
+        if isinstance(neuron, IntegrateFire) and neuron.start:
+            self._lose(f"start potentials of {neuron.start:g} thresholds", "simulate with neuron.start=0")
+        if isinstance(neuron, IntegrateFire) and neuron.blocked_steps:
+            self._lose(f"a refractory period of {neuron.t_ref:g} s", "simulate with neuron.t_ref=0")
+
+    def _lose(self, what: str, advice: str) -> None:
+        self.lost.append(what)
+        self.advice.append(advice)
+
+    def _add_layer(self, name: str) -> None:
+        layer = copied(self.snn.layer(name), lambda tensor: tensor.detach().to(torch.float64, copy=True))
+        layer.synapses = nn.ModuleList(  # type: ignore[assignment]
+            Synapse(synapse.source, *with_plain_pools(list(synapse), self.shapes[synapse.source]))
+            for synapse in layer.synapses
+        )
+        if layer.start is not None and bool(layer.start.any()):
+            self._lose(f"the start potentials of layer '{name}'", "convert without them, as with convert=percentile")
+        if layer.kind == "max":
+            self.ends[name] = self._max_pool(name, layer)
+            return
+        if layer.pool is not None:
+            raise InputError(f"NIR has no max-pools of currents, as layer '{name}' has; type convert.max_pool=average")
+        threshold = self._rounded(name, layer)
+        ends = self._synapses(name, layer)
+        if layer.kind == "current" or (name == self.snn.output and self._reads_current):
+            self.ends[name] = ends
+            return
+        neurons = self._neurons(threshold, self.shapes[name])
+        taken = name.replace(".", "_") in self.nodes
+        self.ends[name] = [self._add(f"{name}_{type(neurons).__name__.lower()}" if taken else name, neurons, ends)]
+
+    def _rounded(self, name: str, layer: SpikingLayer) -> float:
+        """Round the layer's weights and biases in place, as the simulation does; returns the threshold of its neurons.
+
+        Average pools become sums: a layer that only pools has a larger threshold, others have smaller weights.
+        """
+        bits, threshold = self.settings.weight_bits, self.neuron.threshold
+        if bits is None or self.neuron.fixed_point(1.0) is None:
+            area = fold_pools(layer)
+            return threshold * (1 if area is None else area)
+        grid = grid_of_input(bits, self.settings.encode.analog) if "input" in layer.sources else 1
+        only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
+        try:
+            whole = round_layer(layer, bits, grid, threshold)
+        except InputError as error:
+            raise InputError(f"simulate.weight_bits={bits}: layer '{name}': {error}") from error
+        fixed = self.neuron.fixed_point(whole)
+        assert fixed is not None
+        if only_pool:  # its sum is not divided
+            factor = layer.synapses[0].weighted
+            assert isinstance(factor, Scale)
+            whole = float(factor.factor) * grid
+        if layer.bias is not None:
+            layer.bias.div_(whole)
+        for synapse in layer.synapses:
+            weights_of(synapse).mul_((grid if synapse.source == "input" else 1) / whole)
+        return fixed.threshold / whole
+
+    def _neurons(self, threshold: float, shape: torch.Size) -> nir.NIRNode:
+        ones = np.ones(tuple(shape), dtype=np.float32)
+        values = {"r": ones, "v_threshold": np.float32(threshold) * ones, "v_reset": 0 * ones}
+        return nir.LIF(tau=ones * self._gain, v_leak=0 * ones, **values) if self._leaks else nir.IF(**values)
+
+    @property
+    def _leaks(self) -> bool:
+        return isinstance(self.neuron, LIF) and self.neuron.tau < 1
+
+    @property
+    def _gain(self) -> float:
+        """In NIR a potential gains I / tau in a step of 1, here I: the time constant, by which currents are multiplied."""
+        return 1 / (1 - self.neuron.tau) if isinstance(self.neuron, LIF) and self._leaks else 1.0
+
+    def _synapses(self, name: str, layer: SpikingLayer) -> list[str]:
+        """Add the nodes of a layer's synapses; returns those whose values are summed."""
+        gain, bias = 1.0 if layer.kind in ("current", "max") else self._gain, layer.bias
+        if bias is not None and bias.ndim > 1:
+            raise InputError(
+                f"NIR has no bias that differs by place, as layer '{name}' has (of a shift in front of zero padding); train "
+                "without zero padding there, or on pixels in [0, 1]"
+            )
+        ends: list[str] = []
+        for synapse in layer.synapses:
+            path = _Path(self.shapes[synapse.source], name)
+            for module in synapse:
+                path.append(module)
+            doubled = not path.nodes and self.ends[synapse.source][0] in ends
+            before = self.ends[synapse.source]
+            for node in path.finished(gain, bias, doubled):
+                # read back, a layer is called after its weights, and a sum of branches after its neurons
+                own = len(layer.synapses) == 1 and node is path.weighted
+                before = [self._add(name if own else f"{name}_{type(node).__name__.lower()}", node, before)]
+            ends += before
+            bias = None  # it is on the first branch
+        return ends
+
+    def _max_pool(self, name: str, layer: SpikingLayer) -> list[str]:
+        """In its place an average pool."""
+        pool = layer.pool.pool if isinstance(layer.pool, SignedMaxPool2d) else layer.pool
+        if not isinstance(pool, nn.MaxPool2d) or pool.ceil_mode or pool.dilation not in (1, (1, 1)):
+            raise InputError(
+                f"NIR has no max-pools, and no plain average pool resembles '{name}'; use convert.max_pool=average"
+            )
+        self._lose(f"the max-pool '{name}', which becomes an average pool", "convert with convert.max_pool=average")
+        ends = self._synapses(name, layer)
+        shape = torch.Size(self.shapes[layer.sources[0]])
+        path = _Path(path_shape(list(layer.synapses[0]), shape), name)
+        path.append(nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, divisor_override=1))
+        path.append(Scale(1 / math.prod(_pair(pool.kernel_size))))
+        for node in path.finished(1.0, None, False):
+            ends = [self._add(f"{name}_{type(node).__name__.lower()}", node, ends)]
+        return ends
+
+    def _add(self, name: str, node: nir.NIRNode, sources: list[str]) -> str:
+        """Add a node that reads the sum of others; returns its name, which no other node has."""
+        name = name.replace(".", "_")
+        taken = {*self.nodes, "output"}
+        unique = next(found for k in range(len(taken) + 1) if (found := f"{name}_{k}" if k else name) not in taken)
+        self.nodes[unique] = node
+        self._connect(sources, unique)
+        return unique
+
+    def _connect(self, sources: list[str], target: str) -> None:
+        self.edges += [(source, target) for source in sources]
+
+
+class _Path:
+    """The nodes of one linear path. Factors, slices and paddings become a convolution of 1x1 (of maps) or an Affine."""
+
+    def __init__(self, shape: torch.Size, layer: str):
+        self.shape, self.layer = shape, layer
+        self.nodes: list[nir.NIRNode] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self.map: Tensor | None = None  # (C', C) of the channels, not yet a node
+        self.map_shape, self.stride, self.padding = self.shape, (1, 1), (0, 0)
+
+    @property
+    def weighted(self) -> nir.NIRNode | None:
+        """The last node with weights."""
+        return next((node for node in reversed(self.nodes) if isinstance(node, nir.Affine | nir.Conv2d)), None)
+
+    def append(self, module: nn.Module) -> None:
+        """Add a module of a synapse. Raises InputError for one that NIR cannot say."""
+        shape = path_shape([module], self.shape)
+        if isinstance(module, Scale | Embed | Pad | Slice):
+            self._append_map(module)
+        elif isinstance(module, nn.Flatten):
+            self._flush()
+            # counted from the end, the axes are the same with and without a batch, whichever a reader takes them for
+            self.nodes.append(nir.Flatten({"input": np.array(self.shape)}, -len(self.shape), -1))
+        elif isinstance(module, nn.Linear):
+            self._flush()
+            self.nodes.append(nir.Affine(_array(module.weight), np.zeros(module.out_features, dtype=np.float32)))
+        elif isinstance(module, nn.Conv2d):
+            self._flush()
+            self.nodes.append(self._convolution(module))
+        elif isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
+            self._flush()
+            settings = (np.array(_pair(value)) for value in (module.kernel_size, module.stride, module.padding))
+            self.nodes.append(nir.SumPool2d(*settings))
+        else:
+            raise InputError(
+                f"NIR has no counterpart of the {type(module).__name__} in front of layer '{self.layer}': average pools with "
+                "windows of unequal size; use a pool that divides the map"
+            )
+        self.shape = shape
+        if self.map is None:
+            self._clear()
+
+    def finished(self, gain: float, bias: Tensor | None, node_needed: bool) -> list[nir.NIRNode]:
+        """The nodes, with weights multiplied by `gain`, and with a bias (C,) per channel behind them."""
+        self._flush()
+        last = next((node for node in reversed(self.nodes) if not isinstance(node, nir.Flatten)), None)
+        width = len(last.bias) if isinstance(last, nir.Affine | nir.Conv2d) else 0
+        fits = bias is None or (width and width % len(bias) == 0)
+        if not fits or (not width and (gain != 1 or node_needed)):
+            self.map = torch.eye(self.shape[0], dtype=torch.float64)
+            self._flush(always=True)
+            last = self.nodes[-1]
+        if isinstance(last, nir.Affine | nir.Conv2d):
+            if bias is not None:
+                last.bias = _array(bias.repeat_interleave(len(last.bias) // len(bias)))
+            last.weight, last.bias = np.float32(gain) * last.weight, np.float32(gain) * last.bias
+        return self.nodes
+
+    def _append_map(self, module: Scale | Embed | Pad | Slice) -> None:
+        if isinstance(module, Pad | Slice) and (self.stride, self.padding) != ((1, 1), (0, 0)):
+            self._flush()
+        channels = self.shape[0]
+        own = torch.eye(channels, dtype=torch.float64)
+        if isinstance(module, Scale):
+            factor = module.factor.expand(channels) if module.factor.ndim == 0 else module.factor
+            own = own * factor.repeat_interleave(channels // len(factor))[:, None]
+        elif isinstance(module, Embed):
+            own = nn.functional.pad(own, (0, 0, module.before, module.after))
+        elif isinstance(module, Slice):
+            own = own[slice(*module.slices[0])]
+            self._stride(
+                [range(size)[slice(*part)] for size, part in zip(self.shape[1:], module.slices[1:], strict=False)]
+            )
+        else:
+            sides = [*module.padding, *(0,) * (6 - len(module.padding))]
+            if sides[0] != sides[1] or sides[2] != sides[3] or min(sides[:4]) < 0:
+                raise InputError(f"NIR has no padding that differs by side, as in front of layer '{self.layer}'")
+            own = nn.functional.pad(own, (0, 0, sides[4], sides[5]))
+            self.padding = (sides[2], sides[0])
+        self.map = own if self.map is None else own @ self.map
+
+    def _stride(self, kept: list[range]) -> None:
+        for axis, places in enumerate(kept):
+            if places.start != 0 or len(places) != -(-self.shape[1 + axis] // places.step):
+                raise InputError(f"NIR has no slices but every n-th place, as in front of layer '{self.layer}'")
+        steps = [places.step for places in kept] + [1] * (2 - len(kept))
+        self.stride = (self.stride[0] * steps[0], self.stride[1] * steps[1])
+
+    def _flush(self, always: bool = False) -> None:
+        """Make a node of the channels' map, unless it changes nothing."""
+        if self.map is None:
+            return
+        same = self.map.shape[0] == self.map.shape[1] and torch.equal(self.map, torch.eye(len(self.map)).double())
+        if always or not same or (self.stride, self.padding) != ((1, 1), (0, 0)):
+            weight, bias = _array(self.map), np.zeros(len(self.map), dtype=np.float32)
+            if len(self.shape) == 1:
+                self.nodes.append(nir.Affine(weight, bias))
+            else:
+                size = tuple(self.map_shape[1:])
+                self.nodes.append(
+                    nir.Conv2d(size, weight[:, :, None, None], self.stride, self.padding, (1, 1), 1, bias)
+                )
+        self._clear()
+
+    def _convolution(self, conv: nn.Conv2d) -> nir.Conv2d:
+        """A convolution without groups, which several readers refuse, and with a square kernel, if zeros can fill it up."""
+        if conv.padding_mode != "zeros":
+            raise InputError(f"NIR pads with zeros only; layer '{self.layer}' pads by {conv.padding_mode}")
+        weight, padding = conv.weight.detach(), _padding(conv)
+        if conv.groups > 1:
+            blocks = weight.split(conv.out_channels // conv.groups)
+            inputs = conv.in_channels // conv.groups
+            parts = [
+                nn.functional.pad(block, (0, 0, 0, 0, k * inputs, conv.in_channels - (k + 1) * inputs))
+                for k, block in enumerate(blocks)
+            ]
+            weight = torch.cat(parts)
+        more = [max(weight.shape[2:]) - side for side in weight.shape[2:]]
+        if not isinstance(padding, str) and any(more) and not any(extra % 2 for extra in more):
+            rows, columns = (extra // 2 for extra in more)
+            weight = nn.functional.pad(weight, (columns, columns, rows, rows))
+            dilation = _pair(conv.dilation)
+            padding = (padding[0] + rows * dilation[0], padding[1] + columns * dilation[1])
+        size, bias = tuple(self.shape[1:]), np.zeros(len(weight), dtype=np.float32)
+        if weight.shape[2] != weight.shape[3]:
+            log.warning(
+                "layer '%s' has a kernel of %dx%d, which nir 1.0.8 reads by nir.read(path, type_check=False) only",
+                self.layer, *weight.shape[2:],
+            )  # fmt: skip
+        return nir.Conv2d(size, _array(weight), _pair(conv.stride), padding, _pair(conv.dilation), 1, bias)
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...] | str:
+    """The padding in numbers, or "same" where it differs by side."""
+    if not isinstance(conv.padding, str):
+        return _pair(conv.padding)
+    total = [d * (k - 1) if conv.padding == "same" else 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    return "same" if any(side % 2 for side in total) else tuple(side // 2 for side in total)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (value, value)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)

@@ -1,0 +1,362 @@
+"""A NIR file holds the network that is simulated: its equations give every spike, step by step, and so does reading it."""
+
+import tempfile
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cnns import cnns
+from hypothesis import given, settings
+from torch import nn
+
+from respike.convert import RateSNN, data_norm, exact_map, no_norm, percentile_norm
+from respike.data.datasets import mnist
+from respike.errors import InputError
+from respike.networks.nir_files import nir_network, nir_neuron
+from respike.neurons.encode import Current, Rate
+from respike.neurons.integrate_fire import SOFT, IntegrateFire
+from respike.neurons.lif import LIF
+from respike.simulate import simulate, simulate_stepwise
+from respike.simulate.rate.nir import export_nir
+
+T = 20
+ROOT = Path(__file__).parents[3]
+
+
+def equations(path, inputs, above):
+    """The spikes (T, B, ...) or currents of the output for inputs (T, B, ...), by NIR's equations and Euler's rule."""
+    graph = nir.read(path)
+    v, outputs = {}, []
+    for x in inputs.double():
+        values = {name: x for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
+        while "output" not in values:
+            for name, node in graph.nodes.items():
+                before = [source for source, target in graph.edges if target == name]
+                if name not in values and all(source in values for source in before):
+                    total = sum(values[source] for source in before)
+                    values[name] = node_value(node, total, v, name, graph.metadata["dt"], above)
+        outputs.append(values["output"])
+    return torch.stack(outputs)
+
+
+def node_value(node, x, v, name, dt, above):
+    def tensor(array):
+        return torch.from_numpy(np.array(array, dtype=np.float64))
+
+    if isinstance(node, nir.Affine):
+        return F.linear(x, tensor(node.weight), tensor(node.bias))
+    if isinstance(node, nir.Linear):
+        return F.linear(x, tensor(node.weight))
+    if isinstance(node, nir.Conv2d):
+        settings = (node.padding if isinstance(node.padding, str) else tuple(node.padding)), tuple(node.dilation)
+        return F.conv2d(x, tensor(node.weight), tensor(node.bias), tuple(node.stride), *settings, node.groups)
+    if isinstance(node, nir.SumPool2d):
+        return F.avg_pool2d(x, tuple(node.kernel_size), tuple(node.stride), tuple(node.padding), divisor_override=1)
+    if isinstance(node, nir.Flatten):
+        start, end = (dim if dim < 0 else dim + 1 for dim in (int(node.start_dim), int(node.end_dim)))
+        return x.flatten(start, end)
+    if isinstance(node, nir.Output):
+        return x
+    rest, tau = tensor(node.v_reset), getattr(node, "tau", None)
+    v[name] = v.get(name, torch.zeros_like(x))
+    current = tensor(node.r) * x
+    v[name] = v[name] + dt * (current if tau is None else (tensor(node.v_leak) - v[name] + current) / tensor(tau))
+    threshold = tensor(node.v_threshold)
+    spikes = (v[name] > threshold) if above else (v[name] >= threshold)
+    v[name] = torch.where(spikes, rest, v[name])
+    return spikes.double()
+
+
+def read_back(path, images):
+    """The spiking network of a file and its neuron, as the command line makes them."""
+    net, neuron = nir_network(path), nir_neuron(path)
+    return no_norm(net, images, spiking_pools=False, readout="as_is"), neuron
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_every_output_spike_is_that_of_the_equations_in_the_file(draw_snn, wiring, above, tmp_path):
+    """Weights are on a grid, so that potentials hit the threshold exactly, and firing at or above it differ."""
+    snn, images = draw_snn(wiring)
+    settings = {
+        "encode": Rate(1000.0),
+        "neuron": IntegrateFire(fire_above=above),
+        "duration": T / 1000,
+        "weight_bits": 6,
+    }
+    assert export_nir(snn, tmp_path / "net.nir", images.shape[1:], **settings) == []
+    inputs = Rate(1000.0)(images, torch.arange(len(images)), torch.arange(T), 0.001, 0)
+    outputs = equations(tmp_path / "net.nir", inputs, above)
+    expected = simulate_stepwise(snn, images, **settings).counts
+    assert int(expected.sum()) > 10
+    assert torch.equal(outputs.sum(0).int(), expected.view(outputs.shape[1:]))
+
+
+def test_potentials_do_hit_the_threshold(draw_snn):
+    snn, images = draw_snn("cnn")
+    counts = [
+        simulate(snn, images, neuron=IntegrateFire(fire_above=above), duration=T / 1000, weight_bits=6).counts
+        for above in (False, True)
+    ]
+    assert not torch.equal(*counts)
+
+
+@pytest.mark.parametrize("readout", ["counts", "current"])
+@pytest.mark.parametrize("spiking_pools", [False, True])
+def test_a_file_read_back_spikes_as_the_network_did(draw_net, wiring, readout, spiking_pools, tmp_path):
+    net, images = draw_net(wiring)
+    images = images.float()
+    snn = percentile_norm(net.float(), images, scale="channel", readout=readout, spiking_pools=spiking_pools)
+    settings = {"encode": Rate(1000.0), "duration": T / 1000}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **settings)
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    ours, theirs = simulate(snn, images, **settings), simulate(again, images, neuron=neuron, **settings)
+    assert again.readout == readout and sum(map(int, (ours.spikes[name].sum() for name in ours.spikes))) > 100
+    assert torch.equal(ours.predicted, theirs.predicted)
+    shared = ours.spikes.keys() & theirs.spikes.keys()
+    assert len(shared) > 1 and all(torch.equal(ours.spikes[name], theirs.spikes[name]) for name in shared)
+
+
+@settings(max_examples=15)
+@given(cnns(blocks=("plain", "residual", "fire", "averaged", "separable"), most=3))
+def test_any_cnn_is_written_exactly_or_refused_in_a_line(drawn):
+    net, images = drawn
+    try:
+        snn = data_norm(net, images, scale="channel", spiking_pools=False, readout="current", max_pool="average")
+    except InputError:
+        return
+    rate = {"encode": Rate(1000.0), "duration": T / 1000}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.nir")
+        try:
+            export_nir(snn, path, images.shape[1:], **rate)
+        except InputError as error:
+            assert "\n" not in str(error) and "NIR" in str(error)
+            return
+        again, neuron = read_back(path, images)
+    ours, theirs = simulate(snn, images, **rate), simulate(again, images, neuron=neuron, **rate)
+    assert torch.equal(ours.predicted, theirs.predicted)
+
+
+def test_a_thousand_images_are_classified_as_before(published, tmp_path):
+    """The committed CNN of Diehl et al. 2015, on MNIST."""
+    data = mnist(published("MNIST").parent)
+    images, labels = data.test_images[:1000], data.test_labels[:1000]
+    snn = RateSNN.load(ROOT / "outputs" / "reference" / "runs" / "diehl_cnn" / "checkpoints" / "snn.pt")
+    export_nir(snn, tmp_path / "net.nir", (1, 28, 28))
+    again, neuron = read_back(tmp_path / "net.nir", images[:2].float() / 255)
+    ours, theirs = (simulate(network, images, neuron=neuron, encode=Rate(1000.0)) for network in (snn, again))
+    assert torch.equal(ours.predicted, theirs.predicted) and torch.equal(ours.counts, theirs.counts)
+    assert (ours.predicted[-1] == labels).float().mean() > 0.98
+
+
+def small_net(*behind):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *behind, nn.Flatten(), nn.LazyLinear(3))
+
+
+def small_snn(*behind, **settings):
+    net, images = small_net(*behind), torch.rand(20, 1, 6, 6)
+    net(images)
+    return data_norm(net, images, **settings), images
+
+
+@pytest.mark.parametrize(
+    ("behind", "settings", "words"),
+    [
+        ((), {"neuron": SOFT}, "a reset by subtraction; convert for neuron.reset=zero.*--lossy"),
+        ((), {"neuron": IntegrateFire(start=0.5)}, "start potentials of 0.5 thresholds; simulate with neuron.start=0"),
+        ((), {"neuron": IntegrateFire(t_ref=0.002)}, "a refractory period of 0.002 s"),
+        ((nn.MaxPool2d(2),), {}, "the max-pool 'maxpool1'.*convert.max_pool=average"),
+    ],
+)
+def test_what_nir_cannot_say_is_refused_by_name_or_written_with_a_note(behind, settings, words, tmp_path):
+    snn, images = small_snn(*behind)
+    path = tmp_path / "net.nir"
+    with pytest.raises(InputError, match=words) as caught:
+        export_nir(snn, path, images.shape[1:], **settings)
+    assert "\n" not in str(caught.value) and not path.exists()
+    lost = export_nir(snn, path, images.shape[1:], lossy=True, **settings)
+    assert nir.read(path).metadata["lost"] == "; ".join(lost) and lost[0] in str(caught.value)
+
+
+def test_a_lossy_file_is_read_back_here_without_loss(tmp_path):
+    snn, images = small_snn()
+    soft = {"encode": Rate(1000.0), "duration": T / 1000, "neuron": SOFT}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], lossy=True, **soft)
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    assert neuron == SOFT
+    assert torch.equal(simulate(snn, images, **soft).counts, simulate(again, images, **soft).counts)
+
+
+def test_spike_times_biases_by_place_and_odd_pools_have_no_form_at_all(tmp_path):
+    net, images = small_net(), torch.rand(20, 1, 6, 6)
+    net(images)
+    with pytest.raises(InputError, match="NIR has no spike times"):
+        export_nir(exact_map(net, images), tmp_path / "net.nir", (1, 6, 6), lossy=True)
+    snn, _ = small_snn(nn.AdaptiveAvgPool2d(3), spiking_pools=False)
+    with pytest.raises(InputError, match="windows of unequal size"):
+        export_nir(snn, tmp_path / "net.nir", (1, 6, 6), lossy=True)
+    shifted = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    shifted[0].running_mean.fill_(0.5)
+    snn = data_norm(shifted.eval(), images)
+    with pytest.raises(InputError, match="no bias that differs by place, as layer"):
+        export_nir(snn, tmp_path / "net.nir", (1, 6, 6), lossy=True)
+
+
+def test_grouped_and_oblong_convolutions_are_written_so_that_nir_itself_can_read_them(tmp_path):
+    torch.manual_seed(1)
+    conv = nn.Conv2d(2, 4, (3, 5), padding=(1, 2), groups=2)
+    net = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    images = torch.rand(20, 2, 6, 7)
+    net(images)
+    snn = data_norm(net, images)
+    rate = {"encode": Rate(1000.0), "duration": T / 1000}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **rate)
+    nodes = nir.read(
+        tmp_path / "net.nir"
+    ).nodes.values()  # checks its types, which nir 1.0.8 does wrongly for the original
+    assert all(
+        node.groups == 1 and node.weight.shape[2] == node.weight.shape[3]
+        for node in nodes
+        if isinstance(node, nir.Conv2d)
+    )
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    assert torch.equal(simulate(snn, images, **rate).counts, simulate(again, images, neuron=neuron, **rate).counts)
+
+
+def test_an_analog_input_and_a_class_read_from_the_current_survive(tmp_path):
+    snn, images = small_snn(readout="current")
+    current = {"encode": Current(), "neuron": IntegrateFire(fire_above=True), "duration": T / 1000, "weight_bits": None}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **current)
+    outputs = equations(tmp_path / "net.nir", images.expand(T, *images.shape), above=True)
+    record = simulate(snn, images, **current)
+    assert torch.equal(outputs.sum(0).argmax(1), record.predicted[-1].long())
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    same = simulate(again, images, **current | {"neuron": neuron})
+    assert all(torch.equal(record.spikes[name], same.spikes[name]) for name in record.spikes)
+
+
+def graph_of(*nodes, shape, metadata=None):
+    listed = [nir.Input(np.array(shape)), *nodes]
+    made = nir.NIRGraph.from_list(*listed)
+    made.metadata = metadata or {}
+    return made
+
+
+def if_node(threshold, r=1.0):
+    threshold = np.asarray(threshold, dtype=np.float32)
+    return nir.IF(r=np.full(threshold.shape, r, np.float32), v_threshold=threshold)
+
+
+def lif_node(n, tau, r=1.0, v_threshold=1.0):
+    values = {"tau": tau, "r": r, "v_leak": 0.0, "v_threshold": v_threshold}
+    return nir.LIF(**{name: np.full(n, value) for name, value in values.items()})
+
+
+def random(*shape, seed=0):
+    """Multiples of 1/16, which no order of summation rounds."""
+    draws = torch.randint(-8, 16, shape, generator=torch.Generator().manual_seed(seed))
+    return (draws / 16).numpy().astype(np.float32)
+
+
+READ = {  # graphs as other libraries write them
+    "a threshold for each channel": graph_of(
+        nir.Conv2d((6, 6), random(4, 1, 3, 3), 1, 0, 1, 1, random(4)),
+        if_node(np.broadcast_to(np.array([0.5, 1, 2, 4])[:, None, None], (4, 4, 4))),
+        nir.SumPool2d(np.array([3, 3]), np.array([1, 1]), np.array([0, 0])),
+        if_node(np.full((4, 2, 2), 9.0)),
+        nir.Flatten({"input": np.array([4, 2, 2])}, 0),
+        nir.Affine(random(5, 16, seed=1), random(5, seed=2)),
+        if_node([0.5, 1, 2, 1, 0.25]),
+        shape=(1, 6, 6), metadata={"dt": 1.0},
+    ),
+    "a resistance of 1 / dt, as SpikingJelly's": graph_of(
+        nir.Linear(random(8, 36)), if_node(np.ones(8), r=1e4), nir.Linear(random(5, 8)), if_node(np.ones(5), r=1e4),
+        shape=(36,), metadata={"dt": 1e-4},
+    ),
+    "leaky, as Norse's": graph_of(
+        nir.Affine(random(8, 36), random(8)), lif_node(8, 2.0), nir.Affine(random(5, 8), random(5)), lif_node(5, 2.0, 1.0, 0.5),
+        shape=(36,), metadata={"dt": 1.0},
+    ),
+    "leaky with r = tau / dt, as SpikingJelly's": graph_of(
+        nir.Linear(random(8, 36)), lif_node(8, 4e-4, 4.0), nir.Linear(random(5, 8)), lif_node(5, 4e-4, 4.0),
+        shape=(36,), metadata={"dt": 1e-4},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_graphs_of_others_spike_by_their_equations(name, tmp_path):
+    path = tmp_path / "net.nir"
+    nir.write(path, READ[name])
+    images = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    again, neuron = read_back(path, images)
+    record = simulate(again, images, neuron=neuron, encode=Rate(1000.0), duration=T / 1000)
+    inputs = Rate(1000.0)(images, torch.arange(len(images)), torch.arange(T), 0.001, 0)
+    flat = len(READ[name].nodes["input"].input_type["input"]) == 1
+    outputs = equations(path, inputs.flatten(2) if flat else inputs, above=True)
+    assert int(outputs.sum()) > 20 and torch.equal(outputs.sum(0).int(), record.counts.int())
+
+
+def test_the_time_step_and_where_it_fires_can_be_given(tmp_path):
+    path = tmp_path / "net.nir"
+    nir.write(path, graph_of(nir.Linear(random(5, 36)), lif_node(5, 4e-4, 4.0), shape=(36,)))
+    with pytest.raises(InputError, match=r"does not say the time step.*model\.dt=0\.0001.*model\.dt=1e-6"):
+        nir_network(path)
+    assert nir_neuron(path, dt=1e-4) == LIF(v_th=1.0, tau=0.75)
+    nir.write(path, graph_of(nir.Linear(random(5, 36)), if_node(np.ones(5)), shape=(36,)))
+    assert nir_neuron(path).fire_above and not nir_neuron(path, fires="at").fire_above
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        (
+            lambda: graph_of(nir.Conv1d(36, random(1, 1, 3), 1, 0, 1, 1, random(1)), shape=(1, 36)),
+            "node 'conv1d' is a Conv1d",
+        ),
+        (
+            lambda: graph_of(
+                nir.Linear(random(5, 36)), lif_node(5, 2.0), nir.Linear(random(3, 5)), lif_node(3, 4.0), shape=(36,)
+            ),
+            "'lif' keep 0.5 of their potential at each step, 'lif_1' 0.75",
+        ),
+        (
+            lambda: graph_of(nir.IF(np.ones(36), np.ones(36), np.full(36, -1.0)), shape=(36,)),
+            "v_reset of 'if' is not 0",
+        ),
+        (
+            lambda: graph_of(if_node(1 + np.arange(36.0).reshape(1, 6, 6)), shape=(1, 6, 6)),
+            "v_threshold and r of 'if' differ within a channel",
+        ),
+        (
+            lambda: nir.NIRGraph(
+                {"input": nir.Input(np.array([2])), "a": if_node(np.ones(2)), "output": nir.Output(np.array([2]))},
+                [("input", "a"), ("a", "a"), ("a", "output")],
+            ),
+            "the graph is recurrent",
+        ),
+    ],
+)
+def test_graphs_that_cannot_be_simulated_are_refused_by_the_name_of_a_node(graph, words, tmp_path):
+    made = graph()
+    made.metadata = {"dt": 1.0}
+    nir.write(tmp_path / "net.nir", made)
+    with pytest.raises(InputError, match=words) as caught:
+        nir_network(tmp_path / "net.nir")
+        nir_neuron(tmp_path / "net.nir")
+    assert "\n" not in str(caught.value) and "net.nir" in str(caught.value)
+
+
+def test_files_that_are_missing_or_hold_something_else_are_a_line(tmp_path):
+    with pytest.raises(InputError, match=r"no such file; give a NIR graph as model\.path=net\.nir"):
+        nir_network(tmp_path / "net.nir")
+    (tmp_path / "net.nir").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a NIR graph, or a damaged one"):
+        nir_network(tmp_path / "net.nir")
+    nir.write(tmp_path / "net.nir", if_node(np.ones(2)))
+    with pytest.raises(InputError, match=r"net\.nir"):
+        nir_network(tmp_path / "net.nir")

@@ -1,0 +1,95 @@
+"""python -m respike.export, and what it wrote, simulated by experiment=nir."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nir
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+
+from respike.convert import RateSNN
+from respike.export import main
+from respike.neurons.encode import Rate
+from respike.runs.compose import compose_run
+from respike.simulate import simulate
+from respike.train import train
+
+RUN = Path(__file__).parents[1] / "outputs" / "reference" / "runs" / "diehl_cnn"
+
+
+def copy_of(run, folder, changed):
+    """A copy of a run's folder with other settings, by "block.name"."""
+    shutil.copytree(run, folder)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key, value in changed.items():
+        block, _, name = key.rpartition(".")
+        config[block][name] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_the_network_of_a_run_is_written_as_it_was_simulated(tmp_path, capsys):
+    assert main([str(RUN), "--nir", str(tmp_path / "net.nir")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "images of 1x28x28, 1 Affine, 2 Conv2d, 1 Flatten, 5 IF, 2 SumPool2d" in said
+        and "at the threshold (>=)" in said
+    )
+    metadata = nir.read(tmp_path / "net.nir").metadata
+    assert metadata["fires"] == ">=" and metadata["dt"] == 1 and metadata["readout"] == "counts"
+    assert "Rate(max_rate=1000" in metadata["simulated"] and "start_at_zero=True" in metadata["simulated"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"simulate.reset": "subtract"}, "NIR does not say a reset by subtraction"),
+        ({"data.dataset": {"_target_": "mine.images"}, "model.input_shape": None}, "type --shape C H W"),
+        ({"encode._target_": "mine.Encode"}, "call export_nir in Python"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(changed, said, tmp_path, capsys):
+    folder = copy_of(RUN, tmp_path / "run", changed)
+    assert main([str(folder), "--nir", str(tmp_path / "net.nir")]) == 1
+    answer = capsys.readouterr().err
+    assert said in answer and answer.count("\n") == 1
+    assert not (tmp_path / "net.nir").exists()
+
+
+def test_a_lossy_file_says_what_is_lost(tmp_path, capsys):
+    folder = copy_of(RUN, tmp_path / "run", {"simulate.reset": "subtract"})
+    assert main([str(folder), "--nir", str(tmp_path / "net.nir"), "--lossy"]) == 0
+    assert "lost: a reset by subtraction" in capsys.readouterr().out
+
+
+def test_a_run_without_a_spiking_network_is_one_line(tmp_path, capsys):
+    shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("snn.pt"))
+    assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "net.nir")]) == 1
+    assert "keeps its network there (keep_networks=true)" in capsys.readouterr().err
+
+
+def test_the_file_is_simulated_by_the_command_line_as_the_network_was(tmp_path):
+    """On rendered digits: the same counts of spikes, layer by layer."""
+    main([str(RUN), "--nir", str(tmp_path / "net.nir")])
+    places = [
+        f"paths.run={tmp_path / 'run'}",
+        f"paths.stages={tmp_path / 'stages'}",
+        "logger=none",
+        "callbacks.figures=null",
+    ]
+    sizes = ["data=digits", "data.dataset.train_count=20", "data.dataset.test_count=40", "simulate.duration=0.02"]
+    cfg = compose_run(["experiment=nir", f"model.path={tmp_path / 'net.nir'}", "encode=rate", *sizes, *places])
+    metrics = train(cfg)
+    snn = RateSNN.load(RUN / "checkpoints" / "snn.pt")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["snn/test_acc"] == metrics["snn/test_acc"]
+    data = instantiate(cfg.data)
+    data.setup()
+    images, index = data.images.test_images[data.index["test"]], data.index["test"]
+    record = simulate(snn, images, index=index, encode=Rate(1000.0), duration=0.02)
+    spikes = sum(float(counts.sum()) for name, counts in record.spikes.items() if name != "input")
+    assert metrics["snn/spikes_per_image"] == pytest.approx(spikes / len(images))
+    right = record.predicted[-1] == torch.as_tensor(data.labels("test"))
+    assert metrics["snn/test_acc"] == pytest.approx(float(right.float().mean()))
