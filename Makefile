@@ -59,7 +59,8 @@ test: $(READY)
 	$(PY) -m pytest $(ARGS)
 
 test-peers: $(PEERS)
-	$(PY) -m pytest -n 0 -rs tests/bench/test_peers.py tests/bench/test_nir_peers.py tests/bench/test_training.py $(ARGS)
+	$(PY) -m pytest -n 0 -rs tests/bench/test_peers.py tests/bench/test_nir_peers.py tests/bench/test_neurobench.py \
+		tests/bench/test_training.py $(ARGS)
 
 docs: $(READY)
 	$(PY) -m respike.report.docs $(ARGS)

@@ -1,4 +1,4 @@
-"""The estimate by hand: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate (Horowitz 2014, 45 nm, 32-bit floats)."""
+"""Arithmetic only, by hand: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate (Horowitz 2014, 45 nm, 32-bit floats)."""
 
 import pytest
 import torch

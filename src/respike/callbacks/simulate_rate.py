@@ -10,24 +10,27 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from respike.callbacks.convert import Convert, conversion, converted
+from respike.callbacks.energy import energy_of_run, macs_by_layer, predicted_classes, quantized_accuracies
 from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import RateSNN
 from respike.convert.calibration import first_images
-from respike.convert.rate.operations import dissect
+from respike.convert.rate.operations import Anatomy, dissect
 from respike.convert.rate.wiring import wiring_of
-from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image, synops_per_image
-from respike.metrics.energy import energy_metrics
+from respike.metrics.energy import EnergyModel, energy_metrics
+from respike.metrics.operations import counted_macs, step_operations
 from respike.metrics.representation import rate_correlations, unevenness_metrics
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
+from respike.simulate.connections import network_connections
+from respike.simulate.rate.program import pools, synapse_paths
 from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
-from respike.system.distributed import all_gather, rank
+from respike.system.distributed import rank
 from respike.system.files import write_csv
 from respike.training.trainer import callbacks_of, data_of
 
@@ -38,6 +41,7 @@ class SimulateRate(Callback):
     """At the end of the test, after `Convert`: simulates every test image, writes curves.csv and disagreements.csv, logs.
 
     simulate: (snn, images, index=..., progress=...) -> SpikeRecord, a partial of `respike.simulate.rate.layerwise.simulate`.
+    energy: the model by which operations.csv, the counts of each layer, becomes energy; None measures neither.
     """
 
     record: SpikeRecord  # of all test images, set by on_test_end
@@ -46,8 +50,8 @@ class SimulateRate(Callback):
         str, float
     ]  # by layer, of rates after all steps and activations on a few images, set by on_test_end
 
-    def __init__(self, simulate: partial[SpikeRecord]):
-        self.simulate = simulate
+    def __init__(self, simulate: partial[SpikeRecord], energy: EnergyModel | None = None):
+        self.simulate, self.energy = simulate, energy
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
@@ -64,10 +68,13 @@ class SimulateRate(Callback):
         start = time.perf_counter()
         self.record = simulate_test_set(self.simulate, converted(trainer, RateSNN), data, pl_module.device)
         seconds = time.perf_counter() - start
-        ann = _predicted_classes(pl_module, data)
+        with counted_macs(pl_module.net if self.energy else nn.Identity()) as counts:
+            ann = predicted_classes(pl_module, data, pl_module.device)
         self.columns = curve(self.record, labels, ann)
-        # on every rank: they meet in it
-        self.correlations, uneven = _representation(trainer, pl_module, self.simulate.keywords)
+        # on every rank: they meet in these
+        anatomy = _anatomy(trainer, pl_module)
+        self.correlations, uneven = _representation(trainer, pl_module, anatomy, self.simulate.keywords)
+        energy = self._energy(trainer, pl_module, anatomy, counts) if self.energy else {}
         if rank() > 0:
             return
         write_csv(folder / "curves.csv", self.columns)
@@ -80,6 +87,7 @@ class SimulateRate(Callback):
             measured
             | activity_metrics(self.record)
             | energy_metrics(self.record)
+            | energy
             | {f"snn/correlation/{layer}": value for layer, value in self.correlations.items()}
             | uneven
             | {"time/simulate_s": seconds},
@@ -90,6 +98,27 @@ class SimulateRate(Callback):
                 "the spiking network classifies %.1f %% of the test images, near chance, and the ReLU network %.1f %%; type %s",
                 *(100 * share for share in accuracies), self._what_to_change(trainer),
             )  # fmt: skip
+
+    def _energy(
+        self, trainer: Trainer, pl_module: LightningModule, anatomy: Anatomy | None, counts: dict[str, int]
+    ) -> dict[str, float]:
+        """The metrics of the energy model, and accuracies of the ReLU networks that it compares with."""
+        assert self.energy is not None
+        snn, data, settings = converted(trainer, RateSNN), data_of(trainer), self._settings()
+        layer_of = (
+            {one.name: one.layer or one.into[0] for one in anatomy.operations if one.layer or one.into}
+            if anatomy
+            else {}
+        )
+        operations = step_operations(
+            self.record,
+            network_connections(synapse_paths(snn), torch.Size(data.input_shape), pools(snn)),
+            biased=[name for name, layer in snn.layers.items() if layer.bias is not None],
+            leaky=not isinstance(settings.neuron, IntegrateFire),
+            effective=macs_by_layer(counts, layer_of, self.record.images),
+        )
+        accuracies = quantized_accuracies(pl_module, data, self.energy, operations)
+        return accuracies | energy_of_run(trainer, self.energy, operations)
 
     def _what_to_change(self, trainer: Trainer) -> str:
         """What departs from the settings that keep deep networks accurate; if nothing does, a longer simulation."""
@@ -111,28 +140,25 @@ class SimulateRate(Callback):
         return " ".join(typed) or f"simulate.duration={4 * settings.duration:g}"
 
 
-def _predicted_classes(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
-    """The ReLU network's classes for all test images, (B,), on every rank."""
-    batches = data.batches("test", data.eval_batch_size, shared=True)
-    classes = [pl_module(images.to(pl_module.device)).argmax(1).cpu() for images, _, _ in batches]
-    return torch.cat([part for gathered in all_gather(classes) for part in gathered])
+def _anatomy(trainer: Trainer, pl_module: LightningModule) -> Anatomy | None:
+    """How the network was converted; None for a conversion by other layers than ours."""
+    convert = next(callback.convert for callback in callbacks_of(trainer) if isinstance(callback, Convert))
+    anatomy = dissect(pl_module.net, data_of(trainer).input_shape, **wiring_of(convert))
+    return anatomy if anatomy.node_of_layer.keys() == converted(trainer, RateSNN).layers.keys() else None
 
 
 def _representation(
-    trainer: Trainer, pl_module: LightningModule, settings: Mapping[str, Any]
+    trainer: Trainer, pl_module: LightningModule, anatomy: Anatomy | None, settings: Mapping[str, Any]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """How rates correlate with activations on the first test images, by layer, and the metrics of unevenness.
 
-    {} and {} for a conversion by other layers than ours.
+    {} and {} without an anatomy.
     """
-    data, snn = data_of(trainer), converted(trainer, RateSNN)
-    few, _ = first_images(data.images.test_images[data.index["test"][:8]])
-    few = few.to(pl_module.device)
-    convert = next(callback.convert for callback in callbacks_of(trainer) if isinstance(callback, Convert))
-    anatomy = dissect(pl_module.net, few.shape[1:], **wiring_of(convert))
-    if anatomy.node_of_layer.keys() != snn.layers.keys():
+    if anatomy is None:
         return {}, {}
-    network = snn, anatomy.graph, anatomy.node_of_layer, few
+    data = data_of(trainer)
+    few, _ = first_images(data.images.test_images[data.index["test"][:8]])
+    network = converted(trainer, RateSNN), anatomy.graph, anatomy.node_of_layer, few.to(pl_module.device)
     return rate_correlations(*network, **settings), unevenness_metrics(*network, **settings)
 
 

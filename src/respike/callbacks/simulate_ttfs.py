@@ -12,14 +12,18 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from respike.callbacks.convert import converted
+from respike.callbacks.energy import energy_of_run, macs_by_layer, quantized_accuracies
 from respike.callbacks.log import log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import TTFSNet
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import disagreements
-from respike.metrics.energy import ttfs_energy
+from respike.metrics.energy import EnergyModel, ttfs_energy
+from respike.metrics.operations import counted_macs, time_operations
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
 from respike.networks.copying import eval_copy
+from respike.simulate.connections import fan_out
+from respike.simulate.ttfs.program import network_shapes
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import all_gather, rank
@@ -34,13 +38,14 @@ class SimulateTTFS(Callback):
     """At the end of the test, after `Convert`: evaluates every test image, writes disagreements.csv, logs.
 
     simulate: (snn, images, index=..., progress=...) -> TTFSRecord, a partial of `simulate_ttfs`. The outputs are read once,
-    at the network's latency, so that there is no accuracy over time and no curves.csv.
+    at the network's latency, so that there is no accuracy over time and no curves.csv. energy: the model by which
+    operations.csv, the counts of each layer, becomes energy; None measures neither.
     """
 
     record: TTFSRecord  # of all test images, set by on_test_end
 
-    def __init__(self, simulate: partial[TTFSRecord]):
-        self.simulate = simulate
+    def __init__(self, simulate: partial[TTFSRecord], energy: EnergyModel | None = None):
+        self.simulate, self.energy = simulate, energy
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
@@ -55,23 +60,41 @@ class SimulateTTFS(Callback):
         start = time.perf_counter()
         self.record = simulate_test_set(self.simulate, converted(trainer, TTFSNet), data, pl_module.device, part_size)
         seconds = time.perf_counter() - start
-        relu = _relu_outputs(pl_module, data)
+        relu, counts = _relu_outputs(pl_module, data)
+        energy = self._energy(trainer, pl_module, counts) if self.energy else {}
         if rank() > 0:
             return
         table = disagreements(self.record.index, labels, relu.argmax(1), self.record.predicted)
         write_csv(Path(trainer.default_root_dir, "disagreements.csv"), table)
         metrics = agreement_metrics(self.record, labels, relu) | ttfs_metrics(self.record) | ttfs_energy(self.record)
-        log_metrics(trainer, metrics | {"time/simulate_s": seconds})
+        log_metrics(trainer, metrics | energy | {"time/simulate_s": seconds})
         log.info("%s", summary(self.record, metrics))
 
+    def _energy(self, trainer: Trainer, pl_module: LightningModule, counts: dict[str, int]) -> dict[str, float]:
+        """The metrics of the energy model, and accuracies of the ReLU networks that it compares with."""
+        assert self.energy is not None
+        snn, data = converted(trainer, TTFSNet), data_of(trainer)
+        shapes = network_shapes(snn, torch.Size(data.input_shape))
+        # the mapping keeps the order of the layers
+        layer_of = dict(zip(counts, snn.layers, strict=True)) if len(counts) == len(snn.layers) else {}
+        operations = time_operations(
+            self.record,
+            {name: layer.synapses.weight.numel() for name, layer in snn.layers.items()},
+            {name: int(fan_out([layer.synapses], shapes[name][0]).sum()) for name, layer in snn.layers.items()},
+            levels=self.simulate.keywords.get("levels"),
+            effective=macs_by_layer(counts, layer_of, self.record.images),
+        )
+        accuracies = quantized_accuracies(pl_module, data, self.energy, operations)
+        return accuracies | energy_of_run(trainer, self.energy, operations)
 
-def _relu_outputs(pl_module: LightningModule, data: ImageDataModule) -> Tensor:
-    """Outputs of the original network in float64 for all test images, (B, C), on every rank."""
+
+def _relu_outputs(pl_module: LightningModule, data: ImageDataModule) -> tuple[Tensor, dict[str, int]]:
+    """Outputs of the original network in float64 for all test images, (B, C), on every rank, and its `counted_macs` on this."""
     net = eval_copy(pl_module.net).double()
-    with torch.inference_mode():
+    with torch.inference_mode(), counted_macs(net) as counts:
         batches = data.batches("test", 100, shared=True)
         outputs = [net(images.to(pl_module.device).double()).cpu() for images, _, _ in batches]
-    return torch.cat([part for gathered in all_gather(outputs) for part in gathered])
+    return torch.cat([part for gathered in all_gather(outputs) for part in gathered]), counts
 
 
 def summary(record: TTFSRecord, metrics: dict[str, float]) -> str:

@@ -373,6 +373,18 @@ class Trainer:
     reload_dataloaders_every_n_epochs: Whole = 0
 
 
+class Energy:
+    """conf/energy: the widths; the lists of constants are checked by `respike.metrics.energy.EnergyModel`."""
+
+    weight_bits: Annotated[int, Range(low=1, high=32)] = 8
+    potential_bits: Annotated[int, Range(low=1, high=32)] = 16
+    accumulator_bits: Annotated[int, Range(low=1, high=32)] = 32
+    time_levels: Annotated[int, Range(low=2, high=2**31 - 1)] = 256
+    multiply: NotNegative = 0.2  # pJ
+    fp32_mac: NotNegative = 4.6  # pJ
+    fp32_add: NotNegative = 0.9  # pJ
+
+
 class Logger:
     """conf/logger."""
 
@@ -448,6 +460,7 @@ SETTINGS = {  # block of the config -> its settings; in the order in which they 
     "simulate": Simulate,
     "callbacks.convert": ConvertCallback,
     "callbacks.figures": Figures,
+    "energy": Energy,
     "logger": Logger,
     "hydra.launcher": Launcher,
     "hydra.sweeper": Sweeper,

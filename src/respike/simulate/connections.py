@@ -23,10 +23,10 @@ NO_POOLS: Pools = {}
 
 @dataclass(frozen=True)
 class LayerConnections:
-    """The connections that end on one spiking layer. Per source, in the order of `sources`, two counts:
+    """The connections that end on one spiking layer. Per source, in the order of `sources`, three counts:
 
     fan_outs: connections of each source neuron into the layer, int64 (source shape); macs: multiply-accumulates of the
-    weighted operation for one image.
+    weighted operation for one image; weights: numbers that it stores.
     """
 
     name: str
@@ -34,6 +34,7 @@ class LayerConnections:
     sources: tuple[str, ...]
     fan_outs: tuple[Tensor, ...]
     macs: tuple[int, ...]
+    weights: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def network_connections(paths: Paths, input_shape: torch.Size, pools: Pools = NO
                 tuple(source for source, _ in plain),
                 tuple(_fan_out(path, shapes[source], pools.get(name)) for source, path in plain),
                 tuple(multiply_accumulates(path, shapes[source]) for source, path in plain),
+                tuple(_stored(path) for _, path in plain),
             )
         )
     return Connections(shapes["input"], tuple(layers))
@@ -202,6 +204,10 @@ def multiply_accumulates(path: Path, shape: torch.Size) -> int:
             return int(fan_out([path[i]], shape).sum())
         shape = path_shape([module], shape)
     return 0
+
+
+def _stored(path: Path) -> int:
+    return sum(module.weight.numel() for module in path if isinstance(module, nn.Linear | nn.Conv2d))
 
 
 def _fan_out(path: Path, shape: torch.Size, pool: nn.Module | None) -> Tensor:

@@ -22,6 +22,7 @@ class Operation:
 
     name: of a module, its path in the network. what: the operation with its settings. shape: of its value, without the batch.
     becomes: what it is in the spiking network. layer: the layer whose values are those of this operation, "" if none has them.
+    into: the layers that its value is part of.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Operation:
     shape: tuple[int, ...]
     becomes: str
     layer: str = ""
+    into: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def dissect(net: nn.Module, input_shape: Sequence[int], **wiring: Any) -> Anatom
     ]
     for name, node in raw.nodes.items():
         becomes, layer = fates.of(node)
-        operations.append(Operation(paths.get(name, name), _described(node), tuple(shapes[name]), becomes, layer))
+        into = tuple(fates.ends.get(name, ()))
+        operations.append(Operation(paths.get(name, name), _described(node), tuple(shapes[name]), becomes, layer, into))
         operations += [
             Operation(path, _what(modules[path]), tuple(shapes[name]), "dropped: does nothing at test")
             for path in dropped[name]
