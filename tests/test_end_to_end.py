@@ -103,6 +103,13 @@ def test_a_run_leaves_its_files_and_they_agree(finished):
     assert float(rows[-1]["agreement"]) == metrics["snn/agreement"]
     for name in ("spikes_per_image", "synops_per_image"):
         assert float(rows[-1][name]) == metrics[f"snn/{name}"]
+    with (finished / "run" / "operations.csv").open() as file:
+        layers = list(csv.DictReader(file))
+    assert sum(float(layer["accumulates"]) for layer in layers) == pytest.approx(metrics["snn/synops_per_image"])
+    dense, effective = (sum(float(layer[kind] or 0) for layer in layers) for kind in ("macs", "effective_macs"))
+    assert 0 < effective < dense == pytest.approx(metrics["energy/ann_nj"] / 4.6e-3)
+    assert 0 < metrics["energy/int8_skip_low_nj"] < metrics["energy/int8_low_nj"] <= metrics["energy/int8_high_nj"]
+    assert metrics["ann/int8_acc"] == pytest.approx(metrics["ann/test_acc"], abs=0.1)
     with (finished / "run" / "disagreements.csv").open() as file:
         disagreeing = list(csv.DictReader(file))
     assert len(disagreeing) == round((1 - metrics["snn/agreement"]) * 60)
