@@ -16,6 +16,7 @@ from respike.neurons.encode import Rate
 from respike.runs.compose import compose_run
 from respike.simulate import simulate
 from respike.train import train
+from respike.training.fit import make_network
 
 RUN = Path(__file__).parents[1] / "outputs" / "reference" / "runs" / "diehl_cnn"
 
@@ -68,7 +69,36 @@ def test_a_lossy_file_says_what_is_lost(tmp_path, capsys):
 def test_a_run_without_a_spiking_network_is_one_line(tmp_path, capsys):
     shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("snn.pt"))
     assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "net.nir")]) == 1
-    assert "keeps its network there (keep_networks=true)" in capsys.readouterr().err
+    assert "keeps its spiking network there (keep_networks=true)" in capsys.readouterr().err
+
+
+def test_a_directly_trained_network_of_a_run_is_written(tmp_path, capsys):
+    small = [
+        "experiment=stbp_resnet19_narrow",
+        "model.width_mult=0.03",
+        "model.blocks=[1,1]",
+        "model.hidden=8",
+        "data=digits",
+    ]
+    sizes = [
+        "data.dataset.train_count=20",
+        "data.dataset.test_count=20",
+        "data.val_size=5",
+        "train=false",
+        f"ckpt_path={tmp_path / 'w.pt'}",
+    ]
+    places = [
+        f"paths.run={tmp_path / 'run'}",
+        f"paths.stages={tmp_path / 'stages'}",
+        "logger=none",
+        "callbacks.figures=null",
+    ]
+    cfg = compose_run([*small, *sizes, *places])
+    torch.save(make_network(cfg.model).state_dict(), tmp_path / "w.pt")
+    train(cfg)
+    assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "net.nir")]) == 0
+    said = capsys.readouterr().out
+    assert "7 LIF" in said and "above the threshold (>)" in said
 
 
 def test_the_file_is_simulated_by_the_command_line_as_the_network_was(tmp_path):

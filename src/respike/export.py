@@ -15,15 +15,18 @@ from typing import Any
 import nir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
 from respike.convert import load_snn
 from respike.data.datasets import image_shape
 from respike.errors import InputError, explain
+from respike.networks.state_dicts import give_state_dict, read_checkpoint, state_dict_of
 from respike.report.runs import read_run
 from respike.report.terminal import shown_path
 from respike.simulate.rate.nir import export_nir
 from respike.simulate.rate.settings import Settings
 from respike.system.signals import run_command
+from respike.training.fit import make_network
 
 __all__ = ["export_nir", "export_run", "main"]
 
@@ -31,7 +34,9 @@ __all__ = ["export_nir", "export_run", "main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the file. Returns the exit status: 1 for a network that NIR cannot say and for mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.export", description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder of a finished run of method=rate")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="the folder of a finished run, of rates or trained directly"
+    )
     parser.add_argument("--nir", type=Path, required=True, metavar="FILE", help="the file to write, as net.nir")
     parser.add_argument("--lossy", action="store_true", help="write what NIR cannot say in its nearest form")
     parser.add_argument(
@@ -59,10 +64,14 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
     Raises InputError for a run without such a network, for settings that are not known here, and as `export_nir`.
     """
     record = read_run(run_dir)
-    file = run_dir / "checkpoints" / "snn.pt"
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; a run of method=rate keeps its network there (keep_networks=true)")
-    snn, settings = load_snn(file), _settings(record, run_dir)
+    file, weights = (run_dir / "checkpoints" / name for name in ("snn.pt", "weights.pt"))
+    snn: nn.Module
+    if file.is_file():
+        snn, settings = load_snn(file), _settings(record, run_dir)
+    elif weights.is_file():
+        snn, settings = _direct_network(run_dir, weights), {}
+    else:
+        raise InputError(f"{file}: no such file; a run keeps its spiking network there (keep_networks=true)")
     if shape is None:
         shape = image_shape(_block(record, "data.dataset")) or json.loads(record.get("cfg.model.input_shape") or "null")
     if shape is None:
@@ -81,15 +90,32 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
     ]
 
 
+def _direct_network(run_dir: Path, weights: Path) -> nn.Module:
+    """The network of a run of method=direct."""
+    model, line = OmegaConf.load(run_dir / "config.yaml").model, f"{weights}"
+    _check_targets(OmegaConf.to_container(model, resolve=True), run_dir)
+    net = make_network(model)
+    give_state_dict(net, state_dict_of(read_checkpoint(weights, "weights", "run it again"), line), line)
+    return net
+
+
+def _check_targets(block: Any, run_dir: Path) -> None:
+    """Raise InputError for a callable that is not of respike: a run's folder may be anybody's, and no other code is run."""
+    if isinstance(block, dict):
+        target = str(block.get("_target_", "respike."))
+        if not target.startswith("respike."):
+            raise InputError(f"{run_dir}: _target_={target} is not of respike; call export_nir in Python")
+        for inner in block.values():
+            _check_targets(inner, run_dir)
+
+
 def _settings(record: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     """The keywords of `simulate` that a run had."""
     known = [field.name for field in dataclasses.fields(Settings)]
     found = {name: value for name, value in _block(record, "simulate").items() if name in known}
     for name in ("neuron", "encode"):
         block = _block(record, name)
-        target = str(block.get("_target_"))
-        if not target.startswith("respike.neurons."):  # a run's folder may be anybody's: no other code is run
-            raise InputError(f"{run_dir}: {name}._target_={target} is not of respike; call export_nir in Python")
+        _check_targets(block, run_dir)
         found[name] = instantiate(OmegaConf.create(block))
     return found
 

@@ -15,6 +15,7 @@ from torch import nn
 from respike.convert import RateSNN, data_norm, no_norm
 from respike.data.datasets import mnist
 from respike.networks.nir_files import nir_network, nir_neuron
+from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.encode import Rate
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate, simulate_stepwise
@@ -46,7 +47,11 @@ def norse_cells(path):
     def fires(node):
         return cell.IAFCell(cell.IAFParameters(v_th=torch.from_numpy(node.v_threshold)))
 
-    return nirtorch.nir_to_torch(nir.read(path), {nir.IF: fires, nir.Affine: affine})
+    def leaks(node):
+        values = (torch.from_numpy(value) for value in (1 / node.tau, node.v_leak, node.v_threshold, node.v_reset))
+        return cell.LIFBoxCell(cell.LIFBoxParameters(*values), dt=1.0)
+
+    return nirtorch.nir_to_torch(nir.read(path), {nir.IF: fires, nir.LIF: leaks, nir.Affine: affine})
 
 
 READERS = {  # what reads the file, and whether its neurons fire above the threshold
@@ -189,6 +194,21 @@ def test_what_norse_writes_spikes_here_as_there(tmp_path):
     snn, own = read_back(tmp_path / "net.nir", images.view(12, 1, 6, 6), dt=1e-6)
     expected = trains(snn, images.view(12, 1, 6, 6), neuron=own, weight_bits=None)
     assert int(expected.sum()) > 50 and torch.equal(run(net, spikes_of(images)), expected)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_directly_trained_network_spikes_there_as_here(reader, tmp_path):
+    """Leaky neurons of SpikingResNet19; no potential lies on the threshold but by chance."""
+    torch.manual_seed(0)
+    net = SpikingResNet19(steps=4, width_mult=0.03, blocks=[1, 1], hidden=8, classes=5, mean=[0.5], std=[0.5]).eval()
+    for fc in (net.fc1, net.fc2):
+        fc.weight.data.mul_(2), fc.bias.data.uniform_(0, 0.4)
+    images = torch.rand(8, 1, 12, 12)
+    export_nir(net, tmp_path / "net.nir", images.shape[1:])
+    outputs = run(READERS[reader][0](tmp_path / "net.nir"), images.expand(4, *images.shape))
+    with torch.no_grad():
+        expected = net.spikes(images)
+    assert int(expected.sum()) > 20 and torch.equal(outputs, expected)
 
 
 @pytest.mark.parametrize("reader", ["norse", "spikingjelly"])

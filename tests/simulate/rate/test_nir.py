@@ -15,7 +15,9 @@ from torch import nn
 from respike.convert import RateSNN, data_norm, exact_map, no_norm, percentile_norm
 from respike.data.datasets import mnist
 from respike.errors import InputError
+from respike.layers.tdbn import TdBN
 from respike.networks.nir_files import nir_network, nir_neuron
+from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.neurons.lif import LIF
@@ -237,6 +239,29 @@ def test_an_analog_input_and_a_class_read_from_the_current_survive(tmp_path):
     again, neuron = read_back(tmp_path / "net.nir", images)
     same = simulate(again, images, **current | {"neuron": neuron})
     assert all(torch.equal(record.spikes[name], same.spikes[name]) for name in record.spikes)
+
+
+@pytest.mark.parametrize("mean", [None, [0.5]])
+def test_a_directly_trained_network_spikes_by_the_equations_in_its_file(mean, tmp_path):
+    """In float32 and float64, so that no two potentials differ in where they lie to the threshold but by chance."""
+    torch.manual_seed(0)
+    net = SpikingResNet19(steps=4, stem=64, width_mult=0.03, blocks=[1, 1], hidden=8, classes=5, mean=mean, std=mean)
+    for module in net.modules():
+        if isinstance(module, TdBN):
+            module.running_mean.normal_(0, 0.05), module.bias.data.uniform_(0, 0.3)
+    for fc in (net.fc1, net.fc2):
+        fc.weight.data.mul_(2), fc.bias.data.uniform_(0, 0.4)
+    images = torch.rand(8, 1, 12, 12)
+    export_nir(net, tmp_path / "net.nir", images.shape[1:])
+    assert isinstance(nir.read(tmp_path / "net.nir").nodes["fc2_lif"], nir.LIF)
+    outputs = equations(tmp_path / "net.nir", images.expand(4, *images.shape), above=True)
+    with torch.no_grad():
+        expected = net.eval().spikes(images)
+    assert int(expected.sum()) > 20 and torch.equal(outputs, expected.double())
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    assert neuron.tau == pytest.approx(0.25)
+    record = simulate(again, images, encode=Current(), neuron=neuron, duration=0.004, weight_bits=None)
+    assert torch.equal(record.counts, expected.sum(0).to(record.counts))
 
 
 def graph_of(*nodes, shape, metadata=None):

@@ -4,6 +4,7 @@ Weights and thresholds are those of the fixed-point grid, so that sums are exact
 order. Nodes are the ones that most readers know: Affine, Conv2d, SumPool2d, Flatten, IF, LIF, with r = 1 and a time step of 1.
 """
 
+import copy
 import importlib.metadata
 import logging
 import math
@@ -22,8 +23,11 @@ from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slic
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 from respike.networks.copying import copied
+from respike.networks.standardize import Standardize
+from respike.neurons.encode import Current
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.lif import LIF
+from respike.neurons.neuron import Neuron
 from respike.simulate.connections import layer_shapes, path_shape, with_plain_pools
 from respike.simulate.rate.fixed_point import fold_pools, round_layer, weights_of
 from respike.simulate.rate.program import grid_of_input, pools, synapse_paths
@@ -35,7 +39,7 @@ LOSSY = "or write it all the same, with a note of what is lost: --lossy, in Pyth
 
 
 def export_nir(
-    snn: RateSNN | TTFSNet,
+    snn: nn.Module,
     path: str | os.PathLike,
     input_shape: Sequence[int],
     *,
@@ -44,15 +48,24 @@ def export_nir(
 ) -> list[str]:
     """Write a network to a NIR file, as `simulate(snn, images, **settings)` runs it; returns what is lost (`lossy` only).
 
-    input_shape: of the images (C, H, W). settings: keywords of `simulate`; neuron and weight_bits decide what is written.
+    snn: a `RateSNN`, or a network that was trained directly, as `SpikingResNet19`, which is written in float32 with its batch
+    norms folded and its own neuron. input_shape: of the images (C, H, W). settings: keywords of `simulate`; neuron and
+    weight_bits decide what is written.
     Metadata of the graph say what NIR leaves to its reader: "fires" (">=" or ">"), "dt", "readout", "simulated" (the other
     settings). How images become spikes is not part of the graph. lossy: write what NIR cannot say in the nearest form: a reset
     by subtraction as one to zero, start potentials as 0, a max-pool as the average. Raises InputError for it otherwise, and for
     spike times, biases that differ by place, and average pools with windows of unequal size.
     """
-    if not isinstance(snn, RateSNN):
+    if hasattr(snn, "spiking_layers"):
+        snn, neuron = _direct_layers(snn)
+        settings = {"encode": Current(), "weight_bits": None} | settings | {"neuron": neuron}
+    if isinstance(snn, TTFSNet):
         raise InputError(
             "NIR has no spike times: of method=ttfs nothing can be written; export a network of method=rate"
+        )
+    if not isinstance(snn, RateSNN):
+        raise InputError(
+            f"a {type(snn).__name__} is no spiking network; export a RateSNN, or a network of method=direct"
         )
     chosen = Settings.from_keywords(settings)
     writer = _Writer(snn, torch.Size(input_shape), chosen)
@@ -62,6 +75,39 @@ def export_nir(
     with write_atomically(Path(path)) as temporary:
         nir.write(temporary, graph)
     return writer.lost
+
+
+def _direct_layers(net: Any) -> tuple[RateSNN, Neuron]:
+    """A directly trained network as layers and synapses, with batch norms folded, and the neuron of all its layers."""
+    folded = net.folded().float()
+    neurons = {
+        module.neuron
+        for layer in folded.spiking_layers().values()
+        for module in layer.modules()
+        if hasattr(module, "neuron")
+    }
+    if len(neurons) != 1:
+        raise InputError(f"{type(net).__name__} has neurons of {len(neurons)} kinds; one for all layers can be written")
+    layers: dict[str, SpikingLayer] = {}
+    pixels = getattr(folded, "standardize", None)
+    if isinstance(pixels, Standardize):
+        assert pixels.running_mean is not None and pixels.running_var is not None
+        factor = pixels.running_var.rsqrt()
+        layers["standardize"] = SpikingLayer(
+            "current", [Synapse("input", Scale(factor))], -factor * pixels.running_mean
+        )
+    for name, connections in folded.synapses().items():
+        synapses, biases = [], []
+        for source, modules in connections:
+            modules = copy.deepcopy(modules)
+            for module in modules:
+                if getattr(module, "bias", None) is not None:
+                    biases.append(module.bias.detach())
+                    module.register_parameter("bias", None)
+            source = "standardize" if source == "input" and layers else source
+            synapses.append(Synapse(source.replace(".", "_"), *modules))
+        layers[name.replace(".", "_")] = SpikingLayer("relu", synapses, torch.stack(biases).sum(0) if biases else None)
+    return RateSNN(layers).requires_grad_(False), neurons.pop()
 
 
 class _Writer:
