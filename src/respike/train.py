@@ -26,7 +26,7 @@ from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_l
 from respike.errors import InputError, explain
 from respike.report.terminal import run_text, terminal_width
 from respike.runs.check import check_machine
-from respike.runs.compose import check_run, override_error
+from respike.runs.compose import check_run, compose_run, override_error
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.offline import offline_lines
@@ -37,7 +37,16 @@ from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
-from respike.training.fit import check_fit, check_loss, fit_metrics, give_weights, interruptible, untrained
+from respike.training.fit import (
+    check_fit,
+    check_loss,
+    fit_metrics,
+    fit_once,
+    give_weights,
+    interruptible,
+    start_from,
+    untrained,
+)
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | str]:
@@ -76,6 +85,8 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     facts = run_facts(cfg, data, overrides)
     metrics = RunMetrics()
     trainer = _trainer(cfg, metrics, facts, overrides)
+    if cfg.get("start") and not cfg.ckpt_path:
+        start_from(module, _start(cfg).net, cfg.start)
     stage = give_weights(cfg, trainer, module, data)
     fit = {}
     if stage is not None:
@@ -89,6 +100,23 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     device = trainer.strategy.root_device
     origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started)
     return folder.finish(metrics.values | facts, origin, trainer)
+
+
+def _start(cfg: DictConfig) -> pl.LightningModule:
+    """The module that the experiment cfg.start trains, with the seed, the files and the number of images of this run."""
+    kept = {
+        "data.train_size": cfg.data.get("train_size"),
+        "paths.outputs": cfg.paths.outputs,
+        "paths.stages": cfg.paths.stages,
+    }
+    kept |= {"paths.data": cfg.paths.data, "seed": cfg.seed, "paths.run": Path(cfg.paths.run, "start")}
+    typed = [f"{key}={'null' if value is None else value}" for key, value in kept.items()]
+    first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none", "callbacks={}", *typed])
+    data = instantiate(first.data)
+    data.setup()
+    module = untrained(first, data)
+    fit_once(first, _trainer(first, RunMetrics(), {}, typed), module, data)
+    return module
 
 
 def _trainer(cfg: DictConfig, metrics: RunMetrics, facts: dict[str, str | int], overrides: Sequence[str]) -> pl.Trainer:

@@ -3,7 +3,7 @@
 graph/  the network as named operations   rate/  normalization -> RateSNN   exact/  exact mapping -> TTFSNet
 """
 
-from respike.convert.exact.mapping import exact_map
+from respike.convert.exact.mapping import b1_map, exact_map
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.loading import load_snn
 from respike.convert.rate.calibrate import calibrate_bias, calibrate_potential, calibrate_weights
@@ -16,6 +16,7 @@ from respike.convert.rate.rate_snn import RateSNN
 __all__ = [
     "RateSNN",
     "TTFSNet",
+    "b1_map",
     "calibrate_bias",
     "calibrate_potential",
     "calibrate_weights",

@@ -13,6 +13,7 @@ T steps of the same input x: at T = L its rate times theta is y.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,39 +85,44 @@ class QCFS(nn.Module):
 
 
 def with_qcfs(net: nn.Module, levels: int = 4, threshold: float = 8.0) -> nn.Module:
-    """A network with a `QCFS` of its own in place of every ReLU and ReLU6, module or function, except one at the output.
+    """A network with a `QCFS` of its own in place of every ReLU and ReLU6: `replace_relus`."""
+    return replace_relus(net, lambda: QCFS(levels, threshold), "model.activation=qcfs", "respike.networks.qcfs.QCFS()")
+
+
+def replace_relus(net: nn.Module, make: Callable[[], nn.Module], given: str, instead: str) -> nn.Module:
+    """A network with make() in place of every ReLU and ReLU6, module or function, except one at the output.
 
     Modules that are called once are replaced in `net` itself. Where ReLUs are functions, or one module is called several times,
     the result is a torch.fx.GraphModule of the same modules, with relu1, relu2, ... in the order of the forward. Weights and
-    their names stay. Raises InputError for a forward that torch.fx cannot trace or that has no ReLU.
+    their names stay. given: the setting that asks for it; instead: what to write in a forward. Raises InputError for a forward
+    that torch.fx cannot trace or that has no ReLU.
     """
     try:
         graph = _Tracer().trace(net)
     except Exception as error:  # the network's forward runs here
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"model.activation=qcfs: {type(net).__name__}.forward cannot be traced by torch.fx ({reason}); write nn.ReLU() as "
-            "respike.networks.qcfs.QCFS() in it"
+            f"{given}: {type(net).__name__}.forward cannot be traced by torch.fx ({reason}); write nn.ReLU() as {instead} in it"
         ) from error
     modules = dict(net.named_modules())
     relus = [node for node in graph.nodes if _is_relu(node, modules) and not _is_output(node)]
     if not relus:
-        raise InputError(f"model.activation=qcfs: {type(net).__name__} has no ReLU in front of its output")
+        raise InputError(f"{given}: {type(net).__name__} has no ReLU in front of its output")
     calls = Counter(node.target for node in relus)
     if all(node.op == "call_module" and calls[node.target] == 1 for node in relus):
         for node in relus:
-            net.set_submodule(str(node.target), QCFS(levels, threshold))
+            net.set_submodule(str(node.target), make())
         return net
     for node in graph.nodes:
         if "training" in node.kwargs:
             raise InputError(
-                f"model.activation=qcfs: '{node}' in {type(net).__name__}.forward depends on the mode of the network, which a "
+                f"{given}: '{node}' in {type(net).__name__}.forward depends on the mode of the network, which a "
                 "traced forward cannot follow; use its module, as nn.Dropout for F.dropout"
             )
     traced = fx.GraphModule(net, graph, type(net).__name__)
     for number, node in enumerate(relus, 1):
-        name = f"relu{number}" if f"relu{number}" not in modules else f"qcfs{number}"
-        traced.add_submodule(name, QCFS(levels, threshold))
+        name = f"relu{number}" if f"relu{number}" not in modules else f"{given.rpartition('=')[2]}{number}"
+        traced.add_submodule(name, make())
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
         graph.erase_node(node)

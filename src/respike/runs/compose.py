@@ -62,6 +62,8 @@ def check_run(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> N
 
     typed: the overrides of the command line.
     """
+    if cfg.get("lit") is None and cfg.get("method"):  # method=ttfs chooses it by convert=
+        _check_parts(cfg, choices)
     for block in BLOCKS:
         if not isinstance(cfg.get(block), DictConfig):
             raise InputError(
@@ -158,6 +160,8 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
         listed = cfg.method.options[group.partition("@")[0]]
         chosen, allowed = choices.get(group), names(group.partition("@")[0]) if listed == "all" else listed
         if chosen in allowed or (chosen is None and not allowed):
+            continue
+        if chosen is not None and chosen.startswith("_"):  # the method's file chose it
             continue
         if chosen is None and "/" in group:  # the option of the group above may have no such part
             continue

@@ -18,6 +18,7 @@ from respike.layers.norm_neuron import BACKENDS as NORM_BACKENDS
 from respike.networks.nir_files import FIRES
 from respike.networks.qcfs import ACTIVATIONS
 from respike.networks.resnet_cifar import SHORTCUTS
+from respike.networks.spike_times import NEURONS
 from respike.networks.torchvision_vgg16 import PIXELS
 from respike.neurons.integrate_fire import RESETS
 from respike.neurons.surrogate import CENTRES
@@ -56,6 +57,7 @@ class Run:
     seed: Seed = 0
     threads: Literal["auto"] | Threads = "auto"
     train: bool = True
+    start: Name | None = "exact_fc"  # an experiment
     ckpt_path: Path | None = "weights.pt"
     random_weights: bool = False
     keep_networks: bool = True
@@ -200,6 +202,17 @@ class Lit:
     seed: Seed = 0
     activity_penalty: NotNegative = 0.0
     kind: Literal["ann", "snn"] = "ann"
+    input_range: Pair = "[0,1]"
+    largest: Positive | None = 1000
+    quantile: Annotated[float, Range(above=0, high=1)] | None = 0.99
+    zeta: Annotated[float, Range(above=-1)] = 0.5
+    gamma: NotNegative = 10
+    time_noise: NotNegative = 0.01
+    levels: Annotated[int, Range(low=2, high=2**31 - 1)] | None = 8
+    alpha_noise: NotNegative = 0.005
+    neurons: Literal[*NEURONS] = "b1"
+    weight_bits: Annotated[int, Range(low=2, high=24)] | None = 6
+    weight_range: tuple[Annotated[float, Range(below=0)], Annotated[float, Range(above=0)]] | None = "[-1,1]"
 
 
 class Neuron:

@@ -114,6 +114,7 @@ def _set_aside(folder: Path, error: Exception | None) -> None:
 CODE = {
     "training": ("training", "networks", "data"),
     "spiking training": ("training", "networks", "data", "neurons", "layers", "system/precision.py"),
+    "spike-time training": ("training", "networks", "data", "convert"),
     "conversion": ("convert", "networks", "data", "neurons", "layers", "simulate"),
     "train_acc": ("networks", "data"),
     "run": (

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from respike.data.datamodule import ImageDataModule
 from respike.errors import InputError
@@ -22,9 +23,10 @@ from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
 from respike.networks.init import measure_batch_norms
 from respike.networks.qcfs import ACTIVATION, ACTIVATIONS, start_thresholds, with_qcfs
+from respike.networks.spike_times import SpikeTimes, has_spike_times
 from respike.networks.standardize import standardized
 from respike.networks.state_dicts import give_state_dict, not_finite, read_checkpoint, state_dict_of
-from respike.system.cache import Stage, cached, code_hash, network_code
+from respike.system.cache import Stage, cached, code_hash, network_code, network_key
 from respike.system.distributed import broadcast, rank
 from respike.system.files import read_csv
 from respike.training.checkpoints import AtomicCheckpoints, resume_from
@@ -47,7 +49,7 @@ IRRELEVANT = {  # settings that do not change the weights
     ),
 }
 NORM_IMAGES = 256  # on which the batch norms of random weights are measured
-THRESHOLD_IMAGES = 256  # on which the thresholds of model.threshold_q are measured
+MEASURED = 256  # images on which thresholds and intervals are measured before a training
 RUN_WEIGHTS = "a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -84,14 +86,16 @@ def fit_key(cfg: DictConfig, data: ImageDataModule, net: torch.nn.Module) -> dic
         for group in ("data", "model", "lit", "trainer")
     }
     start = resolved.get("ckpt_path") or resolved["model"].get("path")
-    spiking = hasattr(net, "spiking_layers")
+    kind = "spiking training" if hasattr(net, "spiking_layers") else "training"
+    kind = "spike-time training" if any(isinstance(module, SpikeTimes) for module in net.modules()) else kind
     return groups | {
         "images": data.images.sha256,
         "net": [repr(net), *network_code(net)],
         "early_stopping": EarlyStoppingSettings.from_config(cfg),
         "seed": resolved["seed"],
         "start": hashlib.sha256(Path(start).read_bytes()).hexdigest() if start else None,
-        "source": code_hash("spiking training" if spiking else "training"),
+        **({"start of": network_key(net)["weights"]} if resolved.get("start") else {}),
+        "source": code_hash(kind),
     }
 
 
@@ -175,6 +179,9 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
     Returns the stage of the training; None without one. Raises InputError for train=false without weights, for weights that
     hold nan or inf, and for a training of no epochs.
     """
+    prepare = getattr(module, "prepare", None)  # of a module that is trained in spike time
+    if prepare and cfg.ckpt_path and has_spike_times(_read_weights(cfg.ckpt_path)[0]):
+        prepare(_first_images(data))
     if cfg.ckpt_path:
         load_weights(module, cfg.ckpt_path)
     elif has_random_weights(cfg):
@@ -191,6 +198,8 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
         raise InputError(
             f"the network's {broken} holds nan or inf, so it computes nothing; type another ckpt_path or model.path"
         )
+    if prepare:
+        prepare(_first_images(data))
     if not cfg.train:
         return None
     if cfg.recipe.epochs == 0:
@@ -199,14 +208,23 @@ def give_weights(cfg: DictConfig, trainer: Trainer, module: LightningModule, dat
         )
     q = cfg.model.get("threshold_q")
     if q is not None and cfg.model.activation == "qcfs" and not cfg.ckpt_path:
-        pixels, _, _ = next(data.batches("train", THRESHOLD_IMAGES, first=THRESHOLD_IMAGES))
-        start_thresholds(module.net, pixels, q)
+        start_thresholds(module.net, _first_images(data), q)
     return fit_once(cfg, trainer, module, data)
+
+
+def _first_images(data: ImageDataModule) -> Tensor:
+    """The first MEASURED training images."""
+    return next(data.batches("train", MEASURED, first=MEASURED))[0]
+
+
+def start_from(module: LightningModule, trained: torch.nn.Module, experiment: str) -> None:
+    """Give the module's network the weights of a network that an experiment trained. Raises InputError for another one."""
+    give_state_dict(module.net, trained.state_dict(), f"start={experiment}")
 
 
 def has_random_weights(cfg: DictConfig) -> bool:
     """Whether a run without training has no weights, from a file or set by a user's class."""
-    if cfg.train or cfg.ckpt_path:
+    if cfg.train or cfg.ckpt_path or cfg.get("start"):
         return False
     if "path" in cfg.model:
         return cfg.model.path is None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import Graph, Node, SignedMaxPool2d
+from respike.convert.graph.nodes import CappedReLU, Graph, Node, SignedMaxPool2d
 from respike.errors import InputError
 from respike.networks.qcfs import QCFS
 
@@ -106,7 +106,7 @@ def _drop_repeated_relus(nodes: list[Node]) -> list[Node]:
     """Drop a ReLU whose input is rectified already: only max-pools and flattening lie between it and a ReLU before it."""
     kept, rectified = [], False
     for node in nodes:
-        if node.kind != "relu" or not rectified:
+        if node.kind != "relu" or not rectified or isinstance(node.module, CappedReLU):
             kept.append(node)
         rectified = node.kind == "relu" or (rectified and node.kind in ("maxpool", "flatten"))
     return kept

@@ -1,4 +1,4 @@
-"""The exact mapping of a ReLU network to spike times (Stanojevic et al. 2023): phase 1, then ranges, then phase 2."""
+"""The exact mappings of a ReLU network to spike times: phase 1, then ranges, then phase 2 (Stanojevic et al. 2023, 2024)."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from respike.convert.calibration import EMPTY, Images, first_images
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.exact.ranges import measure_ranges
-from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet, TTFSOutput
-from respike.convert.graph.nodes import Graph
+from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet, TTFSOutput
+from respike.convert.graph.nodes import CappedReLU, Graph
 from respike.errors import InputError
 from respike.system.distributed import all_gather
 
@@ -42,10 +42,33 @@ def exact_map(
     return snn
 
 
+def b1_map(net: nn.Module, images: Images, *, zeta: float = 0.5, input_range: Sequence[float] = (0.0, 1.0)) -> TTFSNet:
+    """The spiking network of B1 neurons (Stanojevic et al. 2024) with the weights of the ReLU network; float64.
+
+    J = W, and a bias changes the threshold alone, so no weights are scaled. images, zeta, input_range: as in `exact_map`. The
+    interval of a layer whose activations are capped, as by ReLU6 or in a network trained with lit.quantile, ends at the cap.
+    Raises InputError and SilentLayer as `exact_map`.
+    """
+    _check_zeta(zeta)
+    few, images = first_images(images)
+    chain = preprocess(net, _shape(few), input_range, None, images=few)
+    p, q = input_range
+    ranges = measure_ranges(chain, images, (p, q))
+    snn = map_chain(chain, ranges.largest, zeta, input_range, B1Layer)
+    snn.ranges = ranges
+    return snn
+
+
 def map_chain(
-    chain: Graph, largest: dict[str, float], zeta: float, input_range: Sequence[float] = (0.0, 1.0)
+    chain: Graph,
+    largest: dict[str, float],
+    zeta: float,
+    input_range: Sequence[float] = (0.0, 1.0),
+    neurons: type[TTFSLayer] = TTFSLayer,
 ) -> TTFSNet:
     """Phase 2: the spiking network of a preprocessed chain. largest: X_n of each hidden layer; B_n = (1 + zeta) X_n.
+
+    neurons: of the hidden layers.
 
     Raises InputError for a zeta of -1 or less, or a layer without X_n.
     """
@@ -67,8 +90,10 @@ def map_chain(
                 raise InputError(
                     f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`"
                 )
-            length = (1 + zeta) * largest[node.name]
-            layer = TTFSLayer.from_relu_layer(path, node.weighted, t_min_prev, t_min, length)
+            activation = chain.readers(node.name)[0].module
+            capped = isinstance(activation, CappedReLU)
+            length = activation.cap if capped else (1 + zeta) * largest[node.name]
+            layer = neurons.from_relu_layer(path, node.weighted, t_min_prev, t_min, length)
             layers[node.name] = layer
             path, t_min_prev, t_min = [], t_min, layer.t_max
     p, q = input_range

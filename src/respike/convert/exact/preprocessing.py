@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from respike.convert.exact.chain import connect_in_order, pool_scaled_maps, read_chain
 from respike.convert.exact.ttfs_net import unit_leads
 from respike.convert.graph.check import TOLERANCE, check_graph
-from respike.convert.graph.nodes import BiasMapConv2d, Graph, Node, Weighted, conv_settings
+from respike.convert.graph.nodes import BiasMapConv2d, CappedReLU, Graph, Node, Weighted, conv_settings
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError
 
@@ -22,28 +22,41 @@ def preprocess(
     net: nn.Module,
     input_shape: Sequence[int],
     input_range: Sequence[float] = (0.0, 1.0),
-    weight_bounds: Sequence[float] = (-10.0, 0.99),
+    weight_bounds: Sequence[float] | None = (-10.0, 0.99),
     dtype: torch.dtype = torch.float64,
     images: Tensor | None = None,
 ) -> Graph:
     """Phase 1: the function of the network, for images scaled to [0, 1], as a chain with bounded sums of weights.
 
     input_shape: (C, H, W) of an image; input_range: [p, q] of the pixels that the network takes. images: a few images
-    (B, C, H, W) on which the graph and the chain are compared with the network. Raises InputError for a network that is no
+    (B, C, H, W) on which the graph and the chain are compared with the network. weight_bounds: None leaves the sums of weights
+    as they are, for neurons that take any, and which also take capped activations. Raises InputError for a network that is no
     such chain or differs from it, or for ranges and bounds that are not allowed.
     """
     graph = read_graph(net, dtype, input_shape)
     chain = read_chain(graph, input_shape)
+    if weight_bounds is not None:
+        _refuse_caps(chain)
     check_graph(net, images)
     p, q = input_range
     images = None if images is None or not len(images) else images.to(graph.device)
     expected = None if images is None else _value(graph, chain.output, images.to(dtype))
     del graph  # its weights need not be held until the end
     chain = fold_forward(unit_input(chain, p, q, input_shape), input_shape)
-    chain = bound_weight_sums(chain, input_shape, *weight_bounds)
+    if weight_bounds is not None:
+        chain = bound_weight_sums(chain, input_shape, *weight_bounds)
     if images is not None and expected is not None:
         _check_value(chain.output, _value(chain, chain.output, unit_leads(images, (p, q), dtype)), expected)
     return chain
+
+
+def _refuse_caps(chain: Graph) -> None:
+    for node in chain.nodes.values():
+        if isinstance(node.module, CappedReLU):
+            raise InputError(
+                f"activations of layer '{node.name}' end at {node.module.cap:.4g}, those of the exact mapping do not; "
+                "type convert=none, whose neurons fire at t_min at the earliest"
+            )
 
 
 def _value(graph: Graph, name: str, images: Tensor) -> Tensor:
@@ -154,7 +167,8 @@ def _fold_into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Co
         bias_map = conv(shift[None])[0]  # includes the bias of the convolution
     folded = BiasMapConv2d(conv, bias_map)
     folded.weight.data *= _per_input(affine.kappa.to(weight), conv)
-    if any(folded._reversed_padding_repeated_twice) and bool(affine.shift.any()):
+    differs = any(folded._reversed_padding_repeated_twice) and bool(affine.shift.any())
+    if differs or isinstance(conv, BiasMapConv2d):
         return folded
     return _conv_with_bias(folded, bias_map[:, 0, 0])
 

@@ -70,6 +70,8 @@ class TTFSLayer(nn.Module):
     theta: (N,), (C, 1, 1) or (C, H, W).
     """
 
+    kind = "hidden"  # in a description
+
     def __init__(
         self,
         path: list[nn.Module],
@@ -109,7 +111,7 @@ class TTFSLayer(nn.Module):
 
     def description(self, name: str) -> dict[str, Any]:
         """The layer in plain data."""
-        return _described(self, name, "hidden") | {"theta_shape": list(self.theta.shape)}
+        return _described(self, name, self.kind) | {"theta_shape": list(self.theta.shape)}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
@@ -128,6 +130,25 @@ class TTFSLayer(nn.Module):
     def extra_repr(self) -> str:
         """The layer's times, for print(net)."""
         return f"t_min_prev={self.t_min_prev:.6g}, t_min={self.t_min:.6g}, t_max={self.t_max:.6g}"
+
+
+class B1Layer(TTFSLayer):
+    """Neurons of the B1 model (Stanojevic et al. 2024), whose weights are those of the ReLU network, J = W.
+
+    Until t_min, dV/dt is the sum of the weights of the spikes so far; from t_min on it is alpha, whatever the inputs were, and
+    V is compared with theta. An activation above t_max - t_min is therefore a spike at t_min.
+    """
+
+    kind = "b1"
+
+    @classmethod
+    def from_relu_layer(
+        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float
+    ) -> Self:
+        """The neurons that represent a ReLU layer: theta_i = t_max - t_min - b_i, for any sums of weights."""
+        synapses = synapses_of(module, module.weight.detach().clone())
+        theta = length - bias_of(module)
+        return cls(path, synapses, torch.ones_like(t_min), t_min_prev.clone(), t_min.clone(), t_min + length, theta)
 
 
 class TTFSOutput(nn.Module):
@@ -248,7 +269,9 @@ class TTFSNet(SavedNetwork):
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
         """The network of a description, its weights and times not yet set."""
-        kinds: dict[str, type[TTFSLayer | TTFSOutput]] = {"hidden": TTFSLayer, "output": TTFSOutput}
+        kinds: dict[str, type[TTFSLayer | TTFSOutput]] = {layer.kind: layer for layer in (TTFSLayer, B1Layer)} | {
+            "output": TTFSOutput
+        }
         layers = {layer["name"]: kinds[layer["kind"]].from_description(layer) for layer in description["layers"]}
         ranges = description["ranges"]
         return cls(

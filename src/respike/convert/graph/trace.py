@@ -18,11 +18,12 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import Add, Affine, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
+from respike.convert.graph.nodes import Add, Affine, BiasMapConv2d, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
 from respike.errors import InputError
 from respike.networks.copying import eval_copy
 from respike.networks.mlp import MaskDropout, UnmaskedReLU
 from respike.networks.qcfs import QCFS
+from respike.networks.spike_times import SpikeTimes
 
 CONVERTIBLE = (
     "Linear, Conv2d, ReLU, ReLU6, max- and average pools, BatchNorm, Flatten, Dropout, additions, concatenations of channels, "
@@ -274,6 +275,10 @@ class _Reader:
             module = _clamp(module.min_val, module.max_val)
         elif isinstance(module, QCFS):
             module = QCFS(module.levels, module.threshold)
+        elif isinstance(module, SpikeTimes) and module.saturates:
+            module = CappedReLU(float(module.length))
+        elif isinstance(module, BiasMapConv2d):
+            module = BiasMapConv2d(module, module.bias_map.detach())
         elif isinstance(module, nn.ZeroPad2d):
             module = Pad(module.padding)
         elif kind != "identity":

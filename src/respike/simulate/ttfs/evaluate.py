@@ -14,10 +14,9 @@ from respike.convert.exact.ranges import unit_leads
 from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.data.pixels import to_unit
 from respike.errors import InputError
-from respike.neurons.ttfs import closed_form
 from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.oracle import integrate
-from respike.simulate.ttfs.program import LayerProgram, compile_layer, connect, network_shapes, noisy_weight
+from respike.simulate.ttfs.program import B1Program, LayerProgram, compile_layer, connect, network_shapes, noisy_weight
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
@@ -120,12 +119,15 @@ class Run:
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
         """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and the layer's counts."""
         evaluator, authors = self.settings.evaluator, self.settings.authors
-        leads = closed_form(program.drive(inputs), program.slope.to(inputs), program.surplus.to(inputs))
-        leads.clamp_(min=0)
-        if bool((program.slope <= 0).any()):
-            leads.masked_fill_(program.slope <= 0, 0)
+        leads = program.leads(inputs)
         certified = early = 0
-        if evaluator == "events":
+        if isinstance(program, B1Program):  # by definition: no spike before t_min
+            early = int((leads >= program.length).sum())
+            if evaluator == "events":
+                integrate(program, inputs, leads)
+            elif evaluator == "certified":
+                certified = leads.numel() - int(program.uncertain(inputs).sum())
+        elif evaluator == "events":
             early = integrate(program, inputs, leads)
         elif evaluator != "closed":
             prove = evaluator == "certified"

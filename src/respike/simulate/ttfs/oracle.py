@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from respike.simulate.ttfs.patches import Patches
-from respike.simulate.ttfs.program import LayerProgram
+from respike.simulate.ttfs.program import B1Program, LayerProgram
 
 
 def spike_time(arrivals: Iterable[tuple[float, float]], theta: float, t_max: float) -> tuple[float, bool]:
@@ -28,6 +28,21 @@ def spike_time(arrivals: Iterable[tuple[float, float]], theta: float, t_max: flo
     return t_max, False
 
 
+def b1_spike_time(
+    arrivals: Iterable[tuple[float, float]], alpha: float, theta: float, t_max: float
+) -> tuple[float, bool]:
+    """When a B1 neuron fires, counted from t_min, and whether V has reached theta by t_min. arrivals: (time, weight)."""
+    now, v, slope = 0.0, 0.0, 0.0
+    for time, weight in sorted(arrivals):
+        if time >= 0:
+            break
+        v, now, slope = v + slope * (time - now), time, slope + weight
+    v -= slope * now  # up to t_min, which is 0
+    if v >= theta:
+        return 0.0, True
+    return (min((theta - v) / alpha, t_max) if alpha > 0 else t_max), False
+
+
 def integrate(program: LayerProgram, inputs: Tensor, leads: Tensor) -> int:
     """Write the lead of every neuron's spike into `leads` (B, ...N). Returns how many fire before their last input.
 
@@ -40,8 +55,11 @@ def integrate(program: LayerProgram, inputs: Tensor, leads: Tensor) -> int:
     count = 0
     for key, neuron, place in zip(keys.split(1), neurons.tolist(), places.tolist(), strict=True):
         times = (-patches.rows(key)[0]).tolist()  # counted from t_min
-        arrivals = [*zip(times, weight[neuron].tolist(), strict=True), (-program.source_length, float(alpha[neuron]))]
-        time, early = spike_time(arrivals, float(theta[place % len(theta)]), program.length)
+        arrivals, bound = [*zip(times, weight[neuron].tolist(), strict=True)], float(theta[place % len(theta)])
+        if isinstance(program, B1Program):
+            time, early = b1_spike_time(arrivals, float(alpha[neuron]), bound, program.length)
+        else:
+            time, early = spike_time([*arrivals, (-program.source_length, float(alpha[neuron]))], bound, program.length)
         leads.view(-1)[place] = program.length - time
         count += early
     return count

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
+from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import potential_course
 from respike.simulate.ttfs.patches import Patches
@@ -60,7 +60,12 @@ def potentials(
     onset = torch.tensor([float(layer.t_min_prev)], dtype=torch.float64, device=device)
     for i, place in enumerate(places.tolist()):
         inputs, jumps = arrivals[i], weight[rows[i]]
-        onsets, drives = torch.cat([inputs, onset]), torch.cat([jumps, alpha[place : place + 1]])
+        drive = alpha[place : place + 1]
+        if isinstance(layer, B1Layer):  # from t_min on the slope is alpha, whatever the inputs were
+            read = inputs < t_min
+            inputs, jumps, onset = inputs[read], jumps[read], torch.full_like(onset, t_min)
+            drive = drive - jumps.sum()
+        onsets, drives = torch.cat([inputs, onset]), torch.cat([jumps, drive])
         times, values = potential_course(onsets, drives, t_min if is_output else float(layer.t_max))
         spike = None if is_output else float(spike_times[name].flatten()[place])
         found[place] = Potential(

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
+from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet
 from respike.errors import InputError
-from respike.neurons.ttfs import surplus
+from respike.neurons.ttfs import closed_form, surplus
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import plain_sums
 
@@ -86,6 +86,13 @@ class LayerProgram:
             found.logical_or_(~(top < _below(reach - lost, torch.float32)))
         return found
 
+    def leads(self, inputs: Tensor) -> Tensor:
+        """Leads (B, ...N) of the layer's spikes if every input arrives before the crossing; inputs: their leads (B, ...F)."""
+        leads = closed_form(self.drive(inputs), self.slope.to(inputs), self.surplus.to(inputs)).clamp_(min=0)
+        if bool((self.slope <= 0).any()):
+            leads.masked_fill_(self.slope <= 0, 0)
+        return leads
+
     @cached_property
     def excitation(self) -> "Sums":
         """sum J+ x."""
@@ -95,6 +102,26 @@ class LayerProgram:
     def inhibition(self) -> "Sums":
         """sum J- x, J- = max(-J, 0)."""
         return Sums(self.synapses, (-self.weight).clamp(min=0))
+
+
+class B1Program(LayerProgram):
+    """A layer of B1 neurons: alpha is their slope from t_min on, surplus is V at t_max minus theta without input."""
+
+    def drive(self, leads: Tensor) -> Tensor:
+        """V at t_min, sum_j W_ij lead_j (B, ...N); a later spike has no effect."""
+        return super().drive(leads.clamp(min=0))
+
+    def leads(self, inputs: Tensor) -> Tensor:
+        """Leads (B, ...N) of the layer's spikes; where V has reached theta by t_min, the spike is at t_min."""
+        return super().leads(inputs).clamp_(max=self.length)
+
+    def uncertain(self, leads: Tensor) -> Tensor:
+        """Pairs for which no bound proves that V stays below theta until t_min: bool (B, ...N)."""
+        zeros = torch.zeros_like(self.alpha)
+        reading = LayerProgram(
+            self.name, self.synapses, self.weight, zeros, zeros + 1, zeros, self.theta, self.source_length, self.length
+        )
+        return reading.uncertain(leads.clamp(min=0)).logical_or_(self.slope <= 0)
 
 
 class Sums:
@@ -171,6 +198,9 @@ def compile_layer(name: str, layer: TTFSLayer, settings: TTFSSettings) -> LayerP
         alpha = alpha + settings.alpha_noise * noise.to(alpha.device)
     source_length, length = float(layer.t_min - layer.t_min_prev), float(layer.t_max - layer.t_min)
     theta = layer.theta.double()
+    if isinstance(layer, B1Layer):
+        rise, weight = alpha * length - theta, weight.to(settings.dtype)
+        return B1Program(name, layer.synapses, weight, alpha, alpha, rise, theta, source_length, length)
     return LayerProgram(
         name,
         layer.synapses,
