@@ -25,6 +25,7 @@ from respike.runs.kinds import LARGEST, accepts, allowed, choices, nearest, said
 from respike.runs.settings import SETTINGS
 from respike.simulate.rate.settings import Settings
 from respike.simulate.ttfs.settings import TTFSSettings
+from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
 RESERVED = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -32,6 +33,7 @@ KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keyw
     "respike.simulate.rate.layerwise.simulate": Settings,
     "respike.simulate.ttfs.simulate_ttfs": TTFSSettings,
     "respike.simulate.ttfs.evaluate.simulate_ttfs": TTFSSettings,
+    "respike.convert.exact.training.SpikeTimeClassifier": Classifier,
     "pytorch_lightning.loggers.WandbLogger": wandb.init,
 }
 BASES = {  # block -> the base class of what it names, unless it names a function
