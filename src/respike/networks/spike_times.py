@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from respike.errors import InputError
 
 NEURONS: Final = ("b1", "alpha")
-LEAST = 0.01  # 1 - sum_j W_ij of a neuron that the exact mapping rescales to a sum of 0.99
+BOUNDS = (-10.0, 0.99)  # of each neuron's sum of weights in the exact mapping (2023)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Hardware:
     time_noise: of each spike time, after the clamp at t_max, fresh in every batch. levels: number of possible spike times in
     each interval; None: any time. alpha_noise: of the drive of each neuron or channel, fresh in every batch. neurons: whose
     drive: "b1", the slope from t_min on, or "alpha", the drive of the neurons of the exact mapping (2023), whose slope at the
-    threshold is 1 / (1 - sum_j W_ij) before noise. Raises InputError for other values.
+    threshold is 1 / (1 - sum_j W_ij) before noise, and which that mapping rescales; noise and levels are then of its spikes.
+    Raises InputError for other values.
     """
 
     time_noise: float = 0.0
@@ -70,6 +71,11 @@ def has_spike_times(weights: Mapping[str, Any]) -> bool:
     return any(name.rpartition(".")[2] == "length" for name in weights)
 
 
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Values (N,) in a shape that multiplies x (B, N, ...)."""
+    return values.view(-1, *[1] * (x.ndim - 2))
+
+
 def _ending(leads: Tensor, length: Tensor) -> Tensor:
     """Leads of at most `length`, with zero gradient above it."""
     return torch.where(leads > length, length, leads)
@@ -99,25 +105,47 @@ class SpikeTimes(nn.ReLU):
         """Potentials at t_min with the bias (B, N) or (B, C, H, W) -> leads."""
         if not self.training:
             return _ending(x.relu(), self.length.to(x)) if self.saturates else x.relu()
-        self.peak = x.detach().amax()
-        length = self.length.to(x)
+        factor, sums = self._rescaling() if self.hardware.neurons == "alpha" else (None, None)
+        x = x if factor is None else x / _per_channel(factor, x)
+        self.peak, length = x.detach().amax(), self.length.to(x)
         if self.hardware.alpha_noise:
-            x = self._off_drive(x, length)
-        return self.hardware.disturbed(_ending(x.relu(), length), length)
+            x = self._off_drive(x, length, sums)
+        leads = self.hardware.disturbed(_ending(x.relu(), length), length)
+        return leads if factor is None else leads * _per_channel(factor, x)
 
-    def _off_drive(self, x: Tensor, length: Tensor) -> Tensor:
+    def scaled(self, x: Tensor) -> Tensor:
+        """Potentials in the units of the interval: for neurons="alpha" divided as the exact mapping rescales the neuron."""
+        return x / _per_channel(self._rescaling()[0], x) if self.hardware.neurons == "alpha" else x
+
+    def _rescaling(self) -> tuple[Tensor, Tensor]:
+        """By what the exact mapping divides each neuron or channel, without gradient, and its sum of weights then: (N,) each."""
+        synapses, source = self._wired
+        assert isinstance(synapses, nn.Linear | nn.Conv2d)
+        weight = synapses.weight
+        if source is not None:
+            before = source._rescaling()[0].detach()
+            if isinstance(synapses, nn.Linear):
+                weight = weight * before.repeat_interleave(synapses.in_features // len(before))
+            else:
+                grouped = before.view(synapses.groups, 1, -1).expand(-1, synapses.out_channels // synapses.groups, -1)
+                weight = weight * grouped.flatten(0, 1)[..., None, None]
+        sums = weight.flatten(1).sum(1)
+        low, high = BOUNDS
+        factor = torch.maximum(sums / high, sums / low).clamp(min=1).detach()
+        return factor, sums / factor
+
+    def _off_drive(self, x: Tensor, length: Tensor, sums: Tensor | None) -> Tensor:
         """The leads if the drive of each neuron or channel is 1 + e instead of 1, before the bounds.
 
         b1: V rises from t_min on with slope 1 + e: (x + e L) / (1 + e). alpha: with L' the interval of the sources and
         g = 1 - sum_j W_ij, (x + e g (L' + L)) / (1 + e g), from `respike.neurons.ttfs` with J = W / g.
         """
-        synapses, source = self._wired
         e = self.hardware.alpha_noise * torch.randn(x.shape[1], dtype=x.dtype, device=x.device)
-        if self.hardware.neurons == "alpha":
-            assert isinstance(synapses, nn.Linear | nn.Conv2d)
-            e = e * (1 - synapses.weight.flatten(1).sum(1)).clamp(min=LEAST)
+        if sums is not None:
+            source = self._wired[1]
+            e = e * (1 - sums)
             length = length + (1.0 if source is None else source.length.to(x))
-        e = e.view(-1, *[1] * (x.ndim - 2))
+        e = _per_channel(e, x)
         return (x + e * length) / (1 + e)
 
     def widen(self, gamma: float) -> None:

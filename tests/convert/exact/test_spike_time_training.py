@@ -208,8 +208,12 @@ def test_jitter_is_noise_on_activations_except_where_silent_neurons_speak():
 def test_a_drive_that_is_off_does_in_training_what_it_does_to_the_spiking_network(neurons):
     """With the same deviations on each neuron, leads in training are those of the simulated network."""
     images = data()[0]
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 20), nn.ReLU(), nn.Linear(20, 4)).double()
+    net[1].weight.data[:8] += 0.1 * torch.tensor([1.0, -10.0]).repeat(4)[:, None]  # sums that the exact mapping bounds
     net = spike_time_net(net, images, (0.0, 1.0), 1.0, hardware=Hardware(alpha_noise=0.02, neurons=neurons))
+    with torch.no_grad():  # as a training step may
+        net[1].weight[:8] *= 3
     set_intervals(net, images, 1.5)
     torch.manual_seed(5)
     potentials = net.train()(images)
@@ -221,15 +225,19 @@ def test_a_drive_that_is_off_does_in_training_what_it_does_to_the_spiking_networ
     torch.testing.assert_close(simulate_ttfs(snn, images).logits, potentials.detach(), rtol=1e-6, atol=1e-6)
 
 
-def test_levels_in_training_are_those_of_the_simulation():
+@pytest.mark.parametrize("neurons", ["b1", "alpha"])
+def test_levels_in_training_are_those_of_the_simulation(neurons):
     images = data()[0]
-    module = module_of(SpikeTimeClassifier, fc(), largest=None, levels=8)
+    module = module_of(SpikeTimeClassifier, fc(), largest=None, levels=8, neurons=neurons)
     module.prepare(images)
+    with torch.no_grad():
+        for _, weight in list(module.net.named_parameters())[:4:2]:
+            weight[::3] -= 0.6
     for layer in module.spike_layers().values():  # beyond float32, which the grid would notice
         layer.double()
     set_intervals(module.net, images, 1.5)
     potentials = module.train()(images).detach()
-    record = simulate_ttfs(b1_map(module.net, images), images, levels=8)
+    record = simulate_ttfs((b1_map if neurons == "b1" else exact_map)(module.net, images), images, levels=8)
     close = (record.logits - potentials).abs().amax(1) < 1e-6
     assert close.double().mean() > 0.95  # but for times on the border of two levels
 
@@ -315,6 +323,7 @@ class Branches(nn.Module):
         ({"largest": -3.0}, "lit.largest=-3.0: above 0"),
         ({"weight_bits": 1}, "lit.weight_bits=1: 2 to 24"),
         ({"weight_range": (0.1, 1.0)}, "lit.weight_range=.*: a number below 0 and one above"),
+        ({"neurons": "alpha", "quantile": 0.9}, "may fire before t_min; type lit.neurons=b1"),
         ({"neurons": "lif"}, "lit.neurons=lif: unknown, choose lit.neurons=b1"),
         ({"net": Branches()}, "branches meet at"),
         ({"net": nn.Sequential(nn.Flatten(), nn.Linear(36, 4))}, "has no ReLU in front of its output"),

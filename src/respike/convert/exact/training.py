@@ -14,12 +14,11 @@ from respike.convert.graph.trace import trace
 from respike.errors import InputError, SilentLayer
 from respike.networks.copying import eval_copy
 from respike.networks.qcfs import replace_relus
-from respike.networks.spike_times import Hardware, SpikeTimes
+from respike.networks.spike_times import BOUNDS, Hardware, SpikeTimes
 from respike.networks.standardize import Standardize
 from respike.training.classifier import Classifier
 
 KEPT = {"conv", "linear", "relu", "maxpool", "flatten"}  # of a network whose modules stay in place
-BOUNDS = (-10.0, 0.99)  # of the sums of weights of neurons="alpha"
 
 
 class SpikeTimeClassifier(Classifier):
@@ -60,6 +59,10 @@ class SpikeTimeClassifier(Classifier):
             raise InputError(f"lit.largest={largest}: above 0, or null to measure it, as in lit.largest=1000")
         if quantile is not None and not 0 < quantile <= 1:
             raise InputError(f"lit.quantile={quantile}: in (0, 1], or null for the largest, as in lit.quantile=0.99")
+        if quantile is not None and neurons == "alpha":
+            raise InputError(
+                f"lit.quantile={quantile}: neurons of the exact mapping may fire before t_min; type lit.neurons=b1"
+            )
         if weight_bits is not None and not 2 <= weight_bits <= 24:
             raise InputError(f"lit.weight_bits={weight_bits}: 2 to 24, or null, as in lit.weight_bits=6")
         if weight_range is not None and not (len(weight_range) == 2 and weight_range[0] < 0 < weight_range[1]):
@@ -248,7 +251,8 @@ def set_intervals(net: nn.Module, images: Tensor, factor: float, quantile: float
 
     def measure(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         assert isinstance(layer, SpikeTimes)
-        positive = inputs[0][inputs[0] > 0]
+        scaled = layer.scaled(inputs[0])
+        positive = scaled[scaled > 0]
         if not len(positive):
             raise SilentLayer("a layer is silent on the training images: train the network, or type lit.largest=1000")
         rank = len(positive) if quantile is None else max(1, round(quantile * len(positive)))
