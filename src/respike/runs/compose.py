@@ -63,7 +63,7 @@ def check_run(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> N
     typed: the overrides of the command line.
     """
     if cfg.get("lit") is None and cfg.get("method"):  # method=ttfs chooses it by convert=
-        _check_parts(cfg, choices)
+        check_choices(cfg, choices, typed)
     for block in BLOCKS:
         if not isinstance(cfg.get(block), DictConfig):
             raise InputError(
