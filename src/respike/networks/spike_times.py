@@ -118,7 +118,7 @@ class SpikeTimes(nn.ReLU):
         return x / _per_channel(self._rescaling()[0], x) if self.hardware.neurons == "alpha" else x
 
     def _rescaling(self) -> tuple[Tensor, Tensor]:
-        """By what the exact mapping divides each neuron or channel, without gradient, and its sum of weights then, both (N,)."""
+        """By what the exact mapping divides each neuron or channel, without gradient, and its sums of weights then: (N,)."""
         synapses, source = self._wired
         assert isinstance(synapses, nn.Linear | nn.Conv2d)
         weight = synapses.weight
