@@ -47,6 +47,11 @@ SPELLINGS = {
     "torch.relu": chain(relu=torch.relu),
     "x.relu()": chain(relu=lambda x: x.relu()),
     "F.relu(inplace)": chain(relu=lambda x: F.relu(x, inplace=True)),
+    "input by keyword": chain(
+        lambda x: F.relu(input=x),
+        lambda x: F.avg_pool2d(input=x, kernel_size=2),
+        lambda x: torch.flatten(input=x, start_dim=1),
+    ),
     "pool by keyword": chain(pool=lambda x: F.avg_pool2d(x, kernel_size=2, stride=2)),
     "adaptive pool": chain(pool=lambda x: F.adaptive_avg_pool2d(x, 3)),
     "x.flatten(1)": chain(flatten=lambda x: x.flatten(1)),
@@ -103,6 +108,18 @@ def test_dropout_is_dropped_and_the_authors_dropout_is_a_factor():
     graph = read_graph(authors.train())
     assert [node.kind for node in graph.nodes.values()].count("dropout_scale") == 1
     assert torch.equal(graph.run(IMAGES)[graph.output], authors.eval()(IMAGES))
+
+
+def test_only_what_changes_its_input_in_place_is_refused_where_the_input_is_read_again():
+    def forward(net, x, relu):
+        x = net.conv1(x)
+        return net.fc1(torch.flatten(F.avg_pool2d(relu(x) + x, 2), 1))
+
+    net = make(lambda net, x: forward(net, x, lambda x: x.clamp(0, 1)))
+    graph = read_graph(net)
+    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
+    with pytest.raises(InputError, match="changes in place"):
+        read_graph(make(lambda net, x: forward(net, x, lambda x: F.relu(x, True))))
 
 
 def test_functional_dropout_is_dropped():

@@ -7,17 +7,27 @@ parametrizations are resolved. What a subclass or a hook computes otherwise is n
 import inspect
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from respike.convert.graph.fold import fold_batch_norms
+from respike.convert.graph.functions import (
+    ARITHMETIC,
+    CASTS,
+    CONCATS,
+    FUNCTIONS,
+    MEANS,
+    OPERATIONS,
+    RESHAPES,
+    clamp_module,
+    unknown_size,
+)
 from respike.convert.graph.nodes import Add, Affine, BiasMapConv2d, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
 from respike.errors import InputError
 from respike.networks.copying import eval_copy
@@ -93,112 +103,6 @@ class _Sizes(fx.Interpreter):
         return value
 
 
-def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) -> nn.Module:
-    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
-
-
-def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
-    if (start_dim, end_dim) != (1, -1):
-        raise InputError(f"a reshape by flatten({start_dim}, {end_dim}) cannot be converted; only flatten(1) can")
-    return nn.Flatten()
-
-
-def _view(*shape: Any) -> nn.Module:
-    """view(batch, -1) and view(-1, features) are read as flatten(1)."""
-    shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
-    if len(shape) != 2 or -1 not in shape:
-        raise InputError(f"a reshape to {shape} cannot be converted; only flattening to (batch, -1) can")
-    return nn.Flatten()
-
-
-def _pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> nn.Module:
-    if mode != "constant" or value not in (None, 0):
-        raise InputError(f"padding by {mode} with {value} cannot be converted; only zeros can")
-    return Pad(pad)
-
-
-def _clamp(min: float | None = None, max: float | None = None, **_: Any) -> nn.Module:
-    if min != 0:
-        raise InputError(f"clamp({min}, {max}) cannot be converted; clamp(0, c) can, as a capped ReLU")
-    return nn.ReLU() if max is None else CappedReLU(max)
-
-
-def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> nn.Module:
-    return _clamp(min_val, max_val)
-
-
-# Function, or name of a tensor method -> kind of node, and what makes its module from the remaining arguments of the call.
-FUNCTIONS: dict[Any, tuple[str, Callable[..., nn.Module]]] = {
-    F.relu: ("relu", lambda inplace=False: nn.ReLU()),
-    torch.relu: ("relu", nn.ReLU),
-    torch.relu_: ("relu", nn.ReLU),
-    "relu": ("relu", nn.ReLU),
-    "relu_": ("relu", nn.ReLU),
-    F.relu6: ("relu", lambda inplace=False: CappedReLU(6)),
-    F.hardtanh: ("relu", _hardtanh),
-    torch.clamp: ("relu", _clamp),
-    "clamp": ("relu", _clamp),
-    torch.clip: ("relu", _clamp),
-    "clip": ("relu", _clamp),
-    F.avg_pool2d: ("avgpool", nn.AvgPool2d),
-    F.adaptive_avg_pool2d: ("avgpool", nn.AdaptiveAvgPool2d),
-    F.max_pool2d: ("maxpool", _max_pool),
-    torch.max_pool2d: ("maxpool", _max_pool),
-    F.pad: ("pad", _pad),
-    F.dropout: ("identity", lambda *args, **kwargs: nn.Identity()),
-    F.dropout2d: ("identity", lambda *args, **kwargs: nn.Identity()),
-    F.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
-    F.log_softmax: ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),
-    torch.softmax: ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
-    "softmax": ("softmax", lambda *args, **kwargs: nn.Softmax(dim=1)),
-    "log_softmax": ("softmax", lambda *args, **kwargs: nn.LogSoftmax(dim=1)),
-    "contiguous": ("identity", lambda *args, **kwargs: nn.Identity()),
-}
-RESHAPES: dict[Any, Callable[..., nn.Module]] = {
-    torch.flatten: _flatten,
-    "flatten": _flatten,
-    "view": _view,
-    "reshape": _view,
-    torch.reshape: _view,
-    torch.squeeze: lambda *args: _unknown_size("squeeze"),
-    "squeeze": lambda *args: _unknown_size("squeeze"),
-}
-CASTS = ("to", "type_as", "float", "double")  # of the first argument, to the type and device of the others
-MEANS = (torch.mean, "mean")
-CONCATS = (torch.cat, torch.concat, torch.concatenate)
-# Arithmetic of a value and a constant c, as factor and shift.
-ARITHMETIC: dict[str, Callable[[Tensor], tuple[Tensor | float, Tensor | float]]] = {
-    "add": lambda c: (1.0, c),
-    "sub": lambda c: (1.0, -c),
-    "reverse_sub": lambda c: (-1.0, c),
-    "mul": lambda c: (c, 0.0),
-    "div": lambda c: (1 / c, 0.0),
-}
-OPERATIONS: dict[Any, str] = {
-    name: kind
-    for kind, names in {
-        "add": (operator.add, operator.iadd, torch.add, "add", "add_"),
-        "sub": (operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract"),
-        "mul": (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply"),
-        "div": (
-            operator.truediv,
-            operator.itruediv,
-            torch.div,
-            torch.divide,
-            torch.true_divide,
-            "div",
-            "div_",
-            "divide",
-        ),
-    }.items()
-    for name in names
-}
-
-
-def _unknown_size(name: str) -> nn.Module:
-    raise InputError(f"{name} in the network's forward depends on the size of its images; convert with images")
-
-
 class _Reader:
     """Collects the nodes of a traced network: visits from the output back to the input, adds inputs first, and names nodes.
 
@@ -214,6 +118,10 @@ class _Reader:
         self.images = next(node for node in traced.nodes if node.op == "placeholder")
         self.moving = {self.images}  # what depends on the images
         for node in traced.nodes:
+            named = {name: value for name, value in node.kwargs.items() if name in ("input", "tensors")}
+            if not node.args and len(named) == 1:  # called as in relu(input=x)
+                node.args = tuple(named.values())
+                node.kwargs = {name: value for name, value in node.kwargs.items() if name not in named}
             read = node.all_input_nodes[:1] if node.target in CASTS else node.all_input_nodes
             if self.moving.intersection(read):
                 self.moving.add(node)
@@ -272,7 +180,7 @@ class _Reader:
             std = torch.as_tensor(module.std, dtype=torch.float64)
             module = Affine(1 / std, -torch.as_tensor(module.mean, dtype=torch.float64) / std)
         elif isinstance(module, nn.Hardtanh):
-            module = _clamp(module.min_val, module.max_val)
+            module = clamp_module(module.min_val, module.max_val)
         elif isinstance(module, QCFS):
             module = QCFS(module.levels, module.threshold)
         elif isinstance(module, SpikeTimes) and module.saturates:
@@ -347,7 +255,7 @@ class _Reader:
                 return self.add(node, "flatten", [source], nn.Flatten())
             raise self.refusal(node, f"'{node}', which makes {tuple(after[1:])} of {tuple(before[1:])},")
         if node.target not in RESHAPES:
-            _unknown_size(str(node))
+            unknown_size(str(node))
         return self.add(node, "flatten", [source], RESHAPES[node.target](*rest, **options))
 
     def visit_mean(self, node: fx.Node, source: fx.Node, dim: Any = None, keepdim: bool = False) -> str:
@@ -418,7 +326,9 @@ class _Reader:
         in_place = kind == "relu" and (
             (bool(path) and getattr(self.modules[path], "inplace", False))
             or fx_node.target in ("relu_", torch.relu_)
-            or True in (*fx_node.args, *fx_node.kwargs.values())
+            or any(
+                argument is True for argument in (*fx_node.args, *fx_node.kwargs.values())
+            )  # not 1, as in clamp(0, 1)
         )
         if in_place and len(inputs[0].users) > 1:
             raise InputError(

@@ -200,8 +200,10 @@ class Calibration:
 
         layer, last = self.compile(name), name == self.snn.output
         values = {source: self.values[source] for source in layer.synapses.sources}
-        if not last and LayerAlone.is_supported(self.frame, layer, self.settings):
-            self.values[name], counts = LayerAlone(self.frame, layer, self.settings).run_layer(values)
+        self.values.pop(name, None)  # of an earlier run
+        alone = None if last else LayerAlone.of(self.frame, layer, self.settings)
+        if alone is not None:
+            self.values[name], counts = alone.run_layer(values)
             mean = counts / self.steps
         else:
             self.values[name], mean = self._in_torch(layer, values, last)

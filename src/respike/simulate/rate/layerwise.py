@@ -4,7 +4,7 @@ The network is feed-forward, so a layer can compute all T steps before the next 
 T x B rows, and the neuron is a scan over T. stepwise.py holds the same simulation step by step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,14 +60,9 @@ def simulate(
     missing = sorted(set(trace) - set(index.tolist()))
     if missing:
         raise InputError(f"trace={missing}: no such image numbers among those simulated")
-    program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
-    if triton_backend.is_selected(program, chosen):
-        prepared = triton_backend.TritonProgram(program, chosen)
-        size, run = min(chunk or prepared.chunk, prepared.chunk), prepared.run
-    elif events.is_selected(program, chosen):
-        size, run = chunk or EVENT_CHUNK, events.EventProgram(program, chosen).run
-    else:
-        size, run = chunk or _chunk_size(program, chosen.steps), partial(_simulate_chunk, program, chosen)
+    run, size = _prepared(
+        compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen)), chosen, chunk
+    )
     parts = []
     with (
         torch.inference_mode(),
@@ -96,6 +91,18 @@ def backends(program: Program, settings: Settings, on_gpu: bool) -> dict[str, tu
         return {layer: ON_GPU.get(kind, (name, None)) for layer, kind in kinds.items()}
     plain = {layer.name: events.plain_reason(program, layer) for layer in program.layers}
     return {layer.name: ("torch" if plain[layer.name] else name, plain[layer.name]) for layer in program.layers}
+
+
+def _prepared(
+    program: Program, settings: Settings, chunk: int | None
+) -> tuple[Callable[[Tensor, Tensor], SpikeRecord], int]:
+    """What simulates images with their numbers, on the fastest backend, and how many images at a time."""
+    if triton_backend.is_selected(program, settings):
+        prepared = triton_backend.TritonProgram(program, settings)
+        return prepared.run, min(chunk or prepared.chunk, prepared.chunk)
+    if events.is_selected(program, settings):
+        return events.EventProgram(program, settings).run, chunk or EVENT_CHUNK  # which keeps no copy of its weights
+    return partial(_simulate_chunk, program, settings), chunk or _chunk_size(program, settings.steps)
 
 
 def _chunk_size(program: Program, steps: int) -> int:

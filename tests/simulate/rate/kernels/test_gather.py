@@ -9,19 +9,19 @@ from torch import nn
 from respike.convert import no_norm
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
-from respike.simulate.rate.kernels import events
+from respike.simulate.rate.kernels import event_layer
 from respike.system import compiler
 
-pytestmark = pytest.mark.skipif(compiler.library(events.SOURCE) is None, reason="no C compiler on this machine")
+pytestmark = pytest.mark.skipif(compiler.library(event_layer.SOURCE) is None, reason="no C compiler on this machine")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def every_convolution_is_gathered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(events.FLAGS, False, ("-DGATHER_FROM=0",))
-        events._library.cache_clear()
+        patch.setitem(event_layer.FLAGS, False, ("-DGATHER_FROM=0",))
+        event_layer.events_library.cache_clear()
         yield
-    events._library.cache_clear()
+    event_layer.events_library.cache_clear()
 
 
 def pair(largest, least=1):

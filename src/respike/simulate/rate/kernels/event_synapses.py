@@ -27,7 +27,7 @@ SYNAPSE_NUMBERS = (
     "kind", "sources", "vectors", "maps", "kernel_height", "kernel_width", "padded", "out_height", "out_width",
     "across", "step_y", "step_x", "pad_y", "pad_x", "height", "width", "pitch", "depth", "units",
 )  # fmt: skip
-SYNAPSE_ARRAYS = ("weights", "fan_out", "place", "map", "shift", "table", "first", "target", "tap")
+SYNAPSE_ARRAYS = ("weights", "place", "map", "shift", "table", "first", "target", "tap")
 GATHER_ROWS = 1 << 15  # see gather.h
 MOVES = nn.Flatten | Pad | Slice | Embed  # modules that only move values, and add zeros
 
@@ -47,7 +47,8 @@ class Wiring:
     @property
     def largest(self) -> int:
         """The largest magnitude of a weight."""
-        return int(np.abs(self.arrays["weights"]).max(initial=0)) if "weights" in self.arrays else 0
+        weights = self.arrays.get("weights", np.zeros(0, np.int16))
+        return max(-int(weights.min(initial=0)), int(weights.max(initial=0)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Neurons:
         """The neurons of a layer, in vectors of channels."""
         width = -(-shape[0] // LANES) * LANES
         places = shape.numel() // shape[0]
-        number_of = (np.arange(places) * width + np.arange(shape[0])[:, None]).ravel()
+        number_of = (np.arange(places, dtype=np.int32) * width + np.arange(shape[0], dtype=np.int32)[:, None]).ravel()
         return cls(shape, number_of, places * width, width)
 
     @classmethod
@@ -94,15 +95,35 @@ class Neurons:
         return placed
 
 
-def wire(
-    synapse: Synapse, layer: ProgramLayer, fan_out: np.ndarray, source: Neurons, own: Neurons, alone: bool
-) -> Wiring | None:
+def lines(size: int) -> int:
+    """A size in bytes, rounded up to cache lines, and one more: pieces neither share a line nor a page's offset."""
+    return (size + 127) // 64 * 64
+
+
+def aligned(array: np.ndarray, dtype: type) -> np.ndarray:
+    """The array contiguous, in this dtype and from the beginning of a cache line on: a copy unless it is so already."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.ctypes.data % 64 == 0:
+        return array
+    made = aligned_memory(array.shape, dtype)
+    made[...] = array
+    return made
+
+
+def aligned_memory(shape: int | tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+    """An uninitialized array that begins on a cache line."""
+    total = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(total + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + total].view(dtype).reshape(shape)
+
+
+def wire(synapse: Synapse, layer: ProgramLayer, source: Neurons, own: Neurons, alone: bool) -> Wiring | None:
     """One synapse of a layer; None for one with weights of more than 32 bits, or too many connections for a list.
 
     alone: it is the layer's only one, so that its sums may be tabulated.
     """
     weights = [*synapse.parameters(), *synapse.buffers()]
-    if any(float(values.abs().max()) >= 1 << 31 for values in weights if values.numel()):
+    if any(_largest(values) >= 1 << 31 for values in weights if values.numel()):
         return None
     made = _plain(list(synapse), layer.shape, source, own, alone)
     if made is None:
@@ -110,11 +131,22 @@ def wire(
         if matrix is None or abs(matrix.data).max(initial=0) >= 1 << 31:
             return None
         made = _listed(matrix, source, own)
-    made |= {"sources": source.size, "fan_out": source.scattered(fan_out)}
+    made["sources"] = source.size
     return Wiring(
         numbers={name: value for name, value in made.items() if not isinstance(value, np.ndarray)},
         arrays={name: value for name, value in made.items() if isinstance(value, np.ndarray)},
     )
+
+
+def _largest(values: torch.Tensor) -> float:
+    """The largest magnitude, in memory of its own, not in a copy."""
+    smallest, largest = torch.aminmax(values)
+    return float(torch.maximum(-smallest, largest))
+
+
+def _integers(weights: torch.Tensor) -> type:
+    """The smaller of two dtypes of weights that holds these."""
+    return np.int16 if _largest(weights) < 1 << 15 else np.int32
 
 
 def wire_windows(
@@ -223,13 +255,15 @@ def _pairs(*values: int | tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def _dense(linear: nn.Linear, landed: np.ndarray, source: Neurons, own: Neurons) -> dict:
-    rows = np.zeros((source.size, own.size), np.int32)
-    kept = landed >= 0
-    rows[source.number_of[kept], : linear.out_features] = linear.weight.detach().numpy().T[landed[kept]]
     whole = own.size // BLOCK * BLOCK  # blocks while they last, then vectors, each contiguous
     starts = [*range(0, whole, BLOCK), *range(whole, own.size, LANES)]
-    blocks = [rows[:, a:b].ravel() for a, b in pairwise([*starts, own.size])]
-    return {"kind": ROWS, "weights": np.concatenate(blocks)}
+    weights, kept = aligned_memory(source.size * own.size, _integers(linear.weight)), landed >= 0
+    for a, b in pairwise([*starts, own.size]):  # in memory of a block, which a large layer's weights need not share
+        block = weights[a * source.size : b * source.size].reshape(source.size, b - a)
+        block[:] = 0
+        rows = linear.weight.detach()[a:b].numpy()
+        block[source.number_of[kept], : len(rows)] = rows.T[landed[kept]]
+    return {"kind": ROWS, "weights": weights}
 
 
 def _conv(
@@ -246,9 +280,10 @@ def _conv(
     taps, groups = kernel_y * kernel_x, conv.groups
     inputs, outputs = maps // groups, conv.out_channels // groups
     starts = shift + np.arange(groups) * outputs  # of each group's maps
-    lanes = max(-(-(start % LANES + outputs) // LANES) for start in starts) * LANES
+    lanes = max(-(-(int(start) % LANES + outputs) // LANES) for start in starts) * LANES
     begins = np.minimum(starts // LANES * LANES, own.width - lanes)
-    weights = np.zeros((maps, taps, lanes), np.int32)
+    weights = aligned_memory((maps, taps, lanes), _integers(conv.weight))
+    weights[:] = 0
     grouped = conv.weight.detach().view(groups, outputs, inputs, taps).permute(0, 2, 3, 1).numpy()
     for group, (start, begin) in enumerate(zip(starts, begins, strict=True)):
         own_maps = slice(group * inputs, (group + 1) * inputs)
@@ -277,7 +312,7 @@ def _windows(conv: nn.Conv2d, weights: np.ndarray, behind: torch.Size, source: N
     lines = height + 2 * conv.padding[0]
     sums = np.zeros((maps, kernel_y, 1 << kernel_x, weights.shape[-1]), np.int32)
     for pattern in range(1 << kernel_x):
-        sums[:, :, pattern] = weights[:, :, [k for k in range(kernel_x) if pattern >> k & 1]].sum(2)
+        sums[:, :, pattern] = weights[:, :, [k for k in range(kernel_x) if pattern >> k & 1]].sum(2, dtype=np.int32)
     which, y, x = np.unravel_index(np.maximum(landed, 0), shape)
     bit = (which * lines + y + conv.padding[0]) * 64 + x + conv.padding[1]
     spare = maps * lines * 64  # a line that no window reads, for sources outside the pool's windows
@@ -301,7 +336,7 @@ def _gathered(
     across = max(1, 4 * LANES // own.width) if kernel[1] > 1 else 1  # 64 channels or more at a time
     rows = ((kernel[0] - 1) * dilation[0] + 1) * pool[0]
     columns = ((kernel[1] - 1) * dilation[1] + 1 + (across - 1) * stride[1]) * pool[1]
-    is_narrow = float(conv.weight.abs().max()) < 1 << 15
+    is_narrow = _integers(conv.weight) == np.int16
     if conv.groups != 1 or not is_narrow or source.width == 1 or rows * columns * source.width > GATHER_ROWS:
         return {}
     weights = conv.weight.detach().numpy().astype(np.int32)

@@ -18,7 +18,6 @@ typedef struct {
     int32_t across, step_y, step_x, pad_y, pad_x, height, width, pitch, depth, units; /* CONV, for `gather`: see there */
     const void *weights;    /* ROWS: blocks of neurons, in each (sources, block) weight_t; WINDOWS: (map, row, pattern,
                                channels) int32; CONV: (map, tap, vectors) weight_t; EACH: int32, one per target */
-    const int32_t *fan_out; /* (sources): synapses that a spike reaches */
     const int32_t *place;   /* CONV (sources): the source's targets are first[place] .. first[place + 1]; max-pool: its input */
     const int32_t *map;     /* CONV (sources): first weight of its input map; WINDOWS: row and bit of the source */
     const int32_t *shift;   /* CONV with groups (sources): first channel reached; else NULL */
