@@ -26,7 +26,8 @@ class Plan:
     """Where a thread holds what it needs for groups of `images` images and chunks of `steps` steps.
 
     lists: by name, (offset of the spikes, offset of the counts, room per step, blocks); a list's place is taken again behind
-    its last reader. bytes: of the lists, and of the values of the layers that plain torch computes.
+    its last reader. last_reader: by name, the number of that layer. size: bytes of the lists; dense: bytes of the largest layer
+    that plain torch computes: its sources and its drive, with copies.
     """
 
     def __init__(self, program: "EventProgram", images: int, steps: int):
@@ -35,6 +36,7 @@ class Plan:
         for i, layer in enumerate(layers):
             last_reader |= {source: i for source in layer.synapses.sources} | {layer.name: i}
         last_reader[layers[-1].name] = len(layers)
+        self.last_reader = last_reader
         self.lists: dict[str, tuple[int, int, int, int]] = {}
         taken: list[tuple[int, int, int]] = []  # (begin, end, last reader)
         self.size = 0
@@ -59,7 +61,7 @@ class Plan:
             for layer in layers
             if layer.name in program.plain
         ]
-        self.bytes = self.size + 8 * images * steps * max(dense, default=0)
+        self.dense = 8 * images * steps * max(dense, default=0)
 
 
 class Worker:
@@ -69,6 +71,7 @@ class Worker:
         self.program, self.steps = program, program.settings.steps
         self.library = program.library
         plan = Plan(program, program.group, program.chunk)
+        self.last_reader = plan.last_reader
         self.memory = aligned_memory(plan.size)
         base = self.memory.ctypes.data
         self.lists = {
@@ -129,6 +132,9 @@ class Worker:
                             program.fan_outs[name, k].ctypes.data, byref(self.lists[source]), size, skipped, steps,
                             synops[i, first:].ctypes.data,
                         )  # fmt: skip
+                for source in set(layer.synapses.sources).intersection(values):
+                    if self.last_reader[source] == i:
+                        del values[source]
                 if not layer.analog:
                     self._tally(name, size, steps, spikes[i + 1, first:])
             self._read_output(size, first, steps, values, predicted, counts)
@@ -245,7 +251,9 @@ class Worker:
         for source in layer.synapses.sources:
             read[source] = values[source] if source in values else self._unpacked(source, images, steps)
         dropped = self.program.settings.drop_first_output and layer is self.program.program.layers[-1] and first == 0
-        out, carried[layer.name] = layer.scan(layer.drive(read, over_time), steps, carried.get(layer.name), dropped)
+        out, state = layer.scan(layer.drive(read, over_time), steps, carried.get(layer.name), dropped)
+        kept = (part if part is None else part.clone() for part in state)  # not views, which would hold all steps
+        carried[layer.name] = type(state)(*kept)
         if layer.analog:
             values[layer.name] = out
             return

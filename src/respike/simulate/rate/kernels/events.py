@@ -33,7 +33,8 @@ from respike.system.compiler import library
 
 GROUP = 32  # images that share a block of weights while it is in the cache
 BUDGET = 1 << 25  # bytes of lists of spikes of one thread, where a chunk of LEAST steps of one image does not need more
-LEAST = 8  # steps of a chunk
+LEAST = 8  # steps of a chunk, unless the values that plain torch computes then need more than
+DENSE = 1 << 27  # bytes
 MEMORY = 3 << 29  # bytes of all threads; fewer threads run where they would need more
 NO_COMPILER = "simulate.backend=events needs a C compiler (set CC)"
 log = logging.getLogger(__name__)
@@ -185,11 +186,12 @@ class EventProgram:
 
     def _split(self) -> tuple[int, int]:
         """(images at a time of a thread, steps at a time)."""
-        steps = self.settings.steps
-        per_step = max(1, Plan(self, 1, 1).bytes)
+        steps, plan = self.settings.steps, Plan(self, 1, 1)
+        per_step = max(1, plan.size + plan.dense)
         if per_step * steps <= BUDGET:
             return min(GROUP, BUDGET // (per_step * steps)), steps
-        return 1, min(steps, max(LEAST, BUDGET // per_step))
+        fitting = max(LEAST, BUDGET // max(1, plan.size))
+        return 1, min(steps, fitting, max(1, DENSE // max(1, plan.dense)))
 
     def _memory(self) -> int:
         """Bytes that one thread needs: lists, the states of all layers if they are carried, drives by constant currents."""
@@ -199,7 +201,8 @@ class EventProgram:
         )
         driven = filter(self._reads_current, self.program.layers)
         drives = self.group * 24 * sum(layer.shape.numel() for layer in driven)
-        return Plan(self, self.group, self.chunk).bytes + states + drives
+        plan = Plan(self, self.group, self.chunk)
+        return plan.size + plan.dense + states + drives
 
     def run(self, images: Tensor, index: Tensor) -> SpikeRecord:
         """The record of images (B, C, H, W) with these numbers (B,)."""
