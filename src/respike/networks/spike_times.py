@@ -81,6 +81,17 @@ def _ending(leads: Tensor, length: Tensor) -> Tensor:
     return torch.where(leads > length, length, leads)
 
 
+def smooth_count(leads: Tensor) -> Tensor:
+    """Spikes per image with a gradient: the sum of 1 - exp(-x / c) over leads x (B, ...), c a tenth of the mean above 0.
+
+    A lead far above c counts as one spike, and those near 0 are driven to it. c has no gradient, so that weights of another
+    scale change nothing.
+    """
+    active = leads.detach()
+    c = active.sum() / (active > 0).sum().clamp(min=1) / 10
+    return (1 - (-leads / c.clamp(min=torch.finfo(leads.dtype).tiny)).exp()).sum() / len(leads)
+
+
 class SpikeTimes(nn.ReLU):
     """Leads of the spikes of a layer whose potentials at t_min, with the bias, are the input. At test it is a ReLU.
 
@@ -95,6 +106,8 @@ class SpikeTimes(nn.ReLU):
         self.register_buffer("length", torch.tensor(float(length)))
         self.saturates, self.hardware = saturates, hardware or Hardware()
         self.peak: Tensor | None = None  # largest activation of the last batch of the training
+        self.counts = False  # whether `spikes` is computed in training
+        self.spikes: Tensor | None = None  # per image of the last batch, smooth
         self._wired: tuple[nn.Module | None, SpikeTimes | None] = None, None  # in a tuple: not submodules
 
     def wire(self, synapses: nn.Module, source: "SpikeTimes | None") -> None:
@@ -108,6 +121,8 @@ class SpikeTimes(nn.ReLU):
         factor, sums = self._rescaling() if self.hardware.neurons == "alpha" else (None, None)
         x = x if factor is None else x / _per_channel(factor, x)
         self.peak, length = x.detach().amax(), self.length.to(x)
+        if self.counts:
+            self.spikes = smooth_count(x.relu())
         if self.hardware.alpha_noise:
             x = self._off_drive(x, length, sums)
         leads = self.hardware.disturbed(_ending(x.relu(), length), length)

@@ -211,6 +211,7 @@ class Lit:
     levels: Annotated[int, Range(low=2, high=2**31 - 1)] | None = 8
     alpha_noise: NotNegative = 0.005
     neurons: Literal[*NEURONS] = "b1"
+    spike_penalty: NotNegative = 1e-5
     weight_bits: Annotated[int, Range(low=2, high=24)] | None = 6
     weight_range: tuple[Annotated[float, Range(below=0)], Annotated[float, Range(above=0)]] | None = "[-1,1]"
 

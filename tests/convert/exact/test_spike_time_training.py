@@ -11,9 +11,10 @@ from respike.convert import b1_map, exact_map
 from respike.convert.exact.training import SpikeTimeClassifier, rounded, set_intervals, spike_time_net
 from respike.convert.graph.nodes import BiasMapConv2d
 from respike.errors import InputError
+from respike.metrics.ttfs import ttfs_metrics
 from respike.networks.exact_fc import ExactFC
 from respike.networks.lenet import LeNet5
-from respike.networks.spike_times import Hardware, SpikeTimes
+from respike.networks.spike_times import Hardware, SpikeTimes, smooth_count
 from respike.networks.vgg import VGG
 from respike.simulate.ttfs import simulate_ttfs
 from respike.training.classifier import Classifier
@@ -353,3 +354,25 @@ def test_a_layer_of_relu6_keeps_its_cap_as_interval():
     torch.testing.assert_close(record.logits, expected)
     spiking = spike_time_net(net, images, (0.0, 1.0), 1500.0)
     torch.testing.assert_close(spiking(images).detach(), expected)
+
+
+def test_the_penalty_counts_spikes_whatever_their_scale_and_makes_fewer():
+    leads = torch.tensor([[0.0, 0.0, 1.0, 2.0], [0.0, 3.0, 0.0, 0.0]], dtype=torch.float64)
+    assert float(smooth_count(leads)) == pytest.approx(1.5, abs=0.01)  # three spikes, two images
+    torch.testing.assert_close(smooth_count(leads), smooth_count(1e3 * leads))
+    assert float(smooth_count(torch.zeros(2, 4))) == 0
+    images, labels = data()
+    counted = []
+    for penalty in (0.0, 0.02):
+        module = module_of(SpikeTimeClassifier, fc(), largest=None, gamma=1.5, spike_penalty=penalty)
+        module.prepare(images)
+        module.log_dict = module.log = lambda *args, **kwargs: None
+        optimizer = module.make_optimizer(module.net.parameters())
+        for _ in range(150):
+            optimizer.zero_grad()
+            module.train().training_step((images, labels), 0).backward()
+            optimizer.step()
+        record = simulate_ttfs(b1_map(module.net.eval(), images), images)
+        counted.append((float((record.predicted == labels).double().mean()), ttfs_metrics(record)["ttfs/active"]))
+    (plain, many), (penalized, few) = counted
+    assert few < 0.6 * many and penalized > plain - 0.1

@@ -30,7 +30,7 @@ class SpikeTimeClassifier(Classifier):
     an interval is (1 + zeta) X_n. gamma: after each batch an interval becomes gamma times the batch's largest activation, if
     that is longer. weight_bits: weights are rounded to 2^bits levels, one of which is 0, in weight_range, or from the smallest
     to the largest of a layer (None), with the gradient of unrounded ones. time_noise, levels, alpha_noise, neurons: of
-    `Hardware`.
+    `Hardware`. spike_penalty: weight in the loss of the spikes per image, counted by `smooth_count`.
     Raises InputError for other values.
     """
 
@@ -49,6 +49,7 @@ class SpikeTimeClassifier(Classifier):
         neurons: str = "b1",
         weight_bits: int | None = None,
         weight_range: Sequence[float] | None = (-1.0, 1.0),
+        spike_penalty: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(net, *args, **kwargs)
@@ -65,6 +66,8 @@ class SpikeTimeClassifier(Classifier):
             )
         if weight_bits is not None and not 2 <= weight_bits <= 24:
             raise InputError(f"lit.weight_bits={weight_bits}: 2 to 24, or null, as in lit.weight_bits=6")
+        if not spike_penalty >= 0:
+            raise InputError(f"lit.spike_penalty={spike_penalty}: 0 or more is needed, as in lit.spike_penalty=1e-5")
         if weight_range is not None and not (len(weight_range) == 2 and weight_range[0] < 0 < weight_range[1]):
             raise InputError(
                 f"lit.weight_range={list(weight_range)}: a number below 0 and one above, or null, as in lit.weight_range=[-1,1]"
@@ -72,6 +75,7 @@ class SpikeTimeClassifier(Classifier):
         self.input_range = float(input_range[0]), float(input_range[1])
         self.largest, self.quantile, self.zeta, self.gamma = largest, quantile, zeta, gamma
         self.weight_bits, self.weight_range = weight_bits, weight_range
+        self.spike_penalty = spike_penalty
         self.rounded = False  # whether the weights of `net` are the rounded ones
 
     def spike_layers(self) -> dict[str, SpikeTimes]:
@@ -101,6 +105,15 @@ class SpikeTimeClassifier(Classifier):
                     f"lit.time_noise={self.hardware.time_noise}: as wide as the interval of '{name}', {length:.4g}; "
                     "type lit.time_noise=0.01"
                 )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of `Classifier`, and the penalty on spikes."""
+        layers = list(self.spike_layers().values())
+        for layer in layers:
+            layer.counts = self.spike_penalty > 0
+        loss = super().training_step(batch, index)
+        counts = [layer.spikes for layer in layers if layer.counts and layer.spikes is not None]
+        return loss + self.spike_penalty * sum(counts) if counts else loss
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> potentials of the output layer at its t_min (B, classes)."""
