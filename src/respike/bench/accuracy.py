@@ -1,0 +1,129 @@
+"""python -m respike.bench.accuracy: the ResNet-20 with published weights, converted by this package and by SpikingJelly.
+
+The same rules on the same calibration images, read after every number of steps: accuracy.csv. Rules are 0.999-quantiles of all
+activations, per layer with potentials from 0 or per channel from half a threshold, and local threshold balancing. SpikingJelly
+takes its thresholds per channel and starts at half a threshold there, too.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from respike.bench import cnn
+from respike.bench.timing import seconds
+from respike.convert.rate.local_threshold import local_threshold_norm
+from respike.convert.rate.normalize import percentile_norm
+from respike.data.image_folder import image_folder
+from respike.errors import InputError
+from respike.networks.resnet_cifar import ResNetCifar
+from respike.networks.standardize import standardized
+from respike.neurons.encode import Current
+from respike.neurons.integrate_fire import IntegrateFire
+from respike.simulate import simulate
+from respike.system.files import write_csv
+from respike.system.provenance import git_commit, processor
+from respike.system.signals import run_command
+
+BATCH = 100  # images at a time, SpikingJelly's best here
+UPDATES = 10  # images of an update of the local thresholds
+READOUT: dict[str, Any] = {"readout": "current", "spiking_pools": False}
+QUANTILES = partial(percentile_norm, q=cnn.QUANTILE, **READOUT)
+RULES: dict[str, tuple[Callable[..., Any], float]] = {  # our conversion, and the start of potentials in thresholds
+    "quantile per layer": (partial(QUANTILES, scale="layer"), 0.0),
+    "quantile per channel": (partial(QUANTILES, scale="channel"), 0.5),
+    "local thresholds": (partial(local_threshold_norm, batches=1000, batch_size=UPDATES, **READOUT), 0.5),
+}
+
+
+def ours(rule: str, net: torch.nn.Module, train: Tensor, test: Tensor, steps: int) -> Tensor:
+    """Predicted classes (T, N). train, test: uint8 (N, C, H, W)."""
+    convert, start = RULES[rule]
+    snn = convert(standardized(net, *cnn.PIXELS), train)
+    neuron = IntegrateFire(reset="subtract", start=start)
+    return simulate(snn, test, encode=Current(), neuron=neuron, duration=steps / 1000, progress=True).predicted
+
+
+def theirs(rule: str, net: torch.nn.Module, train: Tensor, test: Tensor, steps: int) -> Tensor:
+    """Predicted classes (T, N) of SpikingJelly's conversion, in single steps and float32."""
+    from spikingjelly.activation_based import ann2snn, functional
+
+    from respike.bench.peers.spikingjelly import acceptable
+
+    if rule == "local thresholds":
+        recipe = ann2snn.LocalThresholdBalancingRecipe([cnn.standardize(part) for part in train.split(UPDATES)])
+    else:
+        by_channel = rule.endswith("channel")
+        recipe = ann2snn.RateCodingRecipe(
+            [cnn.standardize(part) for part in train.split(BATCH)],
+            mode=f"{100 * cnn.QUANTILE:g}%",
+            channel_wise=by_channel,
+            half_threshold=by_channel,
+        )
+    snn = ann2snn.Converter(recipe).convert(acceptable(net)).eval()
+    functional.set_step_mode(snn, "s")
+    predicted = []
+    with torch.inference_mode():
+        for part in tqdm(test.split(BATCH), desc=f"SpikingJelly, {rule}", unit="batch", mininterval=10):
+            functional.reset_net(snn)
+            images, total, classes = cnn.standardize(part), torch.zeros(()), []
+            for _ in range(steps):
+                total = total + snn(images)
+                classes.append(total.argmax(1))
+            predicted.append(torch.stack(classes))
+    return torch.cat(predicted, 1)
+
+
+def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict[str, Any]]:
+    """One row for each library, rule and number of steps 1, 2, 4, ... Raises InputError if files are missing."""
+    net = ResNetCifar(path=data / cnn.WEIGHTS).eval()
+    sample = image_folder(data / "CIFAR10", 32, 3, name="CIFAR-10", train_files=calibration, test_files=images)
+    train, test, labels = cnn.mixed(sample.train_images), sample.test_images, sample.test_labels
+    with torch.inference_mode():
+        relu = torch.cat([net(cnn.standardize(part)).argmax(1) for part in test.split(BATCH)])
+    about = {"images": len(labels), "calibration": len(train), "processor": processor(), "commit": git_commit()}
+    yield {"library": "ReLU network", "acc": float((relu == labels).double().mean()), **about}
+    read = [2**power for power in range(steps.bit_length())]
+    for rule in RULES:
+        for library, run in {"respike": ours, "SpikingJelly": theirs}.items():
+            took, predicted = seconds(run, rule, net, train, test, steps)
+            for t in read:
+                acc = float((predicted[t - 1].long() == labels).double().mean())
+                yield {"library": library, "rule": rule, "steps": t, "acc": acc, "seconds": round(took, 1), **about}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write accuracy.csv. Returns the exit status: 2 if files or SpikingJelly are missing, 130 if it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m respike.bench.accuracy", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with CIFAR10 and pretrained (data)")
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="test images, evenly spread over the classes (10,000)"
+    )
+    parser.add_argument(
+        "--calibration", type=int, default=1000, help="training images that scales are measured on (1000)"
+    )
+    parser.add_argument("--steps", type=int, default=32, help="time steps (32)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/accuracy"), help="folder of the result")
+    given = parser.parse_args(arguments)
+    found = []
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        for row in rows(given.data, given.images, given.calibration, given.steps):
+            found.append(row)
+            write_csv(given.out / "accuracy.csv", pd.DataFrame(found))
+            print(" ".join(str(row.get(name, "")) for name in ("library", "rule", "steps", "acc")), flush=True)
+    except (InputError, ImportError) as error:
+        print(f"respike: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
