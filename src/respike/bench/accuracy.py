@@ -85,7 +85,7 @@ def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict
     """One row for each library, rule and number of steps 1, 2, 4, ... Raises InputError if files are missing."""
     net = ResNetCifar(path=data / cnn.WEIGHTS).eval()
     sample = image_folder(data / "CIFAR10", 32, 3, name="CIFAR-10", train_files=calibration, test_files=images)
-    train, test, labels = cnn.mixed(sample.train_images), sample.test_images, sample.test_labels
+    train, test, labels = (cnn.mixed(part) for part in (sample.train_images, sample.test_images, sample.test_labels))
     with torch.inference_mode():
         relu = torch.cat([net(cnn.standardize(part)).argmax(1) for part in test.split(BATCH)])
     about = {"images": len(labels), "calibration": len(train), "processor": processor(), "commit": git_commit()}
