@@ -52,7 +52,7 @@ def runs_in(lines):
 @pytest.mark.parametrize(
     ("typed", "backends", "said"),
     [
-        ("simulate.backend=torch", {"torch"}, "'conv1' and 4 more layers run in torch: simulate.backend=torch"),
+        ("simulate.backend=torch", {"torch"}, "'conv1' and 4 more run in torch: simulate.backend=torch"),
         ("simulate.weight_bits=null", {"torch"}, "fixed point only"),
         ("simulate.backend=auto", {"events", "torch"}, ""),
         ("trainer=gpu", {"triton", "torch"}, ""),
@@ -78,6 +78,25 @@ class Gated(nn.Module):
     def forward(self, x):
         x = self.conv(x).flatten(1)
         return self.out(x * self.gate(x))
+
+
+def unmade():
+    raise ValueError("no such\nlayer")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("unmade", r"model\._target_=theirs\.unmade: it raised ValueError \(no such layer\) when it was made"),
+        ("number", r"model\._target_=theirs\.number: it returned int; a torch\.nn\.Module is needed"),
+        ("spatial", r"returns \(4, 26, 26\) for one image; one number per class is needed"),
+    ],
+)
+def test_a_network_that_is_none_is_refused(monkeypatch, target, said):
+    theirs = SimpleNamespace(unmade=unmade, number=lambda: 3, spatial=lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
+    monkeypatch.setitem(sys.modules, "theirs", theirs)
+    with pytest.raises(InputError, match=said):
+        check(["model=custom", "recipe=custom", f"model._target_=theirs.{target}"])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from respike.simulate.rate.settings import Settings
 from respike.system.messages import quiet_libraries
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
-from respike.training.fit import has_random_weights, load_weights, untrained
+from respike.training.fit import check_fit, has_random_weights, load_weights, untrained
 
 NOTHING = "-"
 
@@ -88,6 +88,10 @@ def check(overrides: Sequence[str], images: int = 0) -> list[str]:
     settings = _settings(cfg)
     convert = instantiate(cfg.convert)
     anatomy = dissect(net, shape, **wiring_of(convert))
+    if len(returned := anatomy.operations[-1].shape) != 1:
+        raise InputError(f"the network returns {returned} for one image; one number per class is needed, as in (10,)")
+    if images:
+        check_fit(net, data)
     columns: dict[str, list[str]] = {}
     notes: list[str] = []
     if images:
@@ -240,7 +244,7 @@ def _summary(costs: list[Cost], settings: Settings) -> list[str]:
     if any(cost.bits for cost in costs):
         lines.append("bits: of the largest integer that the sums of a layer can reach, with its sign")
     for (backend, reason), layers in reasons.items():
-        more = f" and {len(layers) - 1} more layers run" if len(layers) > 1 else " runs"
+        more = f" and {len(layers) - 1} more run" if len(layers) > 1 else " runs"
         lines.append(f"'{layers[0]}'{more} in {backend}: {reason}")
     return lines
 

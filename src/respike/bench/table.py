@@ -37,7 +37,7 @@ step with the pixel as their probability (1000 Hz, 1 ms). Neurons integrate with
 - Peers draw their own random input, so accuracies differ by chance: two standard errors are {noise:.2f} points.
 """
 CNN = """\
-Networks of people's size: {steps} steps, the same images for every row. Inputs are constant currents, neurons are reset by
+Networks of common size: {steps} steps, the same images for every row. Inputs are constant currents, neurons are reset by
 subtraction and start at half a threshold, scales are 0.999-quantiles per channel, the class is read from the summed output.
 SpikingJelly converts the ReLU network itself (`RateCodingRecipe(mode="99.9%", channel_wise=True, half_threshold=True)`).
 

@@ -1,27 +1,42 @@
 """Calibration images: what a conversion measures activations on, and how it reads them in batches."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from respike.data.pixels import to_unit
+from respike.errors import InputError
 from respike.system.distributed import all_gather
 
-Images = Tensor | Iterable[Tensor]
+Images = (
+    Tensor | Iterable[Tensor] | Iterable[Sequence[Tensor]]
+)  # or batches (images, labels), as a DataLoader gives them
 PIXELS = 1 << 16  # about so many are enough to compare networks
 EMPTY = "the calibration set is empty; give at least one image"
 
 
 def image_batches(images: Images, size: int = 500) -> Iterator[Tensor]:
-    """Float batches (B, C, H, W) of at most `size` images, from one tensor or an iterable of tensors.
+    """Float batches (B, C, H, W) of at most `size` images, from one tensor or an iterable of tensors or (images, labels).
 
-    uint8 pixels are divided by 255, floating-point images are passed on as they are.
+    uint8 pixels are divided by 255, floating-point images are passed on as they are. Raises InputError for anything else.
     """
-    for part in [images] if isinstance(images, Tensor) else images:
+    for part in tensors(images):
         for batch in part.split(size) if len(part) else ():
             yield to_unit(batch)
+
+
+def tensors(images: Images) -> Iterator[Tensor]:
+    """The tensors of images, without labels. Raises InputError for anything else."""
+    for part in [images] if isinstance(images, Tensor) else images:
+        batch = part[0] if isinstance(part, list | tuple) and part else part
+        if not isinstance(batch, Tensor):
+            raise InputError(
+                f"calibration images: {type(batch).__name__} is not a tensor; give a tensor (B, C, H, W), several of them, or "
+                "a DataLoader whose batches are images or begin with images"
+            )
+        yield batch
 
 
 def first_images(images: Images) -> tuple[Tensor, Images]:
@@ -29,7 +44,7 @@ def first_images(images: Images) -> tuple[Tensor, Images]:
 
     The few are an empty tensor if there are none, as on a process of a distributed run that has no share.
     """
-    parts = iter([images] if isinstance(images, Tensor) else images)
+    parts = tensors(images)
     read: list[Tensor] = []
     for part in parts:
         read.append(part)

@@ -65,7 +65,7 @@ class ImageDataModule(LightningDataModule):
         if (mean is None) != (std is None) or len(mean or ()) != len(std or ()) or min(std or [1]) <= 0:
             raise InputError(
                 f"{_standardization(mean, std)}: one number per channel and every std above 0 are needed, or null and null; "
-                "type data.mean=[0.5] data.std=[0.5] for grey images"
+                "type data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5] for RGB images, [0.5] for grey ones"
             )
         self.mean, self.std = mean, std
 

@@ -44,7 +44,7 @@ def run_text(path: Path, width: int) -> str:
         "ReLU network": _with_published(run, "ann/test_acc"),
         "spiking network": _with_published(run, "snn/test_acc"),
         "agreement": _with_published(run, "snn/agreement"),
-        "latency" if is_number(run.get("ttfs/latency")) else "to within 1 point": latency(run),
+        "latency" if is_number(run.get("ttfs/latency")) else "within 1 of final": latency(run),
         "after steps": _after_steps(run["curve"]),
         "read-out": _read_out(run),
         "spikes per image": metric("snn/spikes_per_image").cell(run),

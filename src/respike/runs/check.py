@@ -28,6 +28,7 @@ from respike.simulate.ttfs.settings import TTFSSettings
 from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
+GIVEN = ("net", "images")  # to a conversion, by the run
 RESERVED = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keywords
     "respike.simulate.rate.layerwise.simulate": Settings,
@@ -226,8 +227,10 @@ def _check_call(path: str, block: Mapping[str, Any], content: Mapping[str, Any],
             continue
         if name not in takes:
             near = nearest(name, takes)
-            known = ", ".join(takes)
+            known = ", ".join(name for name in takes if path != "convert" or name not in GIVEN)
             advice = f"{path}.{near}={said_as(value)}" if near else f"{path}.NAME={said_as(value)} with one of {known}"
+            if not known:
+                advice = f"~{key}"
             if key not in given and f"{path}._target_" in given:
                 line, advice = given[f"{path}._target_"], f"~{key} as well"
             raise InputError(f"{line}: {called} has no parameter {name}; type {advice}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -18,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from respike.data.datamodule import ImageDataModule
-from respike.errors import InputError
+from respike.errors import InputError, explain
 from respike.layers.neuron_layer import NeuronLayer
 from respike.networks.copying import eval_copy
 from respike.networks.init import measure_batch_norms
@@ -73,7 +74,19 @@ def make_network(model: DictConfig) -> torch.nn.Module:
     with open_dict(own):
         for name in ACTIVATION:
             own.pop(name, None)
-    net = instantiate(own)
+    target = own.get("_target_")
+    try:
+        net = instantiate(own)
+    except InstantiationException as error:
+        if explain(error) is not None or error.__cause__ is None or "in call to target" not in str(error):
+            raise
+        cause = error.__cause__
+        reason = " ".join(str(cause).split()) or "no message"
+        raise InputError(
+            f"model._target_={target}: it raised {type(cause).__name__} ({reason}) when it was made"
+        ) from error
+    if not isinstance(net, torch.nn.Module):
+        raise InputError(f"model._target_={target}: it returned {type(net).__name__}; a torch.nn.Module is needed")
     return with_qcfs(net, settings["levels"], settings["threshold"]) if settings["activation"] == "qcfs" else net
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from respike.convert import data_norm, model_norm, no_norm, percentile_norm
 from respike.convert.rate.normalize import WEAKEST
@@ -211,8 +212,11 @@ def test_images_may_come_as_bytes_floats_or_batches():
     floats = pixels.float() / 255
     for convert in (data_norm, percentile_norm):
         expected = convert(net.float(), floats).factors
-        for images in (pixels, list(floats.split(7)), iter(pixels.split(11))):
+        labelled = DataLoader(TensorDataset(floats, torch.zeros(30)), 8, shuffle=True)
+        for images in (pixels, list(floats.split(7)), iter(pixels.split(11)), labelled):
             assert convert(net, images).factors == pytest.approx(expected, rel=1e-5)
+        with pytest.raises(InputError, match=r"calibration images: str is not a tensor; give a tensor \(B, C, H, W\)"):
+            convert(net, ["images"])
 
 
 def test_without_folding_the_recorded_activations_carry_the_dropout_factor_and_the_weights_do_not(relu_values):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from respike.convert.calibration import EMPTY, Images, image_batches
+from respike.convert.calibration import EMPTY, Images, image_batches, tensors
 from respike.convert.exact.ttfs_net import Ranges, bias_of, synapses_of, unit_leads
 from respike.convert.graph.nodes import Graph, Node, Weighted
 from respike.errors import InputError, SilentLayer
@@ -93,7 +93,7 @@ def _batches(graph: Graph, images: Images) -> Iterator[Tensor]:
     """Floating-point images on the device of the graph, in batches whose size keeps memory bounded."""
     size = None
     with torch.inference_mode():
-        for part in [images] if isinstance(images, Tensor) else images:
+        for part in tensors(images):
             size = size or max(1, BUDGET // bytes_per_image(graph, part.shape[1:], graph.dtype.itemsize))
             for batch in image_batches(part, size):
                 yield batch.to(graph.device)

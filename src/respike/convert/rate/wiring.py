@@ -139,8 +139,8 @@ def _swap_max_pools(graph: Graph, max_pool: str) -> Graph:
                 module = node.module
                 if not isinstance(module, nn.MaxPool2d) or module.ceil_mode or module.dilation not in (1, (1, 1)):
                     raise InputError(
-                        f"convert.max_pool=average: max-pool '{name}' has ceil_mode, dilation or a falling operation "
-                        "around it, which average pools cannot have; use convert.max_pool=count"
+                        f"convert.max_pool=average: max-pool '{name}' has ceil_mode, dilation or a negative factor "
+                        "around it, which its average pool cannot have; use convert.max_pool=count"
                     )
                 average = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
                 nodes[name] = Node(name, "avgpool", node.inputs, average)
