@@ -93,7 +93,9 @@ def unmade():
     ],
 )
 def test_a_network_that_is_none_is_refused(monkeypatch, target, said):
-    theirs = SimpleNamespace(unmade=unmade, number=lambda: 3, spatial=lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
+    theirs = SimpleNamespace(
+        unmade=unmade, number=lambda: 3, spatial=lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    )
     monkeypatch.setitem(sys.modules, "theirs", theirs)
     with pytest.raises(InputError, match=said):
         check(["model=custom", "recipe=custom", f"model._target_=theirs.{target}"])
