@@ -57,8 +57,8 @@ class EnergyModel:
     address, and the time of a network of spike times), activations and the image. Memory is that of the smallest level which
     holds the layer's weights, potentials or signals.
 
-    Two ends, both for either network. Low: each weight is read once per image, the current of an analog image is computed once,
-    and DRAM is at its cheapest. High: a weight is read at each use, and that current computed at each step.
+    Two ends, both for either network. Low: each weight is read once per image, and DRAM is at its cheapest. High: a weight is
+    read at each use. The current of an analog image is computed once and added at every step.
     weight_bits: of spiking networks; potential_bits: of their potentials and additions; accumulator_bits: of sums in a ReLU
     network; time_levels: of spike times without a grid. add: (bits, pJ) of additions; multiply: pJ of 8 x 8 bits;
     fp32_mac, fp32_add: pJ; memory: (KB or None, pJ of 64 bits at the low and the high end). Raises InputError for numbers that
@@ -114,16 +114,14 @@ class EnergyModel:
         steps, bits = operations.steps or 1, self.weight_bits
         if layer.name == INPUT:
             pixels = layer.neurons * IMAGE_BITS
-            read = 1 if end == "low" else steps
-            analog = (1 + read) * pixels * self.access(pixels, end) if not layer.fires else 0.0
-            return dict.fromkeys(CAUSES, 0.0) | {"signals": analog + self._spikes(operations, layer, end)}
-        image = layer.input_macs * (1 if end == "low" else steps)
+            image = 0.0 if layer.fires else 2 * pixels * self.access(pixels, end)
+            return dict.fromkeys(CAUSES, 0.0) | {"signals": image + self._spikes(operations, layer, end)}
+        products = layer.input_macs + layer.current_macs * steps
+        reads = self._weight_reads(layer, products + layer.accumulates - layer.unweighted, end)
         ways = self._ways(operations, layer, end)
         return {
-            "products": (image + layer.current_macs * steps) * self.mac(bits),
-            "weights": bits
-            * self._weight_reads(layer, image + layer.current_macs * steps + layer.accumulates - layer.unweighted, end)
-            * self.access(layer.weights * bits, end),
+            "products": products * self.mac(bits),
+            "weights": bits * reads * self.access(layer.weights * bits, end),
             "signals": self._spikes(operations, layer, end),
         } | ways[_cheapest(ways)]
 
@@ -225,7 +223,7 @@ def _sum(costs: Iterable[Cost]) -> Cost:
 
 
 def activity(operations: Operations) -> float:
-    """Accumulates per synapse and step: the mean activity of the neurons, weighted by their synapses.
+    """Spikes per synapse and step: the mean activity of the neurons, weighted by their synapses.
 
     In a network of spike times: per synapse, the share of its sources that spike.
     """

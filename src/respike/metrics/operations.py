@@ -80,8 +80,12 @@ class Operations:
 
     @property
     def spikes_per_synapse(self) -> float:
-        """Accumulates over dense multiply-accumulates: how often a synapse of the unrolled network is used per image."""
-        return self.accumulates / max(self.macs, 1)
+        """How often a synapse is used per image: accumulates over the dense multiply-accumulates of the ReLU network.
+
+        Without those on an analog image and on carried currents, which spikes never reach.
+        """
+        reached = self.macs - sum(layer.input_macs + layer.current_macs for layer in self.layers)
+        return self.accumulates / max(reached, 1)
 
     def rows(self) -> dict[str, list[Any]]:
         """The columns of operations.csv; None where a number is not known."""

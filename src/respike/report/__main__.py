@@ -1,13 +1,18 @@
-"""python -m respike.report RUN_DIR... [--out DIR]: the table of finished runs and their page; --compare: what varies."""
+"""python -m respike.report RUN_DIR... [--out DIR]: the table of finished runs and their page.
+
+--compare: what varies among them; --decide: whether spiking is worth it.
+"""
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from respike.errors import InputError
 from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
+from respike.report.decide import write_decisions
 from respike.report.page import write_report
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
@@ -23,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.run_dirs and not given.wandb:
         parser.error("give a run directory, a folder of them, or --wandb entity/project")
     try:
-        (_compare if given.compare or given.wandb else _report)(given)
+        (_decide if given.decide else _compare if given.compare or given.wandb else _report)(given)
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
@@ -33,8 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m respike.report", description="Report on finished runs.")
     parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="a run directory or a folder of them")
-    parser.add_argument("--out", type=Path, help="folder of the report (outputs/report, or outputs/comparison)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the report (outputs/report, outputs/comparison or outputs/decision)"
+    )
     parser.add_argument("--title", help="heading of the page")
+    parser.add_argument(
+        "--decide",
+        action="store_true",
+        help="is spiking worth it: accuracy, latency and energy beside the ReLU network in fp32 and int8",
+    )
     compared = parser.add_argument_group("comparison of runs that differ in settings")
     compared.add_argument("--compare", action="store_true", help="maps, curves, trade-offs, means over seeds")
     compared.add_argument(
@@ -67,6 +79,15 @@ def _report(given: argparse.Namespace) -> None:
     write_report(runs, {}, out, given.title or "Spiking-network papers, reproduced")
     print(to_text(judge(runs), terminal_width()))
     print(f"\nreport: {out / 'index.html'}")
+
+
+def _decide(given: argparse.Namespace) -> None:
+    if given.compare or given.wandb:
+        raise InputError("--decide reads run directories and stands alone; leave --compare and --wandb out")
+    out = given.out or Path("outputs/decision")
+    for line in write_decisions(load_runs(given.run_dirs), out, given.title or "Is spiking worth it?"):
+        print(textwrap.fill(line, terminal_width(), subsequent_indent="    ", break_on_hyphens=False))
+    print(f"\ndecision: {out / 'index.html'}")
 
 
 def _compare(given: argparse.Namespace) -> None:

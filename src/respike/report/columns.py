@@ -147,6 +147,17 @@ def constants(run: pd.Series) -> str:
     return NOTHING if is_missing(mac) or is_missing(ac) else f"{mac:g} / {ac:g}"
 
 
+def between(key: str) -> Callable[[pd.Series], str]:
+    """The low and the high end of a metric of the energy model, as "12,292 to 60,627"; nothing in runs from before it."""
+
+    def cell(run: pd.Series) -> str:
+        ends = [run.get(key.format(end)) for end in ("low", "high")]
+        texts = [count(end) for end in ends if is_number(end)]
+        return NOTHING if len(texts) < 2 else texts[0] if len(set(texts)) == 1 else " to ".join(texts)
+
+    return cell
+
+
 def text_of(key: str) -> Callable[[pd.Series], str]:
     """A function that gives the text in a run's column `key`."""
     return lambda run: NOTHING if is_missing(run[key]) or run[key] == "" else str(run[key])
@@ -173,8 +184,14 @@ METRICS = {
         Column("ttfs/certified", "proved by the bound", "%", 1),
         Column("ttfs/early", "early crossings", "%", -1),
         Column("ttfs/active", "neurons that spike", "%", -1),
-        Column("energy/snn_nj", "energy per image", "nJ", -1, "SNN energy (nJ)"),
-        Column("energy/ann_nj", "energy of the ReLU network", "nJ", -1, "ANN energy (nJ)"),
+        Column("energy/snn_nj", "energy of the arithmetic only", "nJ", -1, "SNN, arithmetic only (nJ)"),
+        Column("energy/ann_nj", "energy of the ReLU network, arithmetic only", "nJ", -1, "ANN, arithmetic only (nJ)"),
+        Column("energy/snn_low_nj", "energy with memory, low end", "nJ", -1),
+        Column("energy/snn_high_nj", "energy with memory, high end", "nJ", -1),
+        Column("energy/ratio_low", "energy over int8 ReLU network, low end", "", -1),
+        Column("energy/ratio_high", "energy over int8 ReLU network, high end", "", -1),
+        Column("energy/break_even_low", "break-even activity, low end", "%", 1),
+        Column("energy/break_even_high", "break-even activity, high end", "%", 1),
         Column("time/total_s", "wall time", "s", -1, "wall time"),
         Column("time/simulate_s", "time to simulate", "s", -1),
     )
@@ -196,6 +213,12 @@ VERDICT = Column(
     of=lambda run: f"{run['verdict']}: {run['failure']}" if run["failure"] else run["verdict"],
 )  # fmt: skip
 LATENCY = Column("latency", "steps / time to 1\u00a0%", of=latency, is_number=False)
+
+WITH_MEMORY = (
+    Column("energy_snn", "SNN, with memory (nJ)", of=between("energy/snn_{}_nj")),
+    Column("energy_int8", "int8 ANN, with memory (nJ)", of=between("energy/int8_{}_nj")),
+    Column("energy_ratio", "SNN / int8 ANN", of=between("energy/ratio_{}")),
+)
 
 RESULTS = (
     ROW,
@@ -227,7 +250,9 @@ DETAILS = (
     Column("snn_published", "SNN published", of=published("snn/test_acc")),
     metric("snn/test_acc"),
     *map(metric, ("snn/acc_drop", "snn/agreement", "snn/time_to_1pct_ms", "ttfs/latency", "snn/spikes_per_image")),
-    *map(metric, ("snn/synops_per_image", "energy/ann_nj", "energy/snn_nj")),
+    metric("snn/synops_per_image"),
+    *WITH_MEMORY,
+    *map(metric, ("energy/ann_nj", "energy/snn_nj")),
     Column("constants", "pJ per MAC / AC", of=constants),
 )
 # A group of runs that share a network.
@@ -235,11 +260,13 @@ SIDE_BY_SIDE = (
     ROW,
     *map(metric, ("snn/test_acc", "ann/test_acc", "snn/agreement")),
     LATENCY,
-    *map(metric, ("snn/spikes_per_image", "snn/synops_per_image", "energy/snn_nj", "energy/ann_nj")),
+    *map(metric, ("snn/spikes_per_image", "snn/synops_per_image")),
+    WITH_MEMORY[-1],
+    *map(metric, ("energy/snn_nj", "energy/ann_nj")),
 )
 COMPARED = (
     "snn/test_acc", "snn/acc_drop", "snn/time_to_1pct_ms", "ttfs/latency", "ttfs/certified", "snn/spikes_per_image",
-    "snn/synops_per_image", "energy/snn_nj",
+    "snn/synops_per_image", "energy/snn_low_nj", "energy/ratio_low", "energy/ratio_high", "energy/snn_nj",
 )  # fmt: skip
 
 

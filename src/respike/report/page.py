@@ -24,7 +24,15 @@ from respike.report.verdicts import judge
 
 # Figures of the report start with this prefix, so that a later report can remove them and spare other pictures.
 FIGURE_PREFIX = "fig-"
-RUN_FILES = ("config.yaml", "metrics.json", "curves.csv", "activity.csv", "disagreements.csv", "provenance.json")
+RUN_FILES = (
+    "config.yaml",
+    "metrics.json",
+    "curves.csv",
+    "activity.csv",
+    "operations.csv",
+    "disagreements.csv",
+    "provenance.json",
+)
 
 
 def write_report(

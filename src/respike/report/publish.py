@@ -9,6 +9,7 @@ KEPT = (
     "metrics.json",
     "curves.csv",
     "activity.csv",
+    "operations.csv",
     "image_rates.csv",
     "training.csv",
     "disagreements.csv",

@@ -29,9 +29,14 @@ VERDICT_RULE = (
     "published number stands in parentheses. ± is half the 95 % interval of a mean over seeds (Student's t)."
 )
 ENERGY_RULE = (
-    "Energy counts arithmetic only, not memory. The ReLU network pays for its multiply-accumulates, the spiking network "
-    "for one accumulate per synapse that a spike reaches; an analog first layer pays for multiply-accumulates."
+    "Arithmetic only leaves out memory and compares 32-bit floats: the ReLU network pays for its multiply-accumulates, the "
+    "spiking network for one accumulate per synapse that a spike reaches; an analog first layer pays for multiply-accumulates."
 )
+MEMORY_RULE = (
+    "With memory: the energy model of conf/energy, from weights that are read once per image to weights that are read at each "
+    "use, on both sides; no measurement, without leakage, routing and clock."
+)
+EARLIER = "Rows without it are from before operations were counted by layer: run them again to have it."
 HOROWITZ_45NM = "4.6 / 0.9"
 
 
@@ -82,7 +87,12 @@ def energy(judged: pd.DataFrame) -> str:
         return ""
     sources = {HOROWITZ_45NM: " (32-bit at 45 nm, Horowitz 2014)"}
     pairs = "; ".join(f"{pair} pJ{sources.get(pair, '')}" for pair in dict.fromkeys(used))
-    return f"{ENERGY_RULE} Constants per multiply-accumulate / accumulate: {pairs}."
+    known = judged.get("energy/snn_low_nj", pd.Series(index=judged.index, dtype=object)).map(is_number)[
+        judged["failure"] == ""
+    ]
+    said = [MEMORY_RULE] if known.any() else []
+    said += [] if known.all() else [EARLIER]
+    return " ".join([*said, f"{ENERGY_RULE} Constants per multiply-accumulate / accumulate: {pairs}."])
 
 
 def provenance(run: pd.Series) -> list[tuple[str, str]]:

@@ -128,7 +128,7 @@ def compare(frame: pd.DataFrame, latency_by: str = "within") -> Comparison:
     groups = measured.groupby(runs["point"])
     means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     points = _points(table.loc[kept], runs, settings)
-    spent = "energy/snn_nj" if measured.get("energy/snn_nj", pd.Series()).notna().any() else "snn/spikes_per_image"
+    spent = _spent(measured)
     objectives = metric("snn/test_acc"), latency, metric(spent)
     means = means.reindex(columns=list(dict.fromkeys([*means, *(o.key for o in objectives)])))
     points["best"] = front(means, points["data"], objectives)
@@ -143,6 +143,14 @@ def compare(frame: pd.DataFrame, latency_by: str = "within") -> Comparison:
         objectives=objectives,
         notes=(*_notes(points, runs, found, repeats, len(failures)), *_unranked(means, latency)),
     )
+
+
+def _spent(measured: pd.DataFrame) -> str:
+    """The metric of energy that all runs have, with memory or arithmetic only; else spikes."""
+    known = [name for name in ("energy/snn_low_nj", "energy/snn_nj") if name in measured]
+    complete = [name for name in known if measured[name].notna().all()]
+    partly = [name for name in reversed(known) if measured[name].notna().any()]
+    return (*complete, *partly, "snn/spikes_per_image")[0]
 
 
 def latency_column(given: str) -> Column:
