@@ -94,12 +94,12 @@ class Operations:
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "Operations":
+    def from_rows(cls, rows: Sequence[Mapping[Any, Any]]) -> "Operations":
         """From the rows of operations.csv, in which numbers that are not known are NaN or None."""
         known = [{name: None if value != value else value for name, value in row.items()} for row in rows]
         kinds = {field.name: field.type if isinstance(field.type, type) else float for field in fields(LayerOperations)}
 
-        def value(row: Mapping[str, Any], name: str) -> Any:
+        def value(row: Mapping[Any, Any], name: str) -> Any:
             return None if row[name] is None else kinds[name](row[name])
 
         layers = [LayerOperations(**{name: value(row, name) for name in kinds}) for row in known]

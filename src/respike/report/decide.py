@@ -182,7 +182,7 @@ def span(ends: Sequence[float], unit: str = "") -> str:
 
 
 def verdict(decision: Decision, model: EnergyModel) -> str:
-    """One sentence: whether the cheapest spiking run costs less than the int8 ReLU network."""
+    """One sentence: whether the cheapest spiking run costs less than the int8 ReLU network, dense and with zeros skipped."""
     name = decision.best
     best = decision.candidate(name)
     _, operations = decision.measured[name]
@@ -194,13 +194,13 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network"
     skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
     beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
-    if min(ratios) >= 1:
-        return f"Spiking does not pay: even the cheapest run, {said}."
-    if max(ratios) >= 1:
+    if max(skipped or ratios) < 1:
+        return f"Spiking pays: {said}{beside}."
+    if min(skipped or ratios) < 1:
         return f"Spiking pays under one assumption about memory and not under the other: {said}{beside}."
-    if skipped and max(skipped) >= 1:
+    if max(ratios) < 1:
         return f"Spiking pays only against a ReLU network that computes with zeros: {said}{beside}."
-    return f"Spiking pays: {said}{beside}."
+    return f"Spiking does not pay: even the cheapest run, {said}{beside}."
 
 
 def _times(ratios: Sequence[float]) -> str:
@@ -280,7 +280,7 @@ def _largest(cost: Cost) -> str:
 
 
 CANDIDATE_HEADS = (
-    "",
+    "way",
     "accuracy",
     "latency",
     "operations per image",
@@ -301,7 +301,7 @@ def candidate_rows(decision: Decision, model: EnergyModel) -> list[list[str]]:
         rows.append(
             [
                 one.name, NOTHING if math.isnan(one.accuracy) else percent(one.accuracy), one.latency, one.operations,
-                span(one.energy), span(ratios), ", ".join(beaten[:2]) + (" ..." if beaten[2:] else "") or NOTHING,
+                span(one.energy), span(ratios), "; ".join(beaten[:2]) + ("; ..." if beaten[2:] else "") or NOTHING,
             ]
         )  # fmt: skip
     return rows

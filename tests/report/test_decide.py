@@ -1,0 +1,144 @@
+"""Whether spiking pays, on runs whose operations are known: the words, who beats whom, and what is said of older runs."""
+
+import math
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from respike.metrics.energy import ENDS, Baseline, break_even, relu_energy
+from respike.metrics.operations import LayerOperations, Operations
+from respike.report import load_runs
+from respike.report.__main__ import main
+from respike.report.columns import DETAILS, NOTHING
+from respike.report.decide import Candidate, advice, decisions, default_model, energy_table, verdict
+from respike.report.summary import EARLIER, MEMORY_RULE, energy
+from respike.report.verdicts import judge
+from respike.system.files import write_csv
+
+MODEL = default_model()
+LAYERS = (
+    LayerOperations("input", 784, spikes=100.0, fires=True),
+    LayerOperations("fc1", 600, 470_400, 470_400, 90_000.0, accumulates=1.0, spikes=60.0, fires=True),
+    LayerOperations("fc2", 10, 6_000, 6_000, 1_200.0, accumulates=1.0, spikes=3.0, fires=True),
+)
+
+
+def network(share, steps=8):
+    """The operations if spikes reach this share of the synapses."""
+    layers = (LAYERS[0], *(replace(layer, accumulates=share * layer.macs) for layer in LAYERS[1:]))
+    return Operations(layers, steps)
+
+
+@pytest.fixture
+def counted(make_run):
+    """counted(name, share, **metrics) -> a finished run with operations.csv."""
+
+    def make(name, share, steps=8, metrics=None, **parts):
+        known = {"ann/int8_acc": 0.986, "ann/bits_acc": 0.95, **(metrics or {})}
+        run = make_run(name, metrics=known, **parts)
+        write_csv(run / "operations.csv", network(share, steps).rows())
+        return run
+
+    return make
+
+
+def decided(*runs):
+    (decision,) = decisions(load_runs(runs), MODEL)
+    return decision
+
+
+@pytest.mark.parametrize(
+    ("share", "begins"),
+    [
+        (0.01, "Spiking pays: "),
+        (0.3, "Spiking pays only against a ReLU network that computes with zeros: "),
+        (3.0, "Spiking does not pay: "),
+    ],
+)
+def test_the_verdict_compares_with_int8_dense_and_with_zeros_skipped(counted, share, begins):
+    decision = decided(counted("a", share))
+    assert verdict(decision, MODEL).startswith(begins)
+    best = decision.candidate("a")
+    dense, skipping = (decision.candidate(f"ReLU network, int8{more}") for more in ("", ", zeros skipped"))
+    cheaper = [all(a < b for a, b in zip(best.energy, other.energy, strict=True)) for other in (dense, skipping)]
+    assert cheaper == [share < 3, share < 0.1]
+
+
+def test_candidates_are_the_relu_networks_and_all_runs_and_the_cheapest_is_the_best(counted):
+    decision = decided(counted("many", 2.0), counted("few", 0.5, steps=4, metrics={"snn/test_acc": 0.9}))
+    names = [candidate.name for candidate in decision.candidates]
+    bits = [f"ReLU network, {b} bits{z}" for b in (4, 3) for z in ("", ", zeros skipped")]  # of 8 and of 4 steps
+    int8 = ["ReLU network, fp32", "ReLU network, int8", "ReLU network, int8, zeros skipped"]
+    assert sorted(names) == sorted([*int8, *bits, "many", "few"]) and decision.best == "few"
+    assert decision.candidate("ReLU network, int8").accuracy == 0.986
+    assert "ReLU network, int8, zeros skipped" in decision.dominated(decision.candidate("many"))
+    for one in decision.candidates:
+        for name in decision.dominated(one):
+            other = decision.candidate(name)
+            assert other.accuracy >= one.accuracy and other.time <= one.time
+            assert all(a <= b for a, b in zip(other.energy, one.energy, strict=True))
+
+
+def test_nothing_beats_itself_or_what_was_not_measured():
+    one = Candidate("a", True, 0.9, 8, "8 steps", "", (1.0, 2.0))
+    assert not one.beats(one) and replace(one, time=4).beats(one) and not one.beats(replace(one, accuracy=math.nan))
+    assert not replace(one, time=4, accuracy=0.8).beats(one)
+
+
+def test_the_advice_names_the_break_even_and_the_largest_cause(counted):
+    said = " ".join(advice(decided(counted("a", 3.0)), MODEL))
+    limit = break_even(MODEL, network(3.0), Baseline("int8", 8), "high")
+    assert f"{100 * limit:.2f} %" in said and "reads of weights" in said
+    assert "above the bounds of 0.15 to 1.38" in said and "37.50 % spikes per synapse and step" in said
+
+
+def test_the_table_of_the_docs_has_a_line_per_network(counted):
+    decision = decided(counted("a", 0.3))
+    heads, _, row = energy_table([decision], MODEL).splitlines()
+    assert heads.count("|") == row.count("|") and "0.30" in row
+    limit = sum(relu_energy(MODEL, network(0.3), Baseline("int8", 8), "low").values()) / 1000
+    assert f"{limit:,.0f}" in row
+
+
+def test_the_page_is_well_formed_and_every_row_has_a_cell_per_heading(counted, make_run, tmp_path, capsys):
+    runs, old = [counted("one <a>", 0.3), counted("two", 2.0)], make_run("earlier")
+    assert main([*map(str, (*runs, old)), "--decide", "--out", str(tmp_path / "out")]) == 0
+    page = ElementTree.fromstring((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.itertext()).split())
+    assert "one <a>" in text and "run them again to see them here: earlier" in text
+    for table in page.iter("table"):
+        headings = len(table.findall("thead/tr/th"))
+        assert {len(line.findall("td")) for line in table.findall("tbody/tr")} == {headings}
+    assert "no leakage" in text and "Spiking" in capsys.readouterr().out
+
+
+def test_several_networks_have_a_page_each(counted, tmp_path, capsys):
+    runs = [counted("a", 0.3), counted("b", 0.3, config={"model": {"_target_": "own.Net"}}, paper={"title": "Own net"})]
+    assert main([*map(str, runs), "--decide", "--out", str(tmp_path / "out")]) == 0
+    pages = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(pages) == 3 and {"index.html", "own-net.html"} <= pages
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{name}"' in text for name in pages - {"index.html"})
+
+
+def test_runs_from_before_operations_were_counted_are_answered_in_a_line(make_run, tmp_path, capsys):
+    assert main([str(make_run("old")), "--decide", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "run them again" in said and not (tmp_path / "out").exists()
+
+
+def test_the_report_shows_energy_with_memory_where_it_was_measured(counted, make_run):
+    ends = {
+        f"energy/{what}_{end}_nj": value
+        for what in ("snn", "int8")
+        for end, value in zip(ENDS, (1.0, 2.0), strict=True)
+    }
+    new = counted("new", 0.3, metrics=ends | {"energy/ratio_low": 0.5, "energy/ratio_high": 2.0})
+    judged = judge(load_runs([new, make_run("old")]))
+    columns = {column.key: column for column in DETAILS}
+    cells = [columns["energy_ratio"].cell(run) for _, run in judged.iterrows()]
+    assert cells == ["0.5 to 2", NOTHING]
+    assert columns["energy/snn_nj"].short_heading == "SNN, arithmetic only (nJ)"
+    assert MEMORY_RULE in energy(judged) and EARLIER in energy(judged) and "Arithmetic only" in energy(judged)
+    assert EARLIER not in energy(judged.iloc[:1])
