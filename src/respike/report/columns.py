@@ -184,7 +184,7 @@ METRICS = {
         Column("ttfs/certified", "proved by the bound", "%", 1),
         Column("ttfs/early", "early crossings", "%", -1),
         Column("ttfs/active", "neurons that spike", "%", -1),
-        Column("energy/snn_nj", "energy of the arithmetic only", "nJ", -1, "SNN, arithmetic only (nJ)"),
+        Column("energy/snn_nj", "energy, arithmetic only", "nJ", -1, "SNN, arithmetic only (nJ)"),
         Column("energy/ann_nj", "energy of the ReLU network, arithmetic only", "nJ", -1, "ANN, arithmetic only (nJ)"),
         Column("energy/snn_low_nj", "energy with memory, low end", "nJ", -1),
         Column("energy/snn_high_nj", "energy with memory, high end", "nJ", -1),

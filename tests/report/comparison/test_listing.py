@@ -66,6 +66,6 @@ def test_means_have_a_line_per_point(grid_runs, tmp_path):
 
 def test_the_terminal_table_has_a_line_per_point_and_says_what_it_leaves_out(grid_runs):
     comparison = compare(grid_runs)
-    text = to_text(comparison, list(comparison.points.index), chosen_columns(comparison), 100, most=5)
+    text = to_text(comparison, list(comparison.points.index), chosen_columns(comparison), 110, most=5)
     assert "... and 6 more in comparison.csv" in text
     assert text.splitlines()[-2].split()[0] in ("none", "data_norm")
