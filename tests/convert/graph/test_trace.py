@@ -87,6 +87,24 @@ def test_branches_meet_in_an_add_and_constant_factors_are_kept(add, factor):
     torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "window",
+    [lambda x: x.size()[3], lambda x: x.size()[2:], lambda x: x.shape[-2:], lambda x: (x.size(2), x.size(3))],
+    ids=["side", "size()[2:]", "shape[-2:]", "size(2), size(3)"],
+)
+def test_a_pool_over_the_whole_map_is_one_at_every_size(window):
+    """As F.avg_pool2d(x, x.size()[3]) in published CIFAR networks."""
+
+    def forward(net, x):
+        x = F.relu(net.conv1(x))
+        return F.avg_pool2d(x, window(x)).flatten(1)
+
+    net = make(forward)
+    graph = read_graph(net, input_shape=(1, 6, 6))
+    for images in (IMAGES, F.interpolate(IMAGES, 9)):
+        torch.testing.assert_close(graph.run(images)[graph.output], net(images), rtol=1e-12, atol=1e-12)
+
+
 def test_a_weighted_add_is_computed_or_refused():
     """torch.add(a, b, alpha=2) is a + 2 b."""
     net = make(lambda net, x: torch.add(net.conv1(x), F.relu(net.conv1(x)), alpha=2))
@@ -189,6 +207,10 @@ REFUSED = {
     "loop over the batch": (lambda net, x: sum(net.conv1(image) for image in x), "Forward.forward cannot be traced"),
     "two outputs": (lambda net, x: (net.conv1(x), x), "Forward returns tuple"),
     "error without a message": (lambda net, x: next(iter([])), r"Forward.forward cannot be traced.*\(StopIteration\)"),
+    "parts": (lambda net, x: torch.cat(net.conv1(x).chunk(3, 1)[::-1], 1), r"'chunk'.*slices, as in x\[:, :8\]"),
+    "parts of given sizes": (lambda net, x: torch.split(net.conv1(x), [1, 2], 1)[0], r"'split'.*slices"),
+    "all parts": (lambda net, x: torch.cat(net.conv1(x).split(1, 1), 1), "'split'"),
+    "weights of a function": (lambda net, x: F.linear(x.flatten(1), net.fc1.weight), "use nn.Conv2d, nn.Linear"),
     "len of the batch": (lambda net, x: net.conv1(x).view(len(x), -1), "Forward.forward cannot be traced"),
 }
 

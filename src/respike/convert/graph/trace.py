@@ -58,6 +58,9 @@ LEAVES = tuple(module_type for module_types in KINDS.values() for module_type in
 COMPUTE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before every forward
 BY_NAME = {"Normalize": "affine", "StochasticDepth": "identity"}  # classes of torchvision, which need not be imported
 
+SLICES = "take channels by slices, as in x[:, :8]"
+AS_MODULE = "weights are read from modules; use nn.Conv2d, nn.Linear or nn.BatchNorm2d"
+SHUFFLES = "flattening is; channel shuffles and other changes of order are not"
 GATES = "gates such as squeeze-excitation multiply two activations, which spikes cannot; leave them out and train again"
 # What a person can use instead of an operation without a rate-coded form, by words in its name.
 INSTEAD = {
@@ -76,7 +79,15 @@ INSTEAD = {
     "attention": "use a convolutional network",
     "matmul": "use a convolutional network",
     "mul": GATES,
+    "split": SLICES,
+    "chunk": SLICES,
+    " conv2d": AS_MODULE,
+    " linear": AS_MODULE,
+    " batch_norm": AS_MODULE,
+    "view": SHUFFLES,
+    "reshape": SHUFFLES,
 }
+SPLITS = (torch.split, torch.chunk, "split", "chunk")
 
 
 class _Tracer(fx.Tracer):
@@ -91,7 +102,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Sizes(fx.Interpreter):
-    """Runs a traced network and keeps the shape of every tensor and the value of everything else."""
+    """Runs a traced network and keeps the shape of every tensor, a torch.Size, and the value of everything else."""
 
     def __init__(self, traced: fx.GraphModule):
         super().__init__(traced)
@@ -99,7 +110,8 @@ class _Sizes(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        self.values[n] = value.shape if isinstance(value, Tensor) else value
+        value_of_size = tuple(value) if isinstance(value, torch.Size) else value
+        self.values[n] = value.shape if isinstance(value, Tensor) else value_of_size
         return value
 
 
@@ -134,10 +146,18 @@ class _Reader:
             return "input"
         if node.op == "call_module":
             return self.visit_module(node)
+        parts = node.args[0] if node.target is operator.getitem else None
+        if isinstance(parts, fx.Node) and parts.target in SPLITS:
+            raise self.refusal(parts, f"operation '{parts}' in the network's forward")
         target, operation = node.target, OPERATIONS.get(node.target)
         if target in CONCATS or operation == "add":
             branches = node.args[0] if target in CONCATS else node.args
-            assert isinstance(branches, list | tuple)
+            if not isinstance(branches, list | tuple):
+                whole = branches
+                while isinstance(whole, fx.Node) and whole.target is operator.getitem:
+                    whole = whole.args[0]
+                assert isinstance(whole, fx.Node)
+                raise self.refusal(whole, f"a concatenation of the parts of '{whole}', '{node}',")
             if all(self.is_value(branch) for branch in branches):
                 return self.visit_branches(node, list(branches), target in CONCATS)
         if operation and len(node.args) == 2 and not set(node.kwargs) - {"rounding_mode"}:
@@ -231,7 +251,10 @@ class _Reader:
         options = {name: self.constant(argument) for name, argument in node.kwargs.items()}
         if node.target in FUNCTIONS:
             kind, make = FUNCTIONS[node.target]
-            return self.add(node, kind, [source], make(*rest, **options))
+            module = make(*rest, **options)
+            if kind == "avgpool" and self.spans_map(node, source, module):
+                module = nn.AdaptiveAvgPool2d(1)  # at other sizes, too
+            return self.add(node, kind, [source], module)
         if node.target in RESHAPES or (node.target is operator.getitem and self.has_indices(rest[0])):
             return self.visit_reshape(node, source, rest, options)
         if node.target in MEANS:
@@ -239,6 +262,14 @@ class _Reader:
         if node.target is operator.getitem:
             return self.visit_slice(node, source, rest[0])
         return None
+
+    def spans_map(self, node: fx.Node, source: fx.Node, pool: nn.Module) -> bool:
+        """Whether a pool's window is the size of the map that it reads, as in avg_pool2d(x, x.size()[2:])."""
+        from_size = self.moving.intersection(node.all_input_nodes) - {source}
+        if not from_size or source not in self.sizes or not isinstance(pool, nn.AvgPool2d):
+            return False
+        window = pool.kernel_size if isinstance(pool.kernel_size, tuple) else (pool.kernel_size,) * 2
+        return window == tuple(self.sizes[source][2:]) and not pool.divisor_override
 
     @staticmethod
     def has_indices(key: Any) -> bool:
