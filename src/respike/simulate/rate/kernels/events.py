@@ -103,6 +103,11 @@ def _log_plain(layers: str) -> None:
     log.warning("plain PyTorch computes %s, compiled events the other layers", layers)
 
 
+def _first(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest
+
+
 class EventProgram:
     """A program prepared for events.c; `run` simulates chunks of images on all threads.
 
@@ -147,11 +152,11 @@ class EventProgram:
 
     @property
     def plain_layers(self) -> str:
-        """The layers that plain torch computes, with the reason."""
+        """The layers that plain torch computes, at most three by name, with the reason."""
         names: dict[str, list[str]] = {}
         for name, reason in self.plain.items():
             names.setdefault(reason, []).append(f"'{name}'")
-        return "; ".join(f"{', '.join(layers)} ({reason})" for reason, layers in names.items())
+        return "; ".join(f"{_first(layers)} ({reason})" for reason, layers in names.items())
 
     def _reads_current(self, layer: ProgramLayer) -> bool:
         """Whether a constant input current drives a layer."""
