@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from respike.figures.robustness import SHARES, robustness, zeta_trade_off
+from respike.figures.robustness import SHARES, recovery, robustness, zeta_trade_off
 from respike.metrics.interval import student_interval
 
 NET = pd.DataFrame(
@@ -52,7 +52,20 @@ def test_noise_has_a_line_for_each_kind_with_its_interval_on_a_logarithmic_axis(
     assert [95.0, 95.0] in [list(line.get_ydata()) for line in axes.get_lines()]
 
 
+def test_what_training_recovers_is_a_point_beside_what_was_lost():
+    rows = [("levels", False, 0.95, 10_000), ("levels", True, 0.98, 10_000), ("drive", True, 0.99, 400)]
+    points = pd.DataFrame(rows, columns=["what", "trained", "accuracy", "images"])
+    (axes,) = recovery(points, 0.987).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["levels", "drive"]
+    lost, recovered = (container.lines[0].get_xdata().tolist() for container in axes.containers)
+    assert lost == pytest.approx([95]) and recovered == pytest.approx([98, 99])
+    low, high = axes.containers[1].lines[2][0].get_segments()[1][:, 0]
+    assert high - low == pytest.approx(2 * 196 * (0.99 * 0.01 / 400) ** 0.5)
+
+
 def test_nothing_measured_is_an_error():
+    with pytest.raises(ValueError, match="at least one"):
+        recovery(pd.DataFrame({"what": [], "trained": [], "accuracy": [], "images": []}))
     with pytest.raises(ValueError, match="at least one"):
         zeta_trade_off(NET[["net", "zeta", "ttfs/latency"]])
     with pytest.raises(ValueError, match="at least one"):

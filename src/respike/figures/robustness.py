@@ -1,4 +1,4 @@
-"""Accuracy and exactness of time-to-first-spike networks: against the margin zeta, and under noise."""
+"""Accuracy and exactness of time-to-first-spike networks: against the margin zeta, under noise, and trained under it."""
 
 import math
 from typing import Any
@@ -113,4 +113,32 @@ def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str 
     if legend := axes.get_legend():
         legend.remove()
     figure.legend(handles, names, loc="outside upper left", ncols=min(3, number), frameon=False, labelcolor=INK)
+    return figure
+
+
+def recovery(points: pd.DataFrame, undisturbed: float | None = None) -> Figure:
+    """What hardware costs a mapped network, and what training under it recovers: accuracies as points with 95 % intervals.
+
+    points: a row per run; what (label of the disturbance), trained (bool), accuracy as a fraction, images. The interval is that
+    of a share of so many images. undisturbed: accuracy without any disturbance, a dashed line. Raises ValueError without a run.
+    """
+    if points.empty:
+        raise ValueError("no run to draw; expected at least one")
+    labels = list(dict.fromkeys(points["what"]))
+    figure = Figure(figsize=(8, 0.7 * len(labels) + 1.5), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for i, (trained, name) in enumerate(((False, "as mapped"), (True, "fine-tuned"))):
+        rows = points[points["trained"] == trained]
+        share = rows["accuracy"].astype(float)
+        half = 196 * (share * (1 - share) / rows["images"]) ** 0.5
+        places = [labels.index(what) + 0.12 * (2 * i - 1) for what in rows["what"]]
+        axes.errorbar(100 * share, places, xerr=half, fmt=MARKERS[i], capsize=3, color=PALETTE[i], label=name)
+    if undisturbed is not None:
+        axes.axvline(100 * undisturbed, color=FAINT, linestyle=(0, (6, 3)), linewidth=1.2, zorder=1)
+        axes.set_title(f"without disturbance {100 * undisturbed:.2f} %", loc="right", fontsize=9, color=INK)
+    plain_axes(axes, grid="x")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel("accuracy (%)", color=INK)
+    axes.legend(frameon=False, labelcolor=INK, loc="lower left")
     return figure

@@ -109,6 +109,28 @@ def exact(reference: Reference) -> str:
     return reference.table(names, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), REDUCED])
 
 
+def recovered(reference: Reference) -> str:
+    """What hardware costs the mapped FC net and what training in spike time recovers; a network with fewer spikes."""
+    kinds = ("alpha_noise", "levels", "latency")
+    names = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
+    base = {"linear": reference.runs.loc["exact_fc"], "conv": reference.runs.loc["exact_lenet"]}
+
+    def lost(run: pd.Series) -> str:
+        start = base["conv" if run["cfg.start"] == "exact_lenet" else "linear"]
+        return f"{100 * (start['snn/test_acc'] - run['snn/test_acc']):.2f}"
+
+    columns = [
+        ROW,
+        METHOD,
+        metric("snn/test_acc"),
+        Column("lost", "points lost", of=lost),
+        metric("ttfs/latency"),
+        Column("spikes", "spikes / neuron", of=lambda run: f"{run['ttfs/spikes_per_neuron']:.3f}"),
+    ]
+    sparse = [name for name in ("ttfs_sparse_lenet",) if name in reference.runs.index]
+    return reference.table([*names, *sparse], columns)
+
+
 def three_ways(reference: Reference) -> str:
     """One trained network as spike times and as rates."""
     return reference.table(("exact_fc", "exact_fc_percentile", "exact_fc_data_norm"), SIDE_BY_SIDE)
@@ -405,8 +427,8 @@ def best_a(reference: Reference) -> str:
 BLOCKS: dict[str, Callable[[Reference], str]] = {
     block.__name__: block
     for block in (
-        results, exact, three_ways, direct, authors_cnn, speed, simulation, networks, goals, cost_of_steps, agreement,
-        training_step, allocator,
+        results, exact, recovered, three_ways, direct, authors_cnn, speed, simulation, networks, goals, cost_of_steps,
+        agreement, training_step, allocator,
         normalizations, max_pools, few_steps, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
     )
 }  # fmt: skip

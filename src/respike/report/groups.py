@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
+from respike.figures.robustness import recovery
 from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
 from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve
@@ -54,10 +55,11 @@ def groups_by_network(judged: pd.DataFrame) -> list[Group]:
 
 
 def group_figure(group: Group) -> Figure | None:
-    """Accuracy over time of the group's runs, or None when none of them recorded a curve."""
+    """Accuracy over time of the group's runs; of those trained in spike time what that recovers; None without either."""
     drawn = _drawn(group)
     if drawn.empty:
-        return None
+        points = _recovered(group)
+        return None if points.empty else recovery(points)
     return accuracy_over_time(
         {name: curve.to_dict("list") for name, curve in zip(drawn.index, drawn["curve"], strict=True)},
         reference=_references(drawn),
@@ -75,7 +77,12 @@ def caption(group: Group) -> str:
     ]
     sets = " and ".join(dict.fromkeys(sizes))
     if drawn.empty:
-        return f"{group.text} Measured on {sets}; no accuracy over time was recorded.".strip()
+        what = (
+            "points are accuracies with 95 % intervals"
+            if len(_recovered(group))
+            else "no accuracy over time was recorded"
+        )
+        return f"{group.text} Measured on {sets}; {what}.".strip()
     clock = "time" if _in_ms(drawn) else "steps"
     said = [f"{group.text} Accuracy of the spiking network against simulated {clock}, on {sets}".strip()]
     said += ["the top few points enlarged on the right"]
@@ -102,6 +109,23 @@ def _drawn(group: Group) -> pd.DataFrame:
     """The runs with a curve, under the names of their curves; the column `row` keeps their names in the tables."""
     drawn = group.runs[group.runs["curve"].map(lambda curve: "acc" in curve and len(curve) > 0).astype(bool)]
     return drawn.assign(row=drawn.index).set_axis(_curve_names(drawn), axis="index")
+
+
+def _recovered(group: Group) -> pd.DataFrame:
+    """The runs that start from another experiment's weights: what disturbs them, whether they trained, accuracy, images."""
+    runs = group.runs
+    if "cfg.start" not in runs or "cfg.train" not in runs:
+        return pd.DataFrame()
+    runs = runs[~runs["cfg.start"].map(is_missing).astype(bool)]
+    titles = [str(method).split(", ") for method in runs["method"]]
+    return pd.DataFrame(
+        {
+            "what": [", ".join(parts[1:-1]) or parts[0] for parts in titles],
+            "trained": [bool(train) for train in runs["cfg.train"]],
+            "accuracy": numbers(runs, "snn/test_acc").to_numpy(),
+            "images": numbers(runs, "test_images").to_numpy(),
+        }
+    )
 
 
 def _curve_names(drawn: pd.DataFrame) -> list[str]:
