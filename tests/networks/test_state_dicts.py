@@ -1,5 +1,7 @@
 """Weights as other trainers save them reach the network, and those of another network are one line."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -89,15 +91,20 @@ def test_a_whole_module_is_refused_unread(tmp_path):
         read_checkpoint(tmp_path / "module.pt", "model.path", "")
 
 
-def test_safetensors_are_read_if_the_package_is_there(tmp_path):
-    path, net = tmp_path / "net.safetensors", norm_net()
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        path.write_bytes(b"\0")
-        with pytest.raises(InputError, match="pip install safetensors"):
-            read_checkpoint(path, "model.path", "")
-    else:
-        save_file(net.state_dict(), path)
-        read = read_checkpoint(path, "model.path", "")
-        assert all(torch.equal(read[name], value) for name, value in net.state_dict().items())
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_safetensors_are_read(tmp_path, prefix):
+    written = pytest.importorskip("safetensors.torch", reason="safetensors is in requirements.txt")
+    path, source, target = tmp_path / "net.safetensors", norm_net(), norm_net()
+    written.save_file(prefixed(source.state_dict(), prefix), path, metadata={"format": "pt"})
+    give_state_dict(target, state_dict_of(read_checkpoint(path, "ckpt_path", ""), "ckpt_path=x"), "ckpt_path=x")
+    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match="not a checkpoint, or a damaged one"):
+        read_checkpoint(path, "ckpt_path", "")
+
+
+def test_without_the_package_safetensors_are_a_line(tmp_path, monkeypatch):
+    (tmp_path / "net.safetensors").write_bytes(b"\0")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(InputError, match="pip install safetensors"):
+        read_checkpoint(tmp_path / "net.safetensors", "model.path", "")
