@@ -194,6 +194,8 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network"
     skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
     beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
+    if not skipped and min(ratios) < 1:
+        return f"Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: {said}."
     if max(skipped or ratios) < 1:
         return f"Spiking pays: {said}{beside}."
     if min(skipped or ratios) < 1:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from respike.errors import InputError
 from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
+from respike.report.decide import Decision, decisions, default_model, energy_table, verdict
 from respike.report.runs import load_runs
 from respike.report.tables import markdown_table, to_markdown
 from respike.report.verdicts import judge
@@ -41,7 +42,7 @@ AUTO, BACKENDS = "ours, fastest backend", ["ours, compiled events", "ours, plain
 
 @dataclass(frozen=True)
 class Reference:
-    """The committed results in a folder: runs, bench and sweeps."""
+    """The committed results in a folder: runs, bench, sweeps and energy."""
 
     folder: Path
 
@@ -49,6 +50,11 @@ class Reference:
     def runs(self) -> pd.DataFrame:
         """The judged runs."""
         return judge(load_runs([self.folder / "runs"]))
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        """What is known of each network whose operations were counted by layer."""
+        return decisions(load_runs([self.folder / "energy"]), default_model())
 
     def table(self, names: Sequence[str], columns: Sequence[Column]) -> str:
         """A line for each named run."""
@@ -365,6 +371,27 @@ def max_pools(reference: Reference) -> str:
     return to_markdown(rows.loc[["count", "gate", "before_neuron", "average"]], columns)
 
 
+def energy(reference: Reference) -> str:
+    """The cheapest spiking run of each network beside its int8 ReLU network, by the energy model with memory."""
+    return energy_table(reference.decisions, default_model())
+
+
+def pays(reference: Reference) -> str:
+    """A sentence for each of these networks."""
+    said = []
+    for one in reference.decisions:
+        reduced = one.measured[one.best][0]["reduced"]
+        note = f" (Reduced: {reduced}.)" if reduced else ""
+        said.append(f"- {one.title}: {verdict(one, default_model())}{note}")
+    full = reference.runs.loc["stbp_resnet19"]
+    accuracy, accumulates = percent(full["snn/test_acc"]), count(full["snn/synops_per_image"])
+    said.append(
+        "- The ResNet-19 of this table is hardly trained. That of `stbp_resnet19`, of the same width, reaches "
+        f"{accuracy} with {accumulates} accumulates per image; its layers were not counted."
+    )
+    return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in said)
+
+
 def _three_digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
@@ -442,7 +469,7 @@ BLOCKS: dict[str, Callable[[Reference], str]] = {
     block.__name__: block
     for block in (
         results, exact, recovered, recovered_trials, three_ways, direct, authors_cnn, speed, simulation, networks, goals,
-        cost_of_steps, agreement, training_step, allocator,
+        cost_of_steps, agreement, training_step, allocator, energy, pays,
         normalizations, max_pools, few_steps, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
     )
 }  # fmt: skip
