@@ -186,6 +186,13 @@ def test_wrong_settings_are_refused(case, setting, value):
         calibrate_weights(net, images, norm=norms()["mmse"], simulate=SIMULATE, **{setting: value})
 
 
+def test_more_than_the_memory_holds_is_refused_before_it_is_filled(case):
+    net, images = case
+    long = partial(simulate, encode=Current(), neuron=SOFT, duration=1e6)
+    with pytest.raises(InputError, match=r"24 calibration images: .* T = 1000000000 steps .*calibration_size=1000"):
+        calibrate_bias(net, images, norm=norms()["percentile"], simulate=long)
+
+
 def test_an_empty_calibration_set_is_refused():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     with pytest.raises(InputError, match="empty"):

@@ -7,6 +7,7 @@ error is e = a - s. The ReLU network is always the original one. Labels are not 
 """
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,8 @@ def _calibrated(
     return calibration.front_to_back(correct)
 
 
+LAYERS_KEPT = 3  # at once, in a residual block
+FLOATS_KEPT = 16  # bytes of mean outputs and activations of a neuron
 WEIGHTED = ("relu", "output")  # kinds of layers with weights
 
 
@@ -161,6 +164,7 @@ class Calibration:
         self.settings, self.steps = settings, settings.steps
         self.wired, _ = wire(net, self.images, **wiring_of(norm), trained=True)  # norm refuses what it cannot
         self.shapes = layer_shapes(synapse_paths(self.snn), self.images.shape[1:], pools(self.snn))
+        _check_memory(len(self.images), self.steps, max(shape.numel() for shape in self.shapes.values()))
         self.neurons = {name: Neurons.of_layer(shape) for name, shape in self.shapes.items()}
         self.neurons["input"] = Neurons.of_input(self.images.shape[1:])
         self.values: dict[
@@ -255,6 +259,16 @@ class Calibration:
             while following in waiting:
                 yield following, waiting.pop(following)
                 following = next(order, "")
+
+
+def _check_memory(images: int, steps: int, widest: int) -> None:
+    """Raise InputError if the spikes and values of the layers that are still read would not fit."""
+    needed = images * widest * LAYERS_KEPT * (steps + FLOATS_KEPT)
+    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise InputError(
+            f"{images:,} calibration images: all their spikes in T = {steps} steps are kept at once, about "
+            f"{needed / 1e9:.0f} GB; type callbacks.convert.calibration_size=1000, or give fewer images"
+        )
 
 
 def _add_bias(calibration: Calibration, name: str) -> None:
