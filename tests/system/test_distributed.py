@@ -46,15 +46,15 @@ def test_two_processes_simulate_what_one_does(both):
     counted = [name for name in one if not name.startswith("time/") and isinstance(one[name], float | int)]
     assert {"snn/test_acc", "snn/synops_per_image", "convert/factor/linear1", "ann/train_acc"} <= set(counted)
     assert {name: two[name] for name in counted} == {name: one[name] for name in counted}
-    for file in ("curves.csv", "disagreements.csv"):
+    for file in ("curves.csv", "disagreements.csv", "operations.csv"):
         assert (folder / "two" / file).read_text() == (folder / "one" / file).read_text()
 
 
 def test_two_processes_train_what_one_does_and_the_first_alone_writes(both):
     folder, two, _ = both
     assert {path.name for path in (folder / "two").iterdir()} == {
-        ".hydra", "checkpoints", "config.yaml", "curves.csv", "disagreements.csv", "metrics.json", "provenance.json",
-        "train.log", "training.csv",
+        ".hydra", "checkpoints", "config.yaml", "curves.csv", "disagreements.csv", "metrics.json", "operations.csv",
+        "provenance.json", "train.log", "training.csv",
     }  # fmt: skip
     alone = run(folder, "alone")
     assert two["ann/test_acc"] == pytest.approx(alone["ann/test_acc"], abs=0.01)
