@@ -1,5 +1,6 @@
 """The data module: which images are served, in which order."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -118,6 +119,18 @@ def test_reduced_parts():
     assert set(train) < set(served(module(val_size=20, train_size=31).train_dataloader()))
     assert set(train).isdisjoint(served(data.val_dataloader()))
     assert served(data.test_dataloader()) == list(range(128, 140)), "test keeps its order"
+
+
+def test_fewer_images_of_a_test_set_sorted_by_class_are_of_all_classes():
+    def in_folders(root):
+        numbered = numbered_set(root)
+        return replace(numbered, test_labels=numbered.test_labels.sort().values)
+
+    data = ImageDataModule(in_folders, "here", 10, test_size=5)
+    assert data.labels("test").tolist() == [0, 1, 2, 3, 4]
+    assert data.index["test"].tolist() == [2, 8, 13, 18, 24]
+    whole = ImageDataModule(in_folders, "here", 10, test_size=TEST)
+    assert whole.index["test"].tolist() == list(range(TEST))
 
 
 def test_reductions_say_what_is_missing():

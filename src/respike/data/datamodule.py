@@ -29,11 +29,12 @@ class ImageDataModule(LightningDataModule):
     """Serves an `ImageSet` as batches (x float32 (B, C, H, W) in [0, 1], y int64 (B,)).
 
     dataset: root -> ImageSet, called when the images are first needed. batch_size: B in training; eval_batch_size: B in
-    validation and test. val_size: number of training images held out for validation. train_size: use only this many of
-    the other training images. test_size: use only the first so many test images. train_transform: augmentation of a
-    training batch, float32 (B, C, H, W) -> the same shape. seed: of the validation split, the reduction, the order and
-    the augmentation. mean, std: one number per channel, by which the network's first layer standardizes the images
-    (`respike.networks.standardize.standardized`), or None; the images themselves stay in [0, 1].
+    validation and test. val_size: number of training images held out for validation. train_size: use only this many of the
+    other training images. test_size: use only the first so many test images, or evenly spread ones where they are sorted by
+    class. train_transform: augmentation of a training batch, float32 (B, C, H, W) -> the same shape. seed: of the
+    validation split, the reduction, the order and the augmentation. mean, std: one number per channel, by which the
+    network's first layer standardizes the images (`respike.networks.standardize.standardized`), or None; the images
+    themselves stay in [0, 1].
     Raises InputError for impossible sizes, here or when the images are first needed.
     """
 
@@ -101,7 +102,7 @@ class ImageDataModule(LightningDataModule):
         return {
             "train": shuffled[:available][: self.train_size],
             "val": shuffled[available:],
-            "test": torch.arange(len(self.images.test_labels))[: self.test_size],
+            "test": _first_or_spread(self.images.test_labels, self.test_size),
         }
 
     def prepare_data(self) -> None:
@@ -193,6 +194,14 @@ class ImageDataModule(LightningDataModule):
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.images.classes)
+
+
+def _first_or_spread(labels: Tensor, size: int | None) -> Tensor:
+    """Positions of the first `size` labels (N,); of sorted ones, as folders of images have, evenly spread positions."""
+    positions = torch.arange(len(labels))
+    if size is None or bool((labels.diff() < 0).any()):
+        return positions[:size]
+    return (2 * positions[:size] + 1) * len(labels) // (2 * size)
 
 
 class ImageBatches(Dataset):
