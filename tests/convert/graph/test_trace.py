@@ -105,6 +105,24 @@ def test_a_pool_over_the_whole_map_is_one_at_every_size(window):
         torch.testing.assert_close(graph.run(images)[graph.output], net(images), rtol=1e-12, atol=1e-12)
 
 
+def test_functions_with_weights_read_as_their_modules():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3).double()
+    nn.init.uniform_(norm.running_mean), nn.init.uniform_(norm.running_var, 0.5, 2), nn.init.uniform_(norm.bias)
+
+    def forward(net, x):
+        x = F.conv2d(x, net.conv1.weight, net.conv1.bias, stride=(1, 1), padding=1)
+        x = F.batch_norm(x, net.norm.running_mean, net.norm.running_var, bias=net.norm.bias, training=net.training)
+        x = F.avg_pool2d(x.clamp_min(0), 2).flatten(1)
+        return F.linear(x, weight=net.fc1.weight / 2)
+
+    net = make(forward)
+    net.norm = norm
+    graph = read_graph(net.train(), input_shape=(1, 6, 6))
+    assert [node.kind for node in graph.nodes.values()] == ["conv", "relu", "avgpool", "flatten", "linear"]
+    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net.eval()(IMAGES), rtol=1e-12, atol=1e-12)
+
+
 def test_a_weighted_add_is_computed_or_refused():
     """torch.add(a, b, alpha=2) is a + 2 b."""
     net = make(lambda net, x: torch.add(net.conv1(x), F.relu(net.conv1(x)), alpha=2))
@@ -210,7 +228,11 @@ REFUSED = {
     "parts": (lambda net, x: torch.cat(net.conv1(x).chunk(3, 1)[::-1], 1), r"'chunk'.*slices, as in x\[:, :8\]"),
     "parts of given sizes": (lambda net, x: torch.split(net.conv1(x), [1, 2], 1)[0], r"'split'.*slices"),
     "all parts": (lambda net, x: torch.cat(net.conv1(x).split(1, 1), 1), "'split'"),
-    "weights of a function": (lambda net, x: F.linear(x.flatten(1), net.fc1.weight), "use nn.Conv2d, nn.Linear"),
+    "weights of the images": (lambda net, x: F.conv2d(net.conv1(x), x), "'conv2d'"),
+    "norm by the batch": (
+        lambda net, x: F.batch_norm(net.conv1(x), None, None, training=True),
+        "batch_norm with the statistics",
+    ),
     "len of the batch": (lambda net, x: net.conv1(x).view(len(x), -1), "Forward.forward cannot be traced"),
 }
 

@@ -59,7 +59,6 @@ COMPUTE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that se
 BY_NAME = {"Normalize": "affine", "StochasticDepth": "identity"}  # classes of torchvision, which need not be imported
 
 SLICES = "take channels by slices, as in x[:, :8]"
-AS_MODULE = "weights are read from modules; use nn.Conv2d, nn.Linear or nn.BatchNorm2d"
 SHUFFLES = "flattening is; channel shuffles and other changes of order are not"
 GATES = "gates such as squeeze-excitation multiply two activations, which spikes cannot; leave them out and train again"
 # What a person can use instead of an operation without a rate-coded form, by words in its name.
@@ -81,9 +80,6 @@ INSTEAD = {
     "mul": GATES,
     "split": SLICES,
     "chunk": SLICES,
-    " conv2d": AS_MODULE,
-    " linear": AS_MODULE,
-    " batch_norm": AS_MODULE,
     "view": SHUFFLES,
     "reshape": SHUFFLES,
 }
