@@ -140,5 +140,5 @@ def recovery(points: pd.DataFrame, undisturbed: float | None = None) -> Figure:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel("accuracy (%)", color=INK)
-    axes.legend(frameon=False, labelcolor=INK, loc="center left")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK)
     return figure

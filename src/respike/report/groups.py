@@ -112,13 +112,16 @@ def _drawn(group: Group) -> pd.DataFrame:
 
 
 def _recovered(group: Group) -> pd.DataFrame:
-    """The runs that start from another experiment's weights: what disturbs them, whether they trained, accuracy, images."""
+    """The runs that start from another experiment's weights: what disturbs them, whether they trained, accuracy, images.
+
+    Empty if none or all of them trained.
+    """
     runs = group.runs
     if "cfg.start" not in runs or "cfg.train" not in runs:
         return pd.DataFrame()
     runs = runs[~runs["cfg.start"].map(is_missing).astype(bool)]
     titles = [str(method).split(", ") for method in runs["method"]]
-    return pd.DataFrame(
+    points = pd.DataFrame(
         {
             "what": [", ".join(parts[1:-1]) or parts[0] for parts in titles],
             "trained": [bool(train) for train in runs["cfg.train"]],
@@ -126,6 +129,7 @@ def _recovered(group: Group) -> pd.DataFrame:
             "images": numbers(runs, "test_images").to_numpy(),
         }
     )
+    return points if points["trained"].nunique() == 2 else points.iloc[:0]  # nothing to compare
 
 
 def _curve_names(drawn: pd.DataFrame) -> list[str]:
