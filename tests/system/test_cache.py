@@ -123,7 +123,7 @@ def test_the_code_of_every_kind_exists(kind):
     [
         ("neurons/integrate_fire.py", {"conversion", "spiking training", "run"}),
         ("simulate/rate/kernels/events.c", {"conversion", "run"}),  # calibrations simulate
-        ("convert/rate/wiring.py", {"conversion", "run"}),
+        ("convert/rate/wiring.py", {"conversion", "spike-time training", "run"}),
         ("layers/tdbn.py", {"conversion", "spiking training", "run"}),
         ("data/pixels.py", set(cache.CODE)),
         ("report/page.py", set()),
