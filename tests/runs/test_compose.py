@@ -88,7 +88,9 @@ def test_a_network_is_judged_by_its_class_and_not_built(monkeypatch):
             check_choices(cfg, choices)
 
 
-@pytest.mark.parametrize("command", ["experiment=stbp_resnet19_narrow method=rate", "experiment=exact_fc convert=data_norm"])
+@pytest.mark.parametrize(
+    "command", ["experiment=stbp_resnet19_narrow method=rate", "experiment=exact_fc convert=data_norm"]
+)
 def test_the_command_line_refuses_a_mixture_before_anything_is_built(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["respike.train", f"hydra.run.dir={tmp_path / 'run'}", *command.split()])
