@@ -9,7 +9,6 @@ import dataclasses
 import gc
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.wiring import wiring_of
 from respike.data.datamodule import ImageDataModule
 from respike.data.datasets import image_shape
-from respike.errors import InputError, explain
+from respike.errors import InputError, print_lines
 from respike.figures.layers import rate_correlations as correlation_figure
 from respike.figures.style import save
 from respike.metrics.representation import rate_correlations, unit_shares
@@ -54,15 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     given = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        print("\n".join(check(given.overrides, given.images)), flush=True)
-    except Exception as error:
-        answer = explain(error)
-        if answer is None:
-            raise
-        print(f"respike: {answer}", file=sys.stderr)
-        return 1
-    return 0
+    return print_lines(lambda: check(given.overrides, given.images))
 
 
 def check(overrides: Sequence[str], images: int = 0) -> list[str]:

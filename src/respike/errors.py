@@ -1,5 +1,8 @@
 """Errors in a person's input. The command line prints them as one line, without a traceback."""
 
+import sys
+from collections.abc import Callable, Sequence
+
 
 class InputError(ValueError):
     """Bad input. The message is one line: what was given, what is allowed, what to type."""
@@ -20,3 +23,16 @@ def explain(error: BaseException) -> str | None:
             return str(cause)
         cause = cause.__cause__
     return None
+
+
+def print_lines(make: Callable[[], Sequence[str]]) -> int:
+    """Print the lines that `make` returns, or its mistake as one line on stderr. Returns the exit status, 0 or 1."""
+    try:
+        print("\n".join(make()), flush=True)
+    except Exception as error:
+        answer = explain(error)
+        if answer is None:
+            raise
+        print(f"respike: {answer}", file=sys.stderr)
+        return 1
+    return 0

@@ -6,7 +6,6 @@ python -m respike.export RUN_DIR --nir net.nir
 import argparse
 import dataclasses
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import nn
 
 from respike.convert import load_snn
 from respike.data.datasets import image_shape
-from respike.errors import InputError, explain
+from respike.errors import InputError, print_lines
 from respike.networks.state_dicts import give_state_dict, read_checkpoint, state_dict_of
 from respike.report.runs import read_run
 from respike.report.terminal import shown_path
@@ -47,15 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of the images, where the run's settings do not say it",
     )
     given = parser.parse_args(arguments)
-    try:
-        print("\n".join(export_run(given.run_dir, given.nir, given.lossy, given.shape)), flush=True)
-    except Exception as error:
-        answer = explain(error)
-        if answer is None:
-            raise
-        print(f"respike: {answer}", file=sys.stderr)
-        return 1
-    return 0
+    return print_lines(lambda: export_run(given.run_dir, given.nir, given.lossy, given.shape))
 
 
 def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[int] | None = None) -> list[str]:
