@@ -34,7 +34,7 @@ KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keyw
     "respike.simulate.rate.layerwise.simulate": Settings,
     "respike.simulate.ttfs.simulate_ttfs": TTFSSettings,
     "respike.simulate.ttfs.evaluate.simulate_ttfs": TTFSSettings,
-    "respike.convert.exact.training.SpikeTimeClassifier": Classifier,
+    "respike.training.spike_time_classifier.SpikeTimeClassifier": Classifier,
     "pytorch_lightning.loggers.WandbLogger": wandb.init,
 }
 BASES = {  # block -> the base class of what it names, unless it names a function

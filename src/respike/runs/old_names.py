@@ -62,6 +62,7 @@ MODULES = {
 CALLABLES = {
     "respike.callbacks.inference.Inference": "respike.callbacks.simulate_direct.SimulateDirect",
     "respike.callbacks.simulate.Simulate": "respike.callbacks.simulate_rate.SimulateRate",
+    "respike.convert.exact.training.SpikeTimeClassifier": "respike.training.spike_time_classifier.SpikeTimeClassifier",
     "respike.data.datasets.image_folder": "respike.data.image_folder.image_folder",
     "respike.lit.relu.ReLUModule": "respike.training.classifier.Classifier",
     "respike.report.direct_run_figures.DirectRunFigures": "respike.figures.direct_run.DirectFigures",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from respike.convert import b1_map, exact_map
-from respike.convert.exact.training import SpikeTimeClassifier, rounded, set_intervals, spike_time_net
+from respike.convert.exact.spike_time_net import set_intervals, spike_time_net
 from respike.convert.graph.nodes import BiasMapConv2d
 from respike.errors import InputError
 from respike.metrics.ttfs import ttfs_metrics
@@ -18,6 +18,7 @@ from respike.networks.spike_times import Hardware, SpikeTimes, smooth_count
 from respike.networks.vgg import VGG
 from respike.simulate.ttfs import simulate_ttfs
 from respike.training.classifier import Classifier
+from respike.training.spike_time_classifier import SpikeTimeClassifier
 
 STEPS = 100
 
@@ -241,21 +242,6 @@ def test_levels_in_training_are_those_of_the_simulation(neurons):
     record = simulate_ttfs((b1_map if neurons == "b1" else exact_map)(module.net, images), images, levels=8)
     close = (record.logits - potentials).abs().amax(1) < 1e-6
     assert close.double().mean() > 0.95  # but for times on the border of two levels
-
-
-@pytest.mark.parametrize("weight_range", [(-1.0, 1.0), None])
-def test_rounded_weights_hold_an_exact_zero_and_pass_gradients(weight_range):
-    weight = torch.linspace(-1.3, 1.4, 1000, dtype=torch.float64).requires_grad_()
-    grid = rounded(weight, 4, weight_range)
-    values = grid.detach().unique()
-    step = float(values.diff()[0])
-    assert len(values) == 16 and 0.0 in values and torch.allclose(values.diff(), values.diff()[0])
-    inside = (weight.detach() >= values[0]) & (weight.detach() <= values[-1])
-    assert float((grid - weight).detach()[inside].abs().max()) <= step / 2 + 1e-12
-    assert abs(float(values[0]) - (-1 if weight_range else -1.3)) <= step / 2 + 1e-12
-    grid.sum().backward()
-    assert torch.equal(weight.grad, inside.double())
-    torch.testing.assert_close(rounded(grid, 4, weight_range), grid)
 
 
 def test_the_tested_network_has_the_rounded_weights():
