@@ -16,6 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from torch import nn
 
+from respike.convert import data_norm
+
 torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread costs more than it brings
 
 settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
@@ -169,5 +171,16 @@ def draw_net():
                 if bias:
                     module.bias.data.uniform_(-0.2, 0.3, generator=random)
         return net, torch.rand(20, *shape, dtype=torch.float64, generator=random)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_snn(draw_net):
+    """draw_snn(wiring, seed, bias, spiking_pools) -> a normalized random network, float32, and 6 images for it."""
+
+    def draw(wiring, seed=0, bias=True, spiking_pools=True):
+        net, images = draw_net(wiring, seed, bias)
+        return data_norm(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
 
     return draw

@@ -20,9 +20,9 @@ from respike.convert import load_snn
 from respike.data.datasets import image_shape
 from respike.errors import InputError, print_lines
 from respike.networks.state_dicts import give_state_dict, read_checkpoint, state_dict_of
+from respike.nir.write import export_nir
 from respike.report.runs import read_run
 from respike.report.terminal import shown_path
-from respike.simulate.rate.nir import export_nir
 from respike.simulate.rate.settings import Settings
 from respike.system.signals import run_command
 from respike.training.fit import make_network

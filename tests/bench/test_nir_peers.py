@@ -14,12 +14,12 @@ from torch import nn
 
 from respike.convert import RateSNN, data_norm, no_norm
 from respike.data.datasets import mnist
-from respike.networks.nir_files import nir_network, nir_neuron
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.encode import Rate
 from respike.neurons.integrate_fire import IntegrateFire
+from respike.nir.read import nir_network, nir_neuron
+from respike.nir.write import export_nir
 from respike.simulate import simulate, simulate_stepwise
-from respike.simulate.rate.nir import export_nir
 
 T = 20
 DIEHL_CNN = Path(__file__).parents[2] / "outputs" / "reference" / "runs" / "diehl_cnn" / "checkpoints" / "snn.pt"
@@ -95,6 +95,25 @@ def test_every_output_spike_of_a_written_network_is_the_readers(draw_net, wiring
     images = images.float()
     snn = data_norm(net.float(), images)
     settings = {"neuron": IntegrateFire(fire_above=above), "weight_bits": bits}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **settings)
+    outputs = run(read(tmp_path / "net.nir"), spikes_of(images))
+    expected = trains(snn, images, **settings)
+    assert int(expected.sum()) > 50 and torch.equal(outputs.flatten(2), expected.flatten(2))
+
+
+@pytest.mark.parametrize("reader", ["norse", "spikingjelly", "from_nir"])
+def test_biases_that_differ_by_place_survive(reader, tmp_path):
+    """A shift of the pixels in front of zero padding, and one of a batch norm between convolutions."""
+    read, above = READERS.get(reader) or ((lambda path: norse().from_nir(nir.read(path), dt=1)), True)
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 5, 2, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(64, 5),
+    )  # fmt: skip
+    images = torch.rand(20, 2, 8, 7)
+    net(images)
+    snn = data_norm(net.eval(), images)
+    settings = {"neuron": IntegrateFire(fire_above=above)}
     export_nir(snn, tmp_path / "net.nir", images.shape[1:], **settings)
     outputs = run(read(tmp_path / "net.nir"), spikes_of(images))
     expected = trains(snn, images, **settings)

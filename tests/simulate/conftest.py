@@ -3,21 +3,9 @@
 import pytest
 import torch
 
-from respike.convert import data_norm
 from respike.errors import InputError
 from respike.simulate.rate.program import compile_program
 from respike.simulate.rate.settings import Settings
-
-
-@pytest.fixture(scope="session")
-def draw_snn(draw_net):
-    """draw_snn(wiring, seed, bias, spiking_pools) -> a normalized random network, float32, and 6 images for it."""
-
-    def draw(wiring, seed=0, bias=True, spiking_pools=True):
-        net, images = draw_net(wiring, seed, bias)
-        return data_norm(net.float(), images.float(), spiking_pools=spiking_pools), images[:6].float()
-
-    return draw
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,8 @@ MODULES = {
     "respike.data.cifar": "respike.data.datasets",
     "respike.networks.published": "respike.networks.matlab_files",
     "respike.networks.published_keras": "respike.networks.keras_files",
+    "respike.networks.nir_files": "respike.nir.read",
+    "respike.simulate.rate.nir": "respike.nir.write",
     "respike.networks.vgg16": "respike.networks.torchvision_vgg16",
     "respike.simulate.clock": "respike.simulate.rate.layerwise",
     "respike.simulate.direct": "respike.simulate.direct.evaluate",

@@ -15,13 +15,13 @@ from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
 from respike.data.glyphs import FAMILIES
 from respike.layers.norm_neuron import BACKENDS as NORM_BACKENDS
-from respike.networks.nir_files import FIRES
 from respike.networks.qcfs import ACTIVATIONS
 from respike.networks.resnet_cifar import SHORTCUTS
 from respike.networks.spike_times import NEURONS
 from respike.networks.torchvision_vgg16 import PIXELS
 from respike.neurons.integrate_fire import RESETS
 from respike.neurons.surrogate import CENTRES
+from respike.nir.read import FIRES
 from respike.runs.kinds import (
     Block,
     Count,

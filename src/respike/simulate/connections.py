@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from respike.convert.graph.modules import linear_of, pair
 from respike.convert.graph.nodes import PlaceMap, Scale, SignedMaxPool2d
 from respike.errors import InputError
 
@@ -143,11 +144,11 @@ def _plain_pool(module: nn.AvgPool2d | nn.AdaptiveAvgPool2d, shape: torch.Size) 
             return nn.AvgPool2d((sides[0] // ends[0], sides[1] // ends[1]))
         axes: list[nn.Module] = [nn.AdaptiveAvgPool2d((end, 1)) for end in ends]
     elif module.divisor_override or not (
-        module.ceil_mode or (_pair(module.padding) != (0, 0) and not module.count_include_pad)
+        module.ceil_mode or (pair(module.padding) != (0, 0) and not module.count_include_pad)
     ):
         return module
     else:
-        settings = zip(*map(_pair, (module.kernel_size, module.stride, module.padding)), strict=True)
+        settings = zip(*map(pair, (module.kernel_size, module.stride, module.padding)), strict=True)
         axes = [
             nn.AvgPool2d((kernel, 1), (stride, 1), (padding, 0), module.ceil_mode, module.count_include_pad)
             for kernel, stride, padding in settings
@@ -161,22 +162,14 @@ def _plain_pool(module: nn.AvgPool2d | nn.AdaptiveAvgPool2d, shape: torch.Size) 
     )
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value, value)
-
-
-def _linear_of_places(linear: nn.Linear, places: PlaceMap) -> nn.Linear:
+def _linear_of_places(linear: nn.Linear, places: PlaceMap) -> nn.Module:
     """The linear layer of the flattened maps in front of a map of places; a few rows of its weights at a time."""
     rows, columns = places.rows.to(linear.weight), places.columns.to(linear.weight)
     whole = [
         torch.einsum("ocyx,yh,xw->ochw", part.unflatten(1, (-1, len(rows), len(columns))), rows, columns).flatten(1)
         for part in linear.weight.detach().split(256)
     ]
-    made = nn.Linear(whole[0].shape[1], linear.out_features, bias=False, device="meta")
-    made.weight = nn.Parameter(torch.cat(whole), requires_grad=False)
-    if linear.bias is not None:
-        made.bias = linear.bias
-    return made
+    return linear_of(torch.cat(whole), linear.bias).requires_grad_(False)
 
 
 def sum_pool(pool: nn.AvgPool2d | PlaceMap) -> tuple[nn.AvgPool2d | PlaceMap, int]:
@@ -185,7 +178,7 @@ def sum_pool(pool: nn.AvgPool2d | PlaceMap) -> tuple[nn.AvgPool2d | PlaceMap, in
         factors = [_denominator(axis) for axis in (pool.rows, pool.columns)]
         scaled = ((axis * factor).round() for axis, factor in zip((pool.rows, pool.columns), factors, strict=True))
         return PlaceMap(*scaled), math.prod(factors)
-    height, width = _pair(pool.kernel_size)
+    height, width = pair(pool.kernel_size)
     area = pool.divisor_override or height * width
     return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, divisor_override=1), area
 

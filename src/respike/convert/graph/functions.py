@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from respike.convert.graph.modules import conv2d_of, linear_of, with_tensors
 from respike.convert.graph.nodes import CappedReLU, Pad
 from respike.errors import InputError
 
@@ -50,28 +51,6 @@ def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
     return clamp_module(min_val, max_val)
 
 
-def _with(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    """A module on the meta device with these weights and buffers, in eval mode."""
-    given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}
-    module.load_state_dict(given, strict=False, assign=True)
-    return module.eval()
-
-
-def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    outputs, inputs = weight.shape
-    return _with(nn.Linear(inputs, outputs, bias is not None, device="meta"), weight=weight, bias=bias)
-
-
-def _conv2d(
-    weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> nn.Module:
-    outputs, inputs, height, width = weight.shape
-    made = nn.Conv2d(
-        inputs * groups, outputs, (height, width), stride, padding, dilation, groups, bias is not None, device="meta"
-    )
-    return _with(made, weight=weight, bias=bias)
-
-
 def _batch_norm(
     running_mean: Tensor, running_var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -83,7 +62,7 @@ def _batch_norm(
     bias = torch.zeros_like(mean) if bias is None else bias
     made = nn.BatchNorm2d(len(mean), eps, momentum, device="meta")
     made.num_batches_tracked = torch.tensor(0)
-    return _with(made, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    return with_tensors(made, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
 
 
 # Function, or name of a tensor method -> kind of node, and what makes its module from the remaining arguments of the call.
@@ -101,8 +80,8 @@ FUNCTIONS: dict[Any, tuple[str, Callable[..., nn.Module]]] = {
     "clip": ("relu", clamp_module),
     torch.clamp_min: ("relu", clamp_module),
     "clamp_min": ("relu", clamp_module),
-    F.linear: ("linear", _linear),
-    F.conv2d: ("conv", _conv2d),
+    F.linear: ("linear", linear_of),
+    F.conv2d: ("conv", conv2d_of),
     F.batch_norm: ("batchnorm", _batch_norm),
     F.avg_pool2d: ("avgpool", nn.AvgPool2d),
     F.adaptive_avg_pool2d: ("avgpool", nn.AdaptiveAvgPool2d),

@@ -8,7 +8,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Embed, Pad, Scale, Slice
+from respike.convert.graph.nodes import BiasMapConv2d, Embed, Pad, Scale, Slice, conv_settings
 from respike.errors import InputError
 
 
@@ -27,6 +27,9 @@ def merge_path(modules: list[nn.Module], layer: str) -> list[nn.Module]:
         return _merge_factors(modules)
     before, weighted, behind = modules[: found[0]], modules[found[0]], modules[found[0] + 1 :]
     assert isinstance(weighted, nn.Linear | nn.Conv2d)
+    if isinstance(weighted, BiasMapConv2d):
+        plain = nn.Conv2d(**conv_settings(weighted), bias=False, device="meta")
+        plain.weight, weighted = weighted.weight, plain
     weighted.register_parameter("bias", None)
     before, columns = _without_factors(before)
     scale_inputs(weighted, columns)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from respike.convert.graph.fold import fold_batch_norms
 from respike.convert.graph.nodes import (
     Affine,
+    BiasMapConv2d,
     CappedReLU,
     Embed,
     Graph,
@@ -364,7 +365,7 @@ def _silent_value(graph: Graph, name: str, starts: set[str], shapes: dict[str, t
             shift = affine.shift.to(graph.dtype)
             value = None if not bool(shift.any()) else shift
         elif node.kind in ("conv", "linear"):
-            bias = module.bias
+            bias = module.bias_map if isinstance(module, BiasMapConv2d) else module.bias
             value = None if bias is None else bias.detach().clone()
         else:
             value = None

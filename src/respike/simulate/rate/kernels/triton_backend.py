@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from respike.convert.graph.modules import pair
 from respike.convert.graph.nodes import Scale
 from respike.layers.over_time import over_time
 from respike.neurons.encode import image_keys
@@ -296,22 +297,17 @@ def _product(
 
 
 def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Size) -> Plan:
-    kernel_height, kernel_width = _pair(module.kernel_size)
+    kernel_height, kernel_width = pair(module.kernel_size)
     numbers = {"unit": unit, "places": layer.shape[1:].numel(), "channels": shape[0]}
     numbers |= {"kernel_height": kernel_height, "kernel_width": kernel_width}
     numbers |= _geometry(module, shape, layer.shape)
     return Plan("pool", _elementwise_grid(layer.shape.numel()), (_starts(layer),), numbers, {"SIZE": SIZE})
 
 
-def _pair(value: int | tuple[int, ...] | str) -> tuple[int, ...]:
-    assert not isinstance(value, str)  # `_is_plain_product` refuses padding given as a word
-    return value if isinstance(value, tuple) else (value, value)
-
-
 def _geometry(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size, out: torch.Size) -> dict[str, int]:
     """Where the windows lie on a source of shape (C, H, W)."""
-    stride_y, stride_x = _pair(module.stride)
-    pad_y, pad_x = _pair(module.padding)
+    stride_y, stride_x = pair(module.stride)
+    pad_y, pad_x = pair(module.padding)
     return {
         "height": shape[1], "width": shape[2], "out_width": out[2],
         "stride_y": stride_y, "stride_x": stride_x, "pad_y": pad_y, "pad_x": pad_x,

@@ -16,16 +16,16 @@ from respike.convert import RateSNN, data_norm, exact_map, no_norm, percentile_n
 from respike.data.datasets import mnist
 from respike.errors import InputError
 from respike.layers.tdbn import TdBN
-from respike.networks.nir_files import nir_network, nir_neuron
 from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.neurons.lif import LIF
+from respike.nir.read import nir_network, nir_neuron
+from respike.nir.write import export_nir
 from respike.simulate import simulate, simulate_stepwise
-from respike.simulate.rate.nir import export_nir
 
 T = 20
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def equations(path, inputs, above):
@@ -193,7 +193,7 @@ def test_a_lossy_file_is_read_back_here_without_loss(tmp_path):
     assert torch.equal(simulate(snn, images, **soft).counts, simulate(again, images, **soft).counts)
 
 
-def test_spike_times_biases_by_place_and_odd_pools_have_no_form_at_all(tmp_path):
+def test_spike_times_some_biases_by_place_and_odd_pools_have_no_form_at_all(tmp_path):
     net, images = small_net(), torch.rand(20, 1, 6, 6)
     net(images)
     with pytest.raises(InputError, match="NIR has no spike times"):
@@ -201,11 +201,32 @@ def test_spike_times_biases_by_place_and_odd_pools_have_no_form_at_all(tmp_path)
     snn, _ = small_snn(nn.AdaptiveAvgPool2d(3), spiking_pools=False)
     with pytest.raises(InputError, match="windows of unequal size"):
         export_nir(snn, tmp_path / "net.nir", (1, 6, 6), lossy=True)
-    shifted = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    shifted = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(98, 3))
     shifted[0].running_mean.fill_(0.5)
     snn = data_norm(shifted.eval(), images)
     with pytest.raises(InputError, match="no bias that differs by place, as layer"):
         export_nir(snn, tmp_path / "net.nir", (1, 6, 6), lossy=True)
+
+
+@pytest.mark.parametrize("conv", [(3, 1, 1), (7, 2, 3), ((3, 5), 1, (2, 4), 2, 2)])
+def test_a_shift_in_front_of_zero_padding_is_said_by_a_channel_of_ones(conv, tmp_path):
+    """Batch norms that shift images and maps; conv: arguments of Conv2d from the kernel on."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.BatchNorm2d(2), nn.Conv2d(2, 4, *conv), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.LazyLinear(3),
+    )  # fmt: skip
+    images = torch.rand(20, 2, 9, 8)
+    net(images)
+    snn = data_norm(net.eval(), images)
+    assert [layer.bias.ndim for layer in snn.layers.values()] == [3, 3, 1]
+    rate = {"encode": Rate(1000.0), "duration": T / 1000}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **rate)
+    inputs = Rate(1000.0)(images, torch.arange(len(images)), torch.arange(T), 0.001, 0)
+    expected = simulate(snn, images, **rate).counts
+    assert torch.equal(equations(tmp_path / "net.nir", inputs, above=False).sum(0).int(), expected) and expected.any()
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    assert len(again.layers) == 3 and torch.equal(simulate(again, images, neuron=neuron, **rate).counts, expected)
 
 
 def test_grouped_and_oblong_convolutions_are_written_so_that_nir_itself_can_read_them(tmp_path):

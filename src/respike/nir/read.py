@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from respike.convert.graph.modules import conv2d_of, linear_of, pair
+from respike.convert.graph.nodes import BiasMapConv2d
 from respike.errors import InputError
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.lif import LIF
@@ -45,8 +47,14 @@ class NIRNetwork(nn.Module):
         self.modules_of: dict[str, str] = {}
         self.factors: dict[str, str] = {}
         self.output = next(name for name, node in nodes.items() if isinstance(node, nir.Output))
+        biased = _biased_by_place(self.sources, nodes)
+        self.sources = {
+            name: self.sources[biased[name]] if name in biased else found
+            for name, found in self.sources.items()
+            if name not in biased.values()
+        }
         for name, node in nodes.items():
-            if isinstance(node, nir.Output):
+            if isinstance(node, nir.Output) or name in biased.values():
                 continue
             pooled = _pool_of(name, self.sources, nodes)
             factor = _factor(node, name, dt, line) if isinstance(node, NEURONS) else None
@@ -58,7 +66,8 @@ class NIRNetwork(nn.Module):
                 self.factors[name] = self._own_name(f"{name}_factor")
                 self.register_buffer(self.factors[name], factor.float())
             self.modules_of[name] = self._own_name(name)
-            self.add_module(self.modules_of[name], _module(node, name, line))
+            module = _with_bias_map(node, name, line) if name in biased else _module(node, name, line)
+            self.add_module(self.modules_of[name], module)
 
     def _own_name(self, name: str) -> str:
         name = re.sub(r"\W", "_", name)
@@ -89,7 +98,7 @@ def nir_network(path: str | Path | None, dt: float | None = None) -> NIRNetwork:
     cannot be read, by the name of its node.
     """
     line, graph = f"model.path={path}", _read(path)
-    return NIRNetwork(graph, _time_step(graph, dt, line), line).eval()
+    return NIRNetwork(graph, _time_step(graph, dt, line), line).requires_grad_(False).eval()
 
 
 def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "file") -> Neuron:
@@ -172,6 +181,39 @@ def _pool_of(name: str, sources: dict[str, list[str]], nodes: dict[str, nir.NIRN
     return first if not more and readers == 1 and isinstance(nodes.get(first), nir.SumPool2d) else None
 
 
+def _biased_by_place(sources: dict[str, list[str]], nodes: dict[str, nir.NIRNode]) -> dict[str, str]:
+    """The convolutions whose last input channel is all ones, by which respike writes biases that differ by place.
+
+    Each with the node that adds this channel, and that no other reads.
+    """
+    found = {}
+    for name, node in nodes.items():
+        (first, *more) = sources[name]
+        ones = nodes.get(first)
+        if more or not isinstance(node, nir.Conv2d) or not isinstance(ones, nir.Conv2d) or node.input_shape is None:
+            continue
+        alone = sum(read.count(first) for read in sources.values()) == 1
+        channels = np.eye(len(ones.weight))
+        adds = np.array_equal(ones.weight, channels[:, :-1, None, None]) and np.array_equal(ones.bias, channels[-1])
+        if alone and adds and (pair(ones.stride), pair(ones.padding)) == ((1, 1), (0, 0)):
+            found[name] = first
+    return found
+
+
+def _with_bias_map(node: nir.Conv2d, name: str, line: str) -> BiasMapConv2d:
+    """The convolution without its last channel, which reads ones: what this channel adds is a bias."""
+    images = torch.zeros(1, node.weight.shape[1], *node.input_shape, dtype=torch.float64)
+    images[:, -1] = 1
+    with torch.no_grad():
+        bias_map = _module(node, name, line).double()(images)[0].float()
+    rest = nir.Conv2d(
+        node.input_shape, node.weight[:, :-1], node.stride, node.padding, node.dilation, node.groups, node.bias
+    )
+    conv = _module(rest, name, line)
+    assert isinstance(conv, nn.Conv2d)
+    return BiasMapConv2d(conv, bias_map)
+
+
 def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
     """The module of a node; a neuron as the ReLU of its rate."""
     if isinstance(node, NEURONS):
@@ -181,19 +223,13 @@ def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
             raise InputError(
                 f"{line}: {type(node).__name__} '{name}' has weights of shape {node.weight.shape}, not (out, in)"
             )
-        features_out, features_in = node.weight.shape
-        linear = nn.Linear(features_in, features_out, bias=isinstance(node, nir.Affine), device="meta")
-        return _with_weights(linear, node)
+        return linear_of(_tensor(node.weight), _tensor(node.bias) if isinstance(node, nir.Affine) else None)
     if isinstance(node, nir.Conv2d):
-        padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
-        groups = int(node.groups)
-        conv = nn.Conv2d(
-            node.weight.shape[1] * groups, node.weight.shape[0], tuple(node.weight.shape[2:]),
-            _pair(node.stride), padding, _pair(node.dilation), groups, device="meta",
-        )  # fmt: skip
-        return _with_weights(conv, node)
+        padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
+        settings = pair(node.stride), padding, pair(node.dilation), int(node.groups)
+        return conv2d_of(_tensor(node.weight), _tensor(node.bias), *settings)
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-        kernel, stride, padding = (_pair(value) for value in (node.kernel_size, node.stride, node.padding))
+        kernel, stride, padding = (pair(value) for value in (node.kernel_size, node.stride, node.padding))
         divisor = 1 if isinstance(node, nir.SumPool2d) else None
         return nn.AvgPool2d(kernel, stride, padding, divisor_override=divisor)
     if isinstance(node, nir.Flatten):
@@ -201,13 +237,6 @@ def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
     if isinstance(node, nir.Scale):
         return _Factor(_per_channel(node.scale, f"{line}: Scale '{name}'"))
     raise InputError(f"{line}: node '{name}' is a {type(node).__name__}, which is not read here; read are {READ}")
-
-
-def _with_weights(module: nn.Linear | nn.Conv2d, node: Any) -> nn.Module:
-    module.weight = nn.Parameter(_tensor(node.weight), requires_grad=False)
-    if module.bias is not None:
-        module.bias = nn.Parameter(_tensor(node.bias), requires_grad=False)
-    return module
 
 
 class _Factor(nn.Module):
@@ -283,11 +312,6 @@ def _per_channel(values: Any, what: str) -> Tensor:
     if not (values.reshape(len(values), -1) == first).all():
         raise InputError(f"{what} differ within a channel; one number per layer or per channel can be read")
     return torch.from_numpy(first.reshape(-1, *[1] * (values.ndim - 1)).copy())
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    rows, columns = np.broadcast_to(np.asarray(value).reshape(-1), 2)
-    return int(rows), int(columns)
 
 
 def _tensor(values: Any) -> Tensor:

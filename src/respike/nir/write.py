@@ -16,10 +16,11 @@ from typing import Any
 import nir
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from respike.convert.exact.ttfs_net import TTFSNet
-from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slice
+from respike.convert.graph.modules import pair
+from respike.convert.graph.nodes import Scale, SignedMaxPool2d
 from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
 from respike.errors import InputError
 from respike.networks.copying import copied
@@ -28,6 +29,7 @@ from respike.neurons.encode import Current
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
+from respike.nir.paths import NodePath
 from respike.simulate.connections import layer_shapes, path_shape, with_plain_pools
 from respike.simulate.rate.fixed_point import fold_pools, round_layer, weights_of
 from respike.simulate.rate.program import grid_of_input, pools, synapse_paths
@@ -54,7 +56,7 @@ def export_nir(
     Metadata of the graph say what NIR leaves to its reader: "fires" (">=" or ">"), "dt", "readout", "simulated" (the other
     settings). How images become spikes is not part of the graph. lossy: write what NIR cannot say in the nearest form: a reset
     by subtraction as one to zero, start potentials as 0, a max-pool as the average. Raises InputError for it otherwise, and for
-    spike times, biases that differ by place, and average pools with windows of unequal size.
+    spike times, average pools with windows of unequal size, and biases that differ by place as no padded convolution has them.
     """
     if hasattr(snn, "spiking_layers"):
         snn, neuron = _direct_layers(snn)
@@ -185,8 +187,8 @@ class _Writer:
             return
         if layer.pool is not None:
             raise InputError(f"NIR has no max-pools of currents, as layer '{name}' has; type convert.max_pool=average")
-        threshold = self._rounded(name, layer)
-        ends = self._synapses(name, layer)
+        threshold, unit = self._rounded(name, layer)
+        ends = self._synapses(name, layer, unit)
         if layer.kind == "current" or (name == self.snn.output and self._reads_current):
             self.ends[name] = ends
             return
@@ -194,15 +196,16 @@ class _Writer:
         taken = name.replace(".", "_") in self.nodes
         self.ends[name] = [self._add(f"{name}_{type(neurons).__name__.lower()}" if taken else name, neurons, ends)]
 
-    def _rounded(self, name: str, layer: SpikingLayer) -> float:
-        """Round the layer's weights and biases in place, as the simulation does; returns the threshold of its neurons.
+    def _rounded(self, name: str, layer: SpikingLayer) -> tuple[float, float | None]:
+        """Round the layer's weights and biases in place, as the simulation does.
 
-        Average pools become sums: a layer that only pools has a larger threshold, others have smaller weights.
+        Returns the threshold of its neurons and the unit of its sums, None without a grid. Average pools become sums: a layer
+        that only pools has a larger threshold, others have smaller weights.
         """
         bits, threshold = self.settings.weight_bits, self.neuron.threshold
         if bits is None or self.neuron.fixed_point(1.0) is None:
             area = fold_pools(layer)
-            return threshold * (1 if area is None else area)
+            return threshold * (1 if area is None else area), None
         grid = grid_of_input(bits, self.settings.encode.analog) if "input" in layer.sources else 1
         only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
         try:
@@ -219,7 +222,7 @@ class _Writer:
             layer.bias.div_(whole)
         for synapse in layer.synapses:
             weights_of(synapse).mul_((grid if synapse.source == "input" else 1) / whole)
-        return fixed.threshold / whole
+        return fixed.threshold / whole, 1 / whole
 
     def _neurons(self, threshold: float, shape: torch.Size) -> nir.NIRNode:
         ones = np.ones(tuple(shape), dtype=np.float32)
@@ -235,27 +238,29 @@ class _Writer:
         """In NIR a potential gains I / tau in a step of 1, here I: the time constant, by which currents are multiplied."""
         return 1 / (1 - self.neuron.tau) if isinstance(self.neuron, LIF) and self._leaks else 1.0
 
-    def _synapses(self, name: str, layer: SpikingLayer) -> list[str]:
+    def _synapses(self, name: str, layer: SpikingLayer, unit: float | None = None) -> list[str]:
         """Add the nodes of a layer's synapses; returns those whose values are summed."""
         gain, bias = 1.0 if layer.kind in ("current", "max") else self._gain, layer.bias
-        if bias is not None and bias.ndim > 1:
-            raise InputError(
-                f"NIR has no bias that differs by place, as layer '{name}' has (of a shift in front of zero padding); train "
-                "without zero padding there, or on pixels in [0, 1]"
-            )
-        ends: list[str] = []
-        for synapse in layer.synapses:
-            path = _Path(self.shapes[synapse.source], name)
+        paths = [NodePath(self.shapes[synapse.source], name) for synapse in layer.synapses]
+        for path, synapse in zip(paths, layer.synapses, strict=True):
             for module in synapse:
                 path.append(module)
+        carrier = next((path for path in paths if bias is None or path.carries(bias, unit)), None)
+        if carrier is None:
+            raise InputError(
+                f"NIR has no bias that differs by place, as layer '{name}' has (of a shift in front of zero padding), but that "
+                "of a convolution with an odd kernel that is padded by at most its half; train without zero padding there, or "
+                "on pixels in [0, 1]"
+            )
+        ends: list[str] = []
+        for path, synapse in zip(paths, layer.synapses, strict=True):
             doubled = not path.nodes and self.ends[synapse.source][0] in ends
             before = self.ends[synapse.source]
-            for node in path.finished(gain, bias, doubled):
+            for node in path.finished(gain, bias if path is carrier else None, doubled, unit):
                 # read back, a layer is called after its weights, and a sum of branches after its neurons
                 own = len(layer.synapses) == 1 and node is path.weighted
                 before = [self._add(name if own else f"{name}_{type(node).__name__.lower()}", node, before)]
             ends += before
-            bias = None  # it is on the first branch
         return ends
 
     def _max_pool(self, name: str, layer: SpikingLayer) -> list[str]:
@@ -268,9 +273,9 @@ class _Writer:
         self._lose(f"the max-pool '{name}', which becomes an average pool", "convert with convert.max_pool=average")
         ends = self._synapses(name, layer)
         shape = torch.Size(self.shapes[layer.sources[0]])
-        path = _Path(path_shape(list(layer.synapses[0]), shape), name)
+        path = NodePath(path_shape(list(layer.synapses[0]), shape), name)
         path.append(nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, divisor_override=1))
-        path.append(Scale(1 / math.prod(_pair(pool.kernel_size))))
+        path.append(Scale(1 / math.prod(pair(pool.kernel_size))))
         for node in path.finished(1.0, None, False):
             ends = [self._add(f"{name}_{type(node).__name__.lower()}", node, ends)]
         return ends
@@ -286,154 +291,3 @@ class _Writer:
 
     def _connect(self, sources: list[str], target: str) -> None:
         self.edges += [(source, target) for source in sources]
-
-
-class _Path:
-    """The nodes of one linear path. Factors, slices and paddings become a convolution of 1x1 (of maps) or an Affine."""
-
-    def __init__(self, shape: torch.Size, layer: str):
-        self.shape, self.layer = shape, layer
-        self.nodes: list[nir.NIRNode] = []
-        self._clear()
-
-    def _clear(self) -> None:
-        self.map: Tensor | None = None  # (C', C) of the channels, not yet a node
-        self.map_shape, self.stride, self.padding = self.shape, (1, 1), (0, 0)
-
-    @property
-    def weighted(self) -> nir.NIRNode | None:
-        """The last node with weights."""
-        return next((node for node in reversed(self.nodes) if isinstance(node, nir.Affine | nir.Conv2d)), None)
-
-    def append(self, module: nn.Module) -> None:
-        """Add a module of a synapse. Raises InputError for one that NIR cannot say."""
-        shape = path_shape([module], self.shape)
-        if isinstance(module, Scale | Embed | Pad | Slice):
-            self._append_map(module)
-        elif isinstance(module, nn.Flatten):
-            self._flush()
-            # counted from the end, the axes are the same with and without a batch, whichever a reader takes them for
-            self.nodes.append(nir.Flatten({"input": np.array(self.shape)}, -len(self.shape), -1))
-        elif isinstance(module, nn.Linear):
-            self._flush()
-            self.nodes.append(nir.Affine(_array(module.weight), np.zeros(module.out_features, dtype=np.float32)))
-        elif isinstance(module, nn.Conv2d):
-            self._flush()
-            self.nodes.append(self._convolution(module))
-        elif isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
-            self._flush()
-            settings = (np.array(_pair(value)) for value in (module.kernel_size, module.stride, module.padding))
-            self.nodes.append(nir.SumPool2d(*settings))
-        else:
-            raise InputError(
-                f"NIR has no counterpart of the {type(module).__name__} in front of layer '{self.layer}': average pools with "
-                "windows of unequal size; use a pool that divides the map"
-            )
-        self.shape = shape
-        if self.map is None:
-            self._clear()
-
-    def finished(self, gain: float, bias: Tensor | None, node_needed: bool) -> list[nir.NIRNode]:
-        """The nodes, with weights multiplied by `gain`, and with a bias (C,) per channel behind them."""
-        self._flush()
-        last = next((node for node in reversed(self.nodes) if not isinstance(node, nir.Flatten)), None)
-        width = len(last.bias) if isinstance(last, nir.Affine | nir.Conv2d) else 0
-        fits = bias is None or (width and width % len(bias) == 0)
-        if not fits or (not width and (gain != 1 or node_needed)):
-            self.map = torch.eye(self.shape[0], dtype=torch.float64)
-            self._flush(always=True)
-            last = self.nodes[-1]
-        if isinstance(last, nir.Affine | nir.Conv2d):
-            if bias is not None:
-                last.bias = _array(bias.repeat_interleave(len(last.bias) // len(bias)))
-            last.weight, last.bias = np.float32(gain) * last.weight, np.float32(gain) * last.bias
-        return self.nodes
-
-    def _append_map(self, module: Scale | Embed | Pad | Slice) -> None:
-        if isinstance(module, Pad | Slice) and (self.stride, self.padding) != ((1, 1), (0, 0)):
-            self._flush()
-        channels = self.shape[0]
-        own = torch.eye(channels, dtype=torch.float64)
-        if isinstance(module, Scale):
-            factor = module.factor.expand(channels) if module.factor.ndim == 0 else module.factor
-            own = own * factor.repeat_interleave(channels // len(factor))[:, None]
-        elif isinstance(module, Embed):
-            own = nn.functional.pad(own, (0, 0, module.before, module.after))
-        elif isinstance(module, Slice):
-            own = own[slice(*module.slices[0])]
-            self._stride(
-                [range(size)[slice(*part)] for size, part in zip(self.shape[1:], module.slices[1:], strict=False)]
-            )
-        else:
-            sides = [*module.padding, *(0,) * (6 - len(module.padding))]
-            if sides[0] != sides[1] or sides[2] != sides[3] or min(sides[:4]) < 0:
-                raise InputError(f"NIR has no padding that differs by side, as in front of layer '{self.layer}'")
-            own = nn.functional.pad(own, (0, 0, sides[4], sides[5]))
-            self.padding = (sides[2], sides[0])
-        self.map = own if self.map is None else own @ self.map
-
-    def _stride(self, kept: list[range]) -> None:
-        for axis, places in enumerate(kept):
-            if places.start != 0 or len(places) != -(-self.shape[1 + axis] // places.step):
-                raise InputError(f"NIR has no slices but every n-th place, as in front of layer '{self.layer}'")
-        steps = [places.step for places in kept] + [1] * (2 - len(kept))
-        self.stride = (self.stride[0] * steps[0], self.stride[1] * steps[1])
-
-    def _flush(self, always: bool = False) -> None:
-        """Make a node of the channels' map, unless it changes nothing."""
-        if self.map is None:
-            return
-        same = self.map.shape[0] == self.map.shape[1] and torch.equal(self.map, torch.eye(len(self.map)).double())
-        if always or not same or (self.stride, self.padding) != ((1, 1), (0, 0)):
-            weight, bias = _array(self.map), np.zeros(len(self.map), dtype=np.float32)
-            if len(self.shape) == 1:
-                self.nodes.append(nir.Affine(weight, bias))
-            else:
-                size = tuple(self.map_shape[1:])
-                self.nodes.append(
-                    nir.Conv2d(size, weight[:, :, None, None], self.stride, self.padding, (1, 1), 1, bias)
-                )
-        self._clear()
-
-    def _convolution(self, conv: nn.Conv2d) -> nir.Conv2d:
-        """A convolution without groups, which several readers refuse, and with a square kernel, if zeros can fill it up."""
-        if conv.padding_mode != "zeros":
-            raise InputError(f"NIR pads with zeros only; layer '{self.layer}' pads by {conv.padding_mode}")
-        weight, padding = conv.weight.detach(), _padding(conv)
-        if conv.groups > 1:
-            blocks = weight.split(conv.out_channels // conv.groups)
-            inputs = conv.in_channels // conv.groups
-            parts = [
-                nn.functional.pad(block, (0, 0, 0, 0, k * inputs, conv.in_channels - (k + 1) * inputs))
-                for k, block in enumerate(blocks)
-            ]
-            weight = torch.cat(parts)
-        more = [max(weight.shape[2:]) - side for side in weight.shape[2:]]
-        if not isinstance(padding, str) and any(more) and not any(extra % 2 for extra in more):
-            rows, columns = (extra // 2 for extra in more)
-            weight = nn.functional.pad(weight, (columns, columns, rows, rows))
-            dilation = _pair(conv.dilation)
-            padding = (padding[0] + rows * dilation[0], padding[1] + columns * dilation[1])
-        size, bias = tuple(self.shape[1:]), np.zeros(len(weight), dtype=np.float32)
-        if weight.shape[2] != weight.shape[3]:
-            log.warning(
-                "layer '%s' has a kernel of %dx%d, which nir 1.0.8 reads by nir.read(path, type_check=False) only",
-                self.layer, *weight.shape[2:],
-            )  # fmt: skip
-        return nir.Conv2d(size, _array(weight), _pair(conv.stride), padding, _pair(conv.dilation), 1, bias)
-
-
-def _padding(conv: nn.Conv2d) -> tuple[int, ...] | str:
-    """The padding in numbers, or "same" where it differs by side."""
-    if not isinstance(conv.padding, str):
-        return _pair(conv.padding)
-    total = [d * (k - 1) if conv.padding == "same" else 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-    return "same" if any(side % 2 for side in total) else tuple(side // 2 for side in total)
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple) else (value, value)
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)
