@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.modules import linear_of, pair
-from respike.convert.graph.nodes import PlaceMap, Scale, SignedMaxPool2d
+from respike.convert.graph.nodes import Embed, PlaceMap, Scale, SignedMaxPool2d
 from respike.errors import InputError
 
 Path = Sequence[nn.Module]
@@ -235,6 +235,8 @@ def fan_out(path: Path, shape: torch.Size) -> Tensor:
         and all(isinstance(module, nn.Flatten) for module in path[:-1])
         and path[-1].in_features == shape.numel()
     )
+    if all(isinstance(module, Embed | Scale | nn.Flatten) for module in path):
+        return torch.ones((), dtype=torch.int64, device=device).expand(shape)
     if fully_connected:  # known without a gradient
         return torch.full(shape, path[-1].out_features, device=device)
     if len(path) == 1 and isinstance(path[0], nn.Conv2d) and not isinstance(path[0].padding, str):

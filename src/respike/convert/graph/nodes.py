@@ -85,6 +85,10 @@ class Embed(nn.Module):
         """Values (B, channels, ...) -> (B, before + channels + after, ...)."""
         return nn.functional.pad(x, (*(0,) * (2 * (x.ndim - 2)), self.before, self.after))
 
+    def of(self, whole: Tensor) -> Tensor:
+        """The maps (B, channels, ...) among the channels of a concatenation, as a view."""
+        return whole.narrow(1, self.before, self.channels)
+
     def extra_repr(self) -> str:
         """The channels, for print(net)."""
         return f"{self.before} + {self.channels} + {self.after}"

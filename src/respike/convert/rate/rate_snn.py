@@ -6,7 +6,7 @@ on values that no ReLU has made positive, a layer of kind "current" carries them
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -18,7 +18,14 @@ from respike.convert.saving import SavedNetwork, build_module, describe_module
 from respike.errors import InputError
 
 WEIGHTED = (nn.Linear, nn.Conv2d, Scale)
+Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+ONE_GRID: Mapping[str, float] = {}
 Scales = Mapping[str, float | Tensor]  # per layer: one number, or one per channel (C,)
+
+
+def call(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """module(x)."""
+    return module(x)
 
 
 class Synapse(nn.Sequential):
@@ -32,6 +39,25 @@ class Synapse(nn.Sequential):
     def weighted(self) -> nn.Linear | nn.Conv2d | Scale | None:
         """The one operation with weights (or a constant factor), or None for a pure pool or identity."""
         return next((module for module in self if isinstance(module, WEIGHTED)), None)
+
+    @property
+    def place(self) -> Embed | None:
+        """Where the values lie in a concatenation, if nothing but factors follows it; else None."""
+        last = next((module for module in reversed(list(self)) if not isinstance(module, Scale)), None)
+        return last if isinstance(last, Embed) else None
+
+    def placed(self, x: Tensor) -> Tensor:
+        """The values at `place`, without the zeros around them."""
+        place, factors = self.place, False
+        assert place is not None
+        for module in self:
+            if factors and isinstance(module, Scale):
+                x = x * per_channel(place.of(module.factor[None])[0] if module.factor.ndim else module.factor, x)
+            elif module is place:
+                factors = True
+            else:
+                x = module(x)
+        return x
 
     def rescale(self, source: float | Tensor, target: float | Tensor) -> None:
         """Multiply by the scale of the source, and divide by that of the layer, in place; () or (C,) each."""
@@ -114,9 +140,29 @@ class SpikingLayer(nn.Module):
         self.register_buffer("bias", bias)
         self.register_buffer("start", start)
 
-    def drive(self, values: Mapping[str, Tensor]) -> Tensor:
-        """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name."""
-        return self.driven(sum(synapse(values[synapse.source]) for synapse in self.synapses))
+    def drive(self, values: Mapping[str, Tensor], apply: Apply = call, grids: Mapping[str, float] = ONE_GRID) -> Tensor:
+        """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name.
+
+        apply: how a module is applied to values, with `over_time` to (T or 1, B, ...). grids: in fixed point, by source of
+        currents, by what its products are divided and then rounded.
+        """
+        rows = max(len(values[source]) for source in self.sources)
+        placed = all(synapse.place for synapse in self.synapses)  # then nothing is added to the zeros around each part
+        total: Tensor | None = None
+        for synapse in self.synapses:
+            place = synapse.place if placed else None
+            part = apply(synapse.placed if place else synapse, values[synapse.source])
+            if synapse.source in grids:
+                part = (part / grids[synapse.source]).round_()
+            if place is None:
+                total = part if total is None else total + part
+            elif total is None:
+                total = apply(place, part)
+                total = total if len(total) == rows else total.expand(rows, *total.shape[1:]).clone()
+            else:
+                apply(place.of, total).add_(part)
+        assert total is not None
+        return apply(self.driven, total)
 
     def driven(self, total: Tensor) -> Tensor:
         """The drive from the sum of the synapses: with the bias, and pooled where the layer pools its drive."""

@@ -17,13 +17,13 @@ from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input, largest_current
 from respike.simulate.rate.kernels import events, triton_backend
-from respike.simulate.rate.program import Program, compile_program, new_tally
+from respike.simulate.rate.program import COPIES, Program, alive, compile_program, new_tally, widest
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
 from respike.simulate.record import SpikeRecord
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
-BLOCK = 1 << 27  # bytes of the widest layer in one block of steps
+BLOCK = 1 << 28  # bytes of the values that are in memory at once in one block of steps
 ON_GPU = {  # kind of a layer's plan -> what runs it, and why not Triton alone
     "torch": ("torch", "no neurons"),
     "scan": ("triton", "its drive by PyTorch in float64, for several branches, groups or currents"),
@@ -106,34 +106,35 @@ def _prepared(
 
 
 def _chunk_size(program: Program, steps: int) -> int:
-    widest = max(layer.shape.numel() for layer in program.layers)
-    per_image = steps * max(widest, program.input_shape.numel()) * program.dtype.itemsize
+    per_image = steps * max(shape.numel() for shape in program.shapes.values()) * program.dtype.itemsize
     return max(1, BUDGET // per_image)
 
 
 def _simulate_chunk(program: Program, settings: Settings, images: Tensor, index: Tensor) -> SpikeRecord:
     """Images (B, C, H, W) through all layers, in blocks of steps T' between which the neurons keep their state."""
     tally = new_tally(program, settings)
-    last_reader = {source: layer.name for layer in program.layers for source in layer.synapses.sources}
+    kept = [*alive(program.layers)[1:], {program.layers[-1].name}]
     states: dict[str, Any] = {}
     output: list[Tensor] = []
     for steps in torch.arange(settings.steps).split(_block_size(program, len(images))):
         first = int(steps[0])
         spikes = {"input": encoded_input(program, settings, images, index, steps)}  # (T' or 1, B, ...)
         tally.add("input", spikes["input"], first)
-        for layer in program.layers:
+        for layer, needed in zip(program.layers, kept, strict=True):
             drive = layer.drive(spikes, over_time)  # (T' or 1, B, ...N)
             dropped = settings.drop_first_output and not first and layer is program.layers[-1]
             spikes[layer.name], states[layer.name] = layer.scan(drive, len(steps), states.get(layer.name), dropped)
             tally.add(layer.name, spikes[layer.name], first)
-            for source in layer.synapses.sources:
-                if last_reader[source] == layer.name:
-                    spikes.pop(source, None)
+            spikes = {name: values for name, values in spikes.items() if name in needed}
         output.append(spikes[program.layers[-1].name])
     return tally.record(index, torch.cat(output))
 
 
 def _block_size(program: Program, images: int) -> int:
-    """Steps at once, so that the widest layer's values fit the memory."""
-    widest = max(layer.shape.numel() for layer in program.layers)
-    return max(1, BLOCK // (images * max(widest, program.input_shape.numel()) * program.dtype.itemsize))
+    """Steps at once, so that all values in memory at once, with the drive of a layer and its copies, fit in `BLOCK`."""
+    shapes = program.shapes
+    numbers = max(
+        sum(shapes[name].numel() for name in names) + COPIES * widest(layer, shapes)
+        for layer, names in zip(program.layers, alive(program.layers), strict=True)
+    )
+    return max(1, BLOCK // (images * numbers * program.dtype.itemsize))

@@ -6,7 +6,7 @@ weights in floating point, or integers (fixed_point.py).
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Scale
-from respike.convert.rate.rate_snn import RateSNN, SpikingLayer, Synapse
+from respike.convert.rate.rate_snn import Apply, RateSNN, SpikingLayer, Synapse, call
 from respike.errors import InputError
 from respike.networks.copying import copied
 from respike.neurons.integrate_fire import FixedPointIntegrateFire
@@ -34,14 +34,9 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.units import Carry, MaxPool, SummedCurrent
 from respike.simulate.record import Tally
 
-Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+COPIES = 4  # of the widest tensor that a layer needs: its drive, of which one synapse's part, with its rounding
 CompileLayer = Callable[[str], "ProgramLayer"]
 log = logging.getLogger(__name__)
-
-
-def call(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """module(x)."""
-    return module(x)
 
 
 @dataclass(frozen=True)
@@ -60,19 +55,11 @@ class ProgramLayer:
     largest_drive: float = math.inf
 
     def drive(self, values: Mapping[str, Tensor], apply: Apply = call) -> Tensor:
-        """The drive (rows, ...N), given the spikes or currents (rows, ...) of each source by its name.
+        """The drive (rows, ...N), as `SpikingLayer.drive`.
 
-        apply: how a module is applied to values, with `over_time` to (T or 1, B, ...). In fixed point the products with
-        currents are rounded to the layer's own grid, so that its sums need no more bits.
+        In fixed point the products with currents are rounded to the layer's own grid, so that its sums need no more bits.
         """
-        total: Tensor | None = None
-        for synapse in self.synapses.synapses:
-            part = apply(synapse, values[synapse.source])
-            if synapse.source in self.grids:
-                part = (part / self.grids[synapse.source]).round()
-            total = part if total is None else total + part
-        assert total is not None
-        return apply(self.synapses.driven, total)
+        return self.synapses.drive(values, apply, self.grids)
 
     def scan(self, drive: Tensor, steps: int, state: Any = None, drop_first: bool = False) -> tuple[Tensor, Any]:
         """Spikes or currents of T steps from the drive (T or 1, B, ...N), and the state behind them, as in `Neuron.scan`.
@@ -80,11 +67,20 @@ class ProgramLayer:
         drop_first: the layer gets no drive in the first of these steps.
         """
         if drop_first:
-            drive = drive.expand(steps, *drive.shape[1:]).clone()
-            drive[0] = 0
+            drive = self.without_first(drive, steps)
         if state is None and self.synapses.start is not None:
             state = self.initial(drive[0])
-        return self.neuron.scan(drive, steps, state)
+        spikes, state = self.neuron.scan(drive, steps, state)
+        return spikes, type(state)(
+            *(part.clone() if isinstance(part, Tensor) else part for part in state)
+        )  # no views of all steps
+
+    @staticmethod
+    def without_first(drive: Tensor, steps: int) -> Tensor:
+        """The drive (T, B, ...N) with zeros in the first step, from (T or 1, B, ...N)."""
+        drive = drive.expand(steps, *drive.shape[1:]).clone()
+        drive[0] = 0
+        return drive
 
     def initial(self, like: Tensor) -> Any:
         """The state before the first step, for a drive like (B, ...N): that of the neuron, and the layer's start potentials."""
@@ -148,10 +144,28 @@ class Program:
         """Shape of the images (C, H, W)."""
         return self.connections.input_shape
 
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of the values of the input and of each layer."""
+        return {"input": self.input_shape} | {layer.name: layer.shape for layer in self.layers}
+
     def input_values(self, encoded: Tensor) -> Tensor:
         """Encoded input (spikes, or currents rounded to the input grid) in the program's dtype."""
         encoded = encoded.to(self.dtype)
         return encoded if self.input_grid is None else (encoded * self.input_grid).round()
+
+
+def alive(layers: Sequence[ProgramLayer]) -> list[set[str]]:
+    """For every layer the values in memory while it is computed, by name: its own, and those that it or later ones read."""
+    read = {source: i for i, layer in enumerate(layers) for source in layer.synapses.sources}
+    begins = {"input": 0} | dict.fromkeys(read, 0) | {layer.name: i for i, layer in enumerate(layers)}
+    ends = begins | read
+    return [{name for name, begin in begins.items() if begin <= i <= ends[name]} for i in range(len(layers))]
+
+
+def widest(layer: ProgramLayer, shapes: Mapping[str, torch.Size]) -> int:
+    """Numbers in the largest tensor of one image and step that computing a layer needs. shapes: of all values."""
+    return max(layer.shape.numel(), sum(shapes[source].numel() for source in layer.synapses.sources))
 
 
 def compile_program(

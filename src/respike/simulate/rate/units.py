@@ -83,7 +83,7 @@ class Carry(Neuron):
         return values, State(drive[-1], values[-1])
 
     def _rounded(self, drive: Tensor) -> Tensor:
-        return drive if self.grid is None else (drive / self.grid).round()
+        return drive if self.grid is None else (drive / self.grid).round_()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.simulate.rate.kernels.event_synapses import SYNAPSE_ARRAYS, SYNAPSE_NUMBERS, Neurons, Wiring, aligned
 from respike.simulate.rate.program import ProgramLayer
 from respike.simulate.rate.settings import Settings
-from respike.simulate.rate.units import MaxPool
+from respike.simulate.rate.units import MaxPool, SummedCurrent
 from respike.system.compiler import Source, library
 
 SOURCE = Source.read(Path(__file__).with_name("events.c"))
@@ -82,6 +82,8 @@ def events_library(wide: bool) -> ctypes.CDLL:
         "events_unpack": (c_void_p, c_int32, c_int32, c_int64, c_int64, c_void_p),
         "events_pack": (c_void_p, c_int32, c_int32, c_int64, c_int64, c_void_p),
         "events_count": (c_void_p, c_int32, c_int32, c_int64, c_void_p),
+        "events_drive": (c_void_p, c_void_p, c_void_p),
+        "events_neurons": (c_void_p, c_void_p, c_void_p),
         "events_layer": (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
         "events_scratch": (c_void_p, c_int32),
         "events_state": (c_void_p,),
@@ -92,7 +94,7 @@ def events_library(wide: bool) -> ctypes.CDLL:
 
 
 class CompiledLayer:
-    """A layer as events.c runs it.
+    """A layer as events.c runs it: neurons and their drive, neurons whose drive is given (without wirings), or a drive alone.
 
     wide: its sums have 64 bits. guarded: they have 32, which the bound on its potentials passes, so that every run is checked.
     """
@@ -138,9 +140,9 @@ class CompiledLayer:
             start[own.number_of] = neuron.start_potential + (0 if own_start is None else own_start.flatten().numpy())
         elif isinstance(neuron, MaxPool):
             unit = GATED_MAX if neuron.rule == "gate" else COUNTING_MAX
-        else:
+        elif isinstance(neuron, SummedCurrent):
             unit = SUMMED_CURRENT
-        if unit in (FIRES, SUMMED_CURRENT) and layer.synapses.bias is not None:
+        if self.wirings and unit in (FIRES, SUMMED_CURRENT) and layer.synapses.bias is not None:
             total = torch.zeros(1, *layer.shape, dtype=torch.float64)
             bias[own.number_of] = layer.synapses.driven(total).flatten().numpy()
         bias, start = aligned(bias, sums), aligned(start, sums)

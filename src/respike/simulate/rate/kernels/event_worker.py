@@ -5,6 +5,7 @@ T steps, B images, N neurons of a layer, S of them padded.
 
 import ctypes
 from ctypes import byref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,28 +16,30 @@ from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input, input_limits
 from respike.simulate.rate.kernels.event_layer import SUMS, Chunk, CompiledLayer, Lists, events_library
 from respike.simulate.rate.kernels.event_synapses import LANES, aligned, aligned_memory, lines
-from respike.simulate.rate.program import ProgramLayer
+from respike.simulate.rate.program import COPIES, ProgramLayer, alive, widest
+from respike.simulate.rate.units import Carry
 from respike.simulate.record import predict
 
 if TYPE_CHECKING:
     from respike.simulate.rate.kernels.events import EventProgram
+
+INTEGERS = {False: torch.int32, True: torch.int64}  # of a layer's sums, by whether they are wide
 
 
 class Plan:
     """Where a thread holds what it needs for groups of `images` images and chunks of `steps` steps.
 
     lists: by name, (offset of the spikes, offset of the counts, room per step, blocks); a list's place is taken again behind
-    its last reader. last_reader: by name, the number of that layer. size: bytes of the lists; dense: bytes of the largest layer
-    that plain torch computes: its sources and its drive, with copies.
+    its last reader. kept: for each layer the names of the currents that later ones read. size: bytes of the lists; dense: the
+    most bytes of plain torch at once, see `_dense`.
     """
 
     def __init__(self, program: "EventProgram", images: int, steps: int):
         layers = program.program.layers
-        last_reader = {name: -1 for name in program.neurons}
-        for i, layer in enumerate(layers):
-            last_reader |= {source: i for source in layer.synapses.sources} | {layer.name: i}
+        in_memory = alive(layers)
+        last_reader = {name: i for i, names in enumerate(in_memory) for name in names}
         last_reader[layers[-1].name] = len(layers)
-        self.last_reader = last_reader
+        self.kept = [*in_memory[1:], {layers[-1].name}]
         self.lists: dict[str, tuple[int, int, int, int]] = {}
         taken: list[tuple[int, int, int]] = []  # (begin, end, last reader)
         self.size = 0
@@ -53,15 +56,21 @@ class Plan:
                 if first - begin >= spikes + counts:
                     break
                 begin = max(begin, end)
-            taken.append((begin, begin + spikes + counts, last_reader[name]))
+            taken.append((begin, begin + spikes + counts, last_reader.get(name, -1)))
             self.lists[name] = begin, begin + spikes, room, blocks
             self.size = max(self.size, begin + spikes + counts)
-        dense = [
-            sum(program.neurons[name].size for name in layer.synapses.sources) + 4 * layer.shape.numel()
-            for layer in layers
-            if layer.name in program.plain
-        ]
-        self.dense = 8 * images * steps * max(dense, default=0)
+        self.dense = images * steps * max(map(partial(_dense, program), layers, in_memory))
+
+
+def _dense(program: "EventProgram", layer: ProgramLayer, in_memory: set[str]) -> int:
+    """Bytes of plain torch while a layer is computed, for one image and step: all currents that it and later layers read, and,
+    if its drive is not summed in events.c alone, the spikes it reads, the drive, and its copies."""
+    carried = 8 * sum(program.shapes[name].numel() for name in in_memory & program.program.analog)
+    if layer.name not in program.plain and not layer.analog:
+        return carried
+    spikes = 9 * sum(program.neurons[name].size for name in program.spiking_sources(layer))
+    copies = 8 * COPIES * widest(layer, program.shapes)
+    return carried + (spikes if layer.name in program.plain else 0) + copies + 8 * program.neurons[layer.name].size
 
 
 class Worker:
@@ -71,7 +80,7 @@ class Worker:
         self.program, self.steps = program, program.settings.steps
         self.library = program.library
         plan = Plan(program, program.group, program.chunk)
-        self.last_reader = plan.last_reader
+        self.kept = plan.kept
         self.memory = aligned_memory(plan.size)
         base = self.memory.ctypes.data
         self.lists = {
@@ -119,12 +128,14 @@ class Worker:
                 self._tally("input", size, steps, spikes[0, first:])
             for i, layer in enumerate(layers):
                 name = layer.name
-                if name in program.layers:
+                if name in program.plain:
+                    self._run_plain(layer, size, first, steps, values, carried, predicted, counts)
+                elif isinstance(layer.neuron, Carry):
+                    values[name], _ = layer.scan(self._summed(name, size, first, steps), steps)
+                else:
                     if currents is not None and first == 0 and "input" in layer.synapses.sources:
                         drives[name] = self._constant_drive(layer, currents)
                     self._run_compiled(name, size, first, steps, drives.get(name), predicted, counts)
-                else:
-                    self._run_plain(layer, size, first, steps, values, carried)
                 for k, source in enumerate(layer.synapses.sources):
                     if source not in program.program.analog:
                         skipped = int(settings.drop_first_output and layer is layers[-1] and first == 0)
@@ -132,9 +143,7 @@ class Worker:
                             program.fan_outs[name, k].ctypes.data, byref(self.lists[source]), size, skipped, steps,
                             synops[i, first:].ctypes.data,
                         )  # fmt: skip
-                for source in set(layer.synapses.sources).intersection(values):
-                    if self.last_reader[source] == i:
-                        del values[source]
+                values = {source: value for source, value in values.items() if source in self.kept[i]}
                 if not layer.analog:
                     self._tally(name, size, steps, spikes[i + 1, first:])
             self._read_output(size, first, steps, values, predicted, counts)
@@ -173,37 +182,38 @@ class Worker:
         drive: np.ndarray | None,
         predicted: np.ndarray,
         counts: np.ndarray,
+        given: Tensor | None = None,
     ) -> None:
+        """One chunk of a layer. drive: by a constant current, (B, N); given: the whole drive (T or 1, B, ...N), if known."""
         layer = self.program.layers[name]
         wide = self.is_wide[name]
         before = None
         if layer.guarded and not wide and first:
             before = self.states[name, False].copy()
-        if not self._call(layer, wide, images, first, steps, drive, predicted, counts):
+        if not self._call(layer, wide, images, first, steps, drive, predicted, counts, given):
             return
         self.is_wide[name] = layer.wide = True  # for the images to come, too
         if before is not None:
             numbers, group = 2 * layer.own.size, self.program.group  # potentials and blocked steps of each image
             sums = self._state(layer, True).view(np.int64).reshape(group, -1)
             sums[:, :numbers] = before.view(np.int32).reshape(group, -1)[:, :numbers]
-        self._call(layer, True, images, first, steps, drive, predicted, counts)
+        self._call(layer, True, images, first, steps, drive, predicted, counts, given)
 
     def _call(
         self, layer: CompiledLayer, wide: bool, images: int, first: int, steps: int, drive: np.ndarray | None,
-        predicted: np.ndarray, counts: np.ndarray,
+        predicted: np.ndarray, counts: np.ndarray, given: Tensor | None,
     ) -> bool:  # fmt: skip
         """One chunk of one layer. Returns whether its sums passed the guard."""
-        name, struct = layer.layer.name, layer.struct(wide)
+        struct = layer.struct(wide)
         if drive is not None:
             drive = aligned(drive, SUMS[wide])
             struct = type(struct).from_buffer_copy(struct)
             struct.bias, struct.bias_stride = drive.ctypes.data, layer.own.size
-        state = self._state(layer, wide)
-        out = self.lists.get(name)
-        chunk = Chunk(
-            images, first, steps, ctypes.addressof(self.inputs[name]), None if out is None else ctypes.addressof(out),
-            state.ctypes.data, 0 if self.whole else self.state_bytes[name, wide], self.scratch.ctypes.data,
-        )  # fmt: skip
+        chunk = self._chunk(layer, wide, images, first, steps)
+        if given is not None:
+            summed = torch.zeros(images, steps, layer.own.size, dtype=INTEGERS[wide])
+            layer.own.maps(summed).copy_(given.transpose(0, 1))
+            return bool(events_library(wide).events_neurons(byref(struct), byref(chunk), summed.data_ptr()))
         stride = predicted.strides[0] // predicted.itemsize
         return bool(
             events_library(wide).events_layer(
@@ -211,6 +221,23 @@ class Worker:
                 predicted[first:].ctypes.data, stride, counts.ctypes.data,
             )
         )  # fmt: skip
+
+    def _chunk(self, layer: CompiledLayer, wide: bool, images: int, first: int, steps: int) -> Chunk:
+        name, state, stride = layer.layer.name, None, 0
+        if not isinstance(layer.layer.neuron, Carry):
+            state = self._state(layer, wide).ctypes.data
+            stride = 0 if self.whole else self.state_bytes[name, wide]
+        inputs, out = ctypes.addressof(self.inputs[name]), self.lists.get(name)
+        to = None if out is None else ctypes.addressof(out)
+        return Chunk(images, first, steps, inputs, to, state, stride, self.scratch.ctypes.data)
+
+    def _summed(self, name: str, images: int, first: int, steps: int) -> Tensor:
+        """The drive (T, B, ...N) of a layer that hands it on, from the lists of spikes."""
+        layer = self.program.layers[name]
+        chunk = self._chunk(layer, layer.wide, images, first, steps)
+        summed = torch.empty(images, steps, layer.own.size, dtype=INTEGERS[layer.wide])
+        events_library(layer.wide).events_drive(byref(layer.struct(layer.wide)), byref(chunk), summed.data_ptr())
+        return layer.own.maps(summed).transpose(0, 1).to(torch.float64)
 
     def _state(self, layer: CompiledLayer, wide: bool) -> np.ndarray:
         """The state of a layer: of one image after the other, if the chunk is the whole simulation, else of all of them."""
@@ -245,15 +272,21 @@ class Worker:
         steps: int,
         values: dict[str, Tensor],
         carried: dict[str, Any],
+        predicted: np.ndarray,
+        counts: np.ndarray,
     ) -> None:
-        """One chunk of a layer in plain torch. values: currents (T or 1, B, ...); carried: the state of each layer."""
+        """One chunk of a layer, or of its drive, in plain torch. values: currents (T or 1, B, ...); carried: their states."""
         read = {}
         for source in layer.synapses.sources:
             read[source] = values[source] if source in values else self._unpacked(source, images, steps)
         dropped = self.program.settings.drop_first_output and layer is self.program.program.layers[-1] and first == 0
-        out, state = layer.scan(layer.drive(read, over_time), steps, carried.get(layer.name), dropped)
-        kept = (part if part is None else part.clone() for part in state)  # not views, which would hold all steps
-        carried[layer.name] = type(state)(*kept)
+        drive = layer.drive(read, over_time)
+        del read
+        if layer.name in self.program.layers:
+            drive = layer.without_first(drive, steps) if dropped else drive
+            self._run_compiled(layer.name, images, first, steps, None, predicted, counts, drive)
+            return
+        out, carried[layer.name] = layer.scan(drive, steps, carried.get(layer.name), dropped)
         if layer.analog:
             values[layer.name] = out
             return

@@ -136,6 +136,26 @@ int64_t events_state(const layer_t *l) {
     return (int64_t)l->neurons * 2 * sizeof(sum_t);
 }
 
+/* The drive (images, steps, neurons) of a layer that hands it on, for plain torch to round. */
+void events_drive(const layer_t *l, const chunk_t *c, sum_t *drive) {
+    const int together = steps_together(l);
+    for (int b = 0; b < c->images; b++)
+        for (int from = 0; from < c->steps; from += together) {
+            const int64_t steps = c->steps - from < together ? c->steps - from : together, values = steps * l->neurons;
+            drive_of(l, c, b, from, (int)steps, (sum_t *)c->scratch);
+            memcpy(drive, c->scratch, values * sizeof *drive);
+            drive += values;
+        }
+}
+
+/* A chunk of steps of neurons whose drive (images, steps, neurons) plain torch has computed. Returns what `events_layer` does. */
+int events_neurons(const layer_t *l, const chunk_t *c, const sum_t *drive) {
+    sums_t left = {0};
+    memset(c->out->count, 0, sizeof(int32_t) * c->images * c->out->blocks * c->out->steps);
+    for (int b = 0; b < c->images; b++) scan(l, c, b, 0, c->steps, drive + (int64_t)b * c->steps * l->neurons, &left);
+    return lanes(left) != 0;
+}
+
 /* A chunk of steps of one layer. classes, unread, number, predicted, stride and counts are those of `summed_current`. Returns whether a
  * potential passed the guard: its spikes are then not valid, and the wide build must run the chunk. */
 int events_layer(const layer_t *l, const chunk_t *c, int classes, int unread, const int32_t *number, int16_t *predicted, int64_t stride, double *counts) {

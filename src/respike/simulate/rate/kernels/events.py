@@ -4,7 +4,7 @@ B images, T steps, N neurons of a layer, S of them padded. This module says what
 holds a layer as events.c reads it, event_synapses.py its synapses; event_worker.py is the memory and the run of one thread.
 
 Images are simulated in groups, and, where the lists of spikes of all T steps would be large, in chunks of steps with carried
-state. Layers that events.c does not run (carried currents) are computed by plain torch in between.
+state. What events.c does not compute, the drive by carried currents and pools of currents, plain torch does in between.
 """
 
 import logging
@@ -25,16 +25,16 @@ from respike.simulate.rate.input import input_limits
 from respike.simulate.rate.kernels.event_layer import SOURCE, CompiledLayer, events_library
 from respike.simulate.rate.kernels.event_synapses import Neurons, Wiring, aligned, wire, wire_windows
 from respike.simulate.rate.kernels.event_worker import Plan, Worker
-from respike.simulate.rate.program import Program, ProgramLayer, new_tally
+from respike.simulate.rate.program import Program, ProgramLayer, new_tally, widest
 from respike.simulate.rate.settings import Settings
-from respike.simulate.rate.units import MaxPool, SummedCurrent
+from respike.simulate.rate.units import Carry, MaxPool, SummedCurrent
 from respike.simulate.record import SpikeRecord
 from respike.system.compiler import library
 
 GROUP = 32  # images that share a block of weights while it is in the cache
 BUDGET = 1 << 25  # bytes of lists of spikes of one thread, where a chunk of LEAST steps of one image does not need more
-LEAST = 8  # steps of a chunk, unless the values that plain torch computes then need more than
-DENSE = 1 << 27  # bytes
+LEAST = 8  # steps of a chunk, unless the values of plain torch that are in memory at once then need more than
+DENSE = 1 << 27  # bytes of one thread
 MEMORY = 3 << 29  # bytes of all threads; fewer threads run where they would need more
 NO_COMPILER = "simulate.backend=events needs a C compiler (set CC)"
 log = logging.getLogger(__name__)
@@ -81,9 +81,9 @@ def _pools_single_spikes(program: Program, layer: ProgramLayer) -> bool:
 
 
 def plain_reason(program: Program, layer: ProgramLayer) -> str | None:
-    """Why plain torch computes a layer between the others, None if it does not."""
-    if not isinstance(layer.neuron, FixedPointIntegrateFire | MaxPool | SummedCurrent):
-        return "currents handed on"
+    """Why plain torch computes a layer, or its drive, between the others, None if it does not."""
+    if isinstance(layer.neuron, Carry) and "input" in program.analog and "input" in layer.synapses.sources:
+        return "an input current handed on"
     if layer.synapses.pool is not None and not isinstance(layer.neuron, MaxPool):
         return "currents pooled"
     if not (program.analog - {"input"}).isdisjoint(layer.synapses.sources):
@@ -111,8 +111,8 @@ def _first(names: list[str]) -> str:
 class EventProgram:
     """A program prepared for events.c; `run` simulates chunks of images on all threads.
 
-    layers: by name, as events.c runs them; plain: by name, why plain torch computes the others. group: images at a time of a
-    thread; chunk: steps at a time.
+    layers: by name, as events.c runs them; plain: by name, why plain torch computes the others, or the drive of neurons that
+    events.c runs. group: images at a time of a thread; chunk: steps at a time.
     """
 
     def __init__(self, program: Program, settings: Settings):
@@ -122,6 +122,7 @@ class EventProgram:
             sources = zip(layer.connections.sources, layer.connections.fan_outs, strict=True)
             self.neurons |= {name: Neurons.of_layer(reach.shape) for name, reach in sources if name not in self.neurons}
             self.neurons[layer.name] = Neurons.of_layer(layer.shape)
+        self.shapes = {name: neurons.shape for name, neurons in self.neurons.items()}
         self.layers: dict[str, CompiledLayer] = {}
         self.plain: dict[str, str] = {}
         held: list[ProgramLayer] = []
@@ -129,6 +130,8 @@ class EventProgram:
             made = self._compiled(program, layer)
             if isinstance(made, str):
                 self.plain[layer.name] = made
+                if isinstance(layer.neuron, FixedPointIntegrateFire):
+                    self.layers[layer.name] = CompiledLayer(layer, [], settings, self.neurons[layer.name], False)
             else:
                 self.layers[layer.name] = made
             held.append(layer if isinstance(made, str) or self._reads_current(layer) else made.layer)
@@ -139,6 +142,7 @@ class EventProgram:
             for i, (source, fan_out) in enumerate(
                 zip(layer.connections.sources, layer.connections.fan_outs, strict=True)
             )
+            if source not in program.analog
         }
         output = self.neurons[program.layers[-1].name]
         self.number_of_class = aligned(output.number_of, np.int32)
@@ -175,7 +179,7 @@ class EventProgram:
         else:
             synapses = list(layer.synapses.synapses)
             made = [
-                wire(synapse, layer, source, own, len(synapses) == 1)
+                wire(synapse, layer, source, own, len(synapses) == 1 and not isinstance(layer.neuron, Carry))
                 for synapse, source in zip(synapses, sources, strict=True)
                 if not (self.settings.encode.analog and synapse.source == "input")
             ]
@@ -204,6 +208,8 @@ class EventProgram:
         states = (
             max(sizes.values(), default=0) if self.chunk >= self.settings.steps else self.group * sum(sizes.values())
         )
+        in_torch = [layer for layer in self.program.layers if layer.name not in self.layers]
+        states += self.group * 24 * sum(widest(layer, self.shapes) for layer in in_torch)
         driven = filter(self._reads_current, self.program.layers)
         drives = self.group * 24 * sum(layer.shape.numel() for layer in driven)
         plan = Plan(self, self.group, self.chunk)
