@@ -123,14 +123,74 @@ def test_functions_with_weights_read_as_their_modules():
     torch.testing.assert_close(graph.run(IMAGES)[graph.output], net.eval()(IMAGES), rtol=1e-12, atol=1e-12)
 
 
-def test_a_weighted_add_is_computed_or_refused():
+@pytest.mark.parametrize("add", [torch.add, lambda a, b, alpha: a.add(b, alpha=alpha)])
+@pytest.mark.parametrize("alpha", [2, -0.5, 1])
+def test_a_weighted_add_is_a_sum_with_a_factor(add, alpha):
     """torch.add(a, b, alpha=2) is a + 2 b."""
-    net = make(lambda net, x: torch.add(net.conv1(x), F.relu(net.conv1(x)), alpha=2))
-    try:
-        graph = read_graph(net)
-    except InputError:
-        return
-    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES))
+    net = make(lambda net, x: add(net.conv1(x), F.relu(net.conv1(x)), alpha=alpha))
+    graph = read_graph(net)
+    assert [node.kind for node in graph.nodes.values()].count("scale") == (alpha != 1)
+    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
+
+
+REDUCED = {  # of maps to one value per channel
+    "mean(3).mean(2)": ("avgpool", lambda x: x.mean(3).mean(2)),
+    "mean(2).mean(-1)": ("avgpool", lambda x: x.mean(2).mean(dim=-1)),
+    "mean, kept": ("avgpool", lambda x: x.mean(2, keepdim=True).mean(3, keepdim=True).flatten(1)),
+    "mean, kept, squeezed": ("avgpool", lambda x: torch.mean(x, 3, keepdim=True).mean(2).squeeze(-1)),
+    "squeeze(3).squeeze(2)": ("avgpool", lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(3).squeeze(2)),
+    "squeeze(-1).squeeze(-1)": ("avgpool", lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1)),
+    "view(B, C, -1).mean(2)": ("avgpool", lambda x: x.reshape(x.size(0), x.size(1), -1).mean(2)),
+    "flatten(2).mean(-1)": ("avgpool", lambda x: x.flatten(2).mean(-1)),
+    "amax((2, 3))": ("maxpool", lambda x: x.amax((2, 3))),
+    "amax, kept": ("maxpool", lambda x: torch.amax(x, dim=(-1, -2), keepdim=True).flatten(1)),
+    "amax(3).amax(2)": ("maxpool", lambda x: x.amax(3).amax(2)),
+    "flatten(2).amax(2)": ("maxpool", lambda x: x.flatten(2).amax(2)),
+    "adaptive_max_pool2d": ("maxpool", lambda x: F.adaptive_max_pool2d(x, 1).flatten(1)),
+    "AdaptiveMaxPool2d": ("maxpool", nn.Sequential(nn.AdaptiveMaxPool2d((1, 1)), nn.Flatten())),
+}
+
+
+@pytest.mark.parametrize("form", REDUCED)
+def test_means_maxima_and_squeezes_over_all_places_are_global_pools(form):
+    kind, reduce = REDUCED[form]
+    net = make(lambda net, x: net.reduce(F.relu(net.conv1(x))[:, :, :, 1:]))  # maps of 6x5
+    net.reduce = reduce
+    graph = read_graph(net, input_shape=(1, 6, 6))
+    kinds = [node.kind for node in graph.nodes.values()]
+    assert kinds == ["conv", "relu", "slice", kind, *["flatten"] * (len(kinds) - 4)]
+    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
+
+
+def test_adaptive_max_pools_and_flattenings_in_parts():
+    for reduce in (
+        lambda x: F.adaptive_max_pool2d(x, (2, None)).flatten(1),
+        nn.Sequential(nn.AdaptiveMaxPool2d(3), nn.Flatten()),
+        lambda x: x.flatten(2).flatten(1),
+    ):
+        net = make(lambda net, x: net.reduce(F.relu(net.conv1(x))))
+        net.reduce = reduce
+        graph = read_graph(net, input_shape=(1, 6, 6))
+        torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
+
+
+OTHERS = {
+    "windows of unequal size": (lambda x: F.adaptive_max_pool2d(x, 4).flatten(1), "windows of unequal size"),
+    "a mean of rows": (lambda x: x.mean(2).flatten(1), "a mean over the axes 2"),
+    "the maximum of means": (lambda x: x.mean(3).amax(2), "a maximum over the axes 2"),
+    "a ReLU of a list of places": (lambda x: x.flatten(2).relu().mean(2), "a mean over the axes 2"),
+    "a channel shuffle": (lambda x: x.view(-1, 3, 1, 6, 6).transpose(1, 2).flatten(1), "'transpose'"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_other_reductions_and_shuffles_are_refused_by_name(what):
+    reduce, words = OTHERS[what]
+    net = make(lambda net, x: net.reduce(F.relu(net.conv1(x))))
+    net.reduce = reduce
+    with pytest.raises(InputError, match=words) as error:
+        read_graph(net, input_shape=(1, 6, 6))
+    assert "\n" not in str(error.value)
 
 
 def test_dropout_is_dropped_and_the_authors_dropout_is_a_factor():

@@ -107,7 +107,12 @@ RESHAPES: dict[Any, Callable[..., nn.Module]] = {
     "squeeze": lambda *args: unknown_size("squeeze"),
 }
 CASTS = ("to", "type_as", "float", "double")  # of the first argument, to the type and device of the others
-MEANS = (torch.mean, "mean")
+REDUCTIONS = {
+    torch.mean: "avgpool",
+    "mean": "avgpool",
+    torch.amax: "maxpool",
+    "amax": "maxpool",
+}  # over places, as pools
 CONCATS = (torch.cat, torch.concat, torch.concatenate)
 # Arithmetic of a value and a constant c, as factor and shift.
 ARITHMETIC: dict[str, Callable[[Tensor], tuple[Tensor | float, Tensor | float]]] = {

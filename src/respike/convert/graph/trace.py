@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -22,8 +23,8 @@ from respike.convert.graph.functions import (
     CASTS,
     CONCATS,
     FUNCTIONS,
-    MEANS,
     OPERATIONS,
+    REDUCTIONS,
     RESHAPES,
     clamp_module,
     unknown_size,
@@ -46,7 +47,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
     "conv": (nn.Conv2d,),
     "avgpool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-    "maxpool": (nn.MaxPool2d,),
+    "maxpool": (nn.MaxPool2d, nn.AdaptiveMaxPool2d),
     "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
     "flatten": (nn.Flatten,),
     "pad": (nn.ZeroPad2d,),
@@ -83,6 +84,7 @@ INSTEAD = {
     "view": SHUFFLES,
     "reshape": SHUFFLES,
 }
+MAPS = torch.Size((0, 0, 0, 0))  # values of unknown size are taken for maps (B, C, H, W)
 SPLITS = (torch.split, torch.chunk, "split", "chunk")
 
 
@@ -203,6 +205,9 @@ class _Reader:
             module = CappedReLU(float(module.length))
         elif isinstance(module, BiasMapConv2d):
             module = BiasMapConv2d(module, module.bias_map.detach())
+        elif isinstance(module, nn.AdaptiveMaxPool2d):
+            assert isinstance(node.args[0], fx.Node)
+            module = self.equal_windows(node, node.args[0], module.output_size)
         elif isinstance(module, nn.ZeroPad2d):
             module = Pad(module.padding)
         elif kind != "identity":
@@ -212,9 +217,17 @@ class _Reader:
     def visit_branches(self, node: fx.Node, branches: list[Any], concat: bool) -> str:
         """The sum, or the concatenation, of several values."""
         if not concat:
-            if node.kwargs:
+            alpha = node.kwargs.get("alpha", 1)
+            if set(node.kwargs) - {"alpha"} or not isinstance(alpha, int | float):
                 raise self.refusal(node, f"an addition with {', '.join(map(str, node.kwargs))}, '{node}',")
-            return self.add(node, "add", branches, Add())
+            if alpha == 1:
+                return self.add(node, "add", branches, Add())
+            first, second = map(self.visit, branches)
+            scale = self.unique_name("scale", "")
+            self.nodes[scale] = Node(scale, "scale", (second,), Scale(alpha))
+            self.names[node] = self.unique_name("add", "")
+            self.nodes[self.names[node]] = Node(self.names[node], "add", (first, scale), Add())
+            return self.names[node]
         axis = node.kwargs.get("dim", node.kwargs.get("axis", node.args[1] if len(node.args) > 1 else 0))
         rank = len(self.sizes[node]) if node in self.sizes else 4
         if axis not in (1, 1 - rank):
@@ -253,8 +266,10 @@ class _Reader:
             return self.add(node, kind, [source], module)
         if node.target in RESHAPES or (node.target is operator.getitem and self.has_indices(rest[0])):
             return self.visit_reshape(node, source, rest, options)
-        if node.target in MEANS:
-            return self.visit_mean(node, source, *rest, **options)
+        if node.target in REDUCTIONS:
+            return self.visit_reduction(node, source, *rest, **options)
+        if node.target is F.adaptive_max_pool2d:
+            return self.add(node, "maxpool", [source], self.equal_windows(node, source, *rest, **options))
         if node.target is operator.getitem:
             return self.visit_slice(node, source, rest[0])
         return None
@@ -275,6 +290,7 @@ class _Reader:
     def visit_reshape(self, node: fx.Node, source: fx.Node, rest: list[Any], options: dict[str, Any]) -> str:
         """A reshape that flattens, or changes nothing."""
         if node in self.sizes:
+            source = self.maps(source) or source
             before, after = self.sizes[source], self.sizes[node]
             if after == before:
                 return self.add(node, "identity", [source], nn.Identity())
@@ -285,18 +301,57 @@ class _Reader:
             unknown_size(str(node))
         return self.add(node, "flatten", [source], RESHAPES[node.target](*rest, **options))
 
-    def visit_mean(self, node: fx.Node, source: fx.Node, dim: Any = None, keepdim: bool = False) -> str:
-        """The mean over all places of a map is a global average pool."""
-        axes = {axis % 4 for axis in (dim if isinstance(dim, list | tuple) else [dim])} if dim is not None else set()
-        if axes != {2, 3} or len(self.sizes.get(source, (0,) * 4)) != 4:
-            raise self.refusal(node, f"a mean over the axes {dim}, '{node}',")
-        if keepdim:
-            return self.add(node, "avgpool", [source], nn.AdaptiveAvgPool2d(1))
-        pool = self.unique_name("avgpool", "")
-        self.nodes[pool] = Node(pool, "avgpool", (self.visit(source),), nn.AdaptiveAvgPool2d(1))
+    def visit_reduction(self, node: fx.Node, source: fx.Node, dim: Any = None, keepdim: bool = False) -> str:
+        """The mean or the maximum over all places of a map, of all at once or axis by axis, is a global pool."""
+        kind, maps = REDUCTIONS[node.target], self.maps(source)
+        axes = self.axes(source, dim)
+        if REDUCTIONS.get(source.target) == kind and isinstance(
+            source.args[0], fx.Node
+        ):  # of one axis, then of the other
+            inner, kept = source.args[0], len(self.sizes.get(source, MAPS)) == 4
+            before = self.axes(inner, self.constant(source.kwargs.get("dim", [*source.args, None][1])))
+            if before in ({2}, {3}) and axes == ({2, 3} - before if kept else {2}):
+                source, axes = inner, {2, 3}
+        elif maps is not None and axes == {2}:
+            source, axes = maps, {2, 3}
+        if axes != {2, 3} or len(self.sizes.get(source, MAPS)) != 4:
+            what = "mean" if kind == "avgpool" else "maximum"
+            raise self.refusal(node, f"a {what} over the axes {dim}, '{node}',")
+        module = nn.AdaptiveAvgPool2d(1) if kind == "avgpool" else self.equal_windows(node, source, 1)
+        if keepdim and len(self.sizes.get(node, MAPS)) == 4:
+            return self.add(node, kind, [source], module)
+        pool = self.unique_name(kind, "")
+        self.nodes[pool] = Node(pool, kind, (self.visit(source),), module)
         self.names[node] = self.unique_name("flatten", "")
         self.nodes[self.names[node]] = Node(self.names[node], "flatten", (pool,), nn.Flatten())
         return self.names[node]
+
+    def axes(self, source: fx.Node, dim: Any) -> set[int]:
+        """The axes of a reduction, counted from the first."""
+        axes = dim if isinstance(dim, list | tuple) else [] if dim is None else [dim]
+        return {axis % len(self.sizes.get(source, MAPS)) for axis in axes}
+
+    def maps(self, source: fx.Node) -> fx.Node | None:
+        """The maps (B, C, H, W) of which a value (B, C, P), a reshape of them, lists the places; None for any other value."""
+        shape, maps = self.sizes.get(source, ()), source
+        while len(self.sizes.get(maps, ())) == 3 and maps.target in RESHAPES and isinstance(maps.args[0], fx.Node):
+            maps = maps.args[0]
+        before = self.sizes.get(maps, ())
+        same = maps is not source and len(before) == 4 and before[:2] == shape[:2]
+        return maps if same else None
+
+    def equal_windows(
+        self, node: fx.Node, source: fx.Node, output_size: Any, return_indices: bool = False
+    ) -> nn.MaxPool2d:
+        """An adaptive max-pool as a plain one. Raises InputError where its windows would differ in size."""
+        if source not in self.sizes:
+            unknown_size(str(node))
+        sides = self.sizes[source][2:]
+        wanted = output_size if isinstance(output_size, list | tuple) else (output_size,) * 2
+        ends = [side if end is None else end for side, end in zip(sides, wanted, strict=True)]
+        if any(side % end for side, end in zip(sides, ends, strict=True)):
+            raise self.refusal(node, f"'{node}', a max-pool of {tuple(sides)} places with windows of unequal size,")
+        return nn.MaxPool2d((sides[0] // ends[0], sides[1] // ends[1]))
 
     def visit_slice(self, node: fx.Node, source: fx.Node, key: Any) -> str:
         """x[:, c, y, x] with slices."""
