@@ -10,9 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "highest.h"
+
 #define LANES 4
 #define DIGIT 11 /* bits per pass of the radix sort */
-#define PARTS 8  /* partial sums, so that the compiler can vectorize */
+#define PARTS (64 / (int)sizeof(REAL))
+#define EPSILON (sizeof(REAL) == 4 ? FLT_EPSILON : DBL_EPSILON)
+#define LEAST (sizeof(REAL) == 4 ? FLT_MIN : DBL_MIN)
+#define MARKS 3
+
+typedef REAL Vector __attribute__((vector_size(64), aligned(sizeof(REAL))));
+typedef int64_t Bits __attribute__((vector_size(64)));
+static const double SHARES[MARKS] = {0.008, 0.03, 0.1}; /* of the source's interval: most activations are far below the largest */
 
 /* The bits of the lead in float32, as an integer that decreases as leads increase. */
 static inline uint32_t key_of(float lead) {
@@ -42,44 +51,74 @@ static void radix_sort(int64_t n, uint32_t *keys, int32_t *order, uint32_t *othe
     }
 }
 
-/* needs_search[p] = 1 unless a bound proves that the potential stays below theta until the last input of the row:
- * max(alpha, 0) (source_length + late) + sum of max(w, 0) (lead + late) < theta, also if every rounding error were in favour of
- * that: `error` and `lost` are those of program.py for doubles. Pair p reads leads[key[p] + offsets[j]]; adjacent pairs of one key
- * share the row. */
-void open_pairs(int64_t pairs, int64_t fan_in, double source_length, const REAL *leads, const int64_t *offsets, const int64_t *key,
-                const REAL *weights, const int64_t *neuron, const double *alpha, const double *theta, uint8_t *needs_search) {
-    const double error = (fan_in + 16) * DBL_EPSILON, lost = 4 * (fan_in + 16) * DBL_MIN;
-    REAL *row = malloc(fan_in * sizeof(REAL)), late = 0;
+/* Sums over the inputs of a row, cut at each mark and whole. */
+typedef struct {
+    double plus[1 + MARKS], minus[1 + MARKS];
+} Sums;
+
+/* Of max(w, 0) x and max(-w, 0) x, for rows (1 + MARKS, stride) that end with zeros. */
+static Sums sums_of(int64_t fan_in, const REAL *w, const REAL *rows, int64_t stride) {
+    Vector signed_sums[1 + MARKS] = {0}, sums[1 + MARKS] = {0}, last = {0};
+    Sums found = {{0}};
+#define ADD(m) \
+    x = *(const Vector *)(rows + m * stride + j); \
+    signed_sums[m] += weight * x, sums[m] += size * x;
+    for (int64_t j = 0; j < fan_in; j += PARTS) {
+        Vector weight, x;
+        if (j + PARTS > fan_in) {
+            for (int i = 0; j + i < fan_in; i++) last[i] = w[j + i];
+            weight = last;
+        } else
+            weight = *(const Vector *)(w + j);
+        const Vector size = (Vector)((Bits)weight & ~(Bits)-(Vector){0});
+        ADD(0) ADD(1) ADD(2) ADD(3)
+    }
+    for (int m = 0; m <= MARKS; m++)
+        for (int i = 0; i < PARTS; i++) {
+            found.plus[m] += ((double)sums[m][i] + signed_sums[m][i]) / 2;
+            found.minus[m] += ((double)sums[m][i] - signed_sums[m][i]) / 2;
+        }
+    return found;
+}
+
+/* needs_search[p] = 1 unless it is proved that the potential stays below theta until the last input of the row, also if every rounding
+ * error were in favour of that. With leads counted from that input, max(alpha, 0) (source_length + late) + sum of max(w, 0) lead is a
+ * bound, and so is `highest`. Sums of products computed in REAL are wrong by at most `error` of the sum of magnitudes, and by what
+ * underflow takes, as in `Sums` of program.py. Pair p reads leads[key[p] + offsets[j]]; adjacent pairs of one key share the row.
+ * minus, magnitude: sums of max(-w, 0) and of |w| of each neuron. */
+void open_pairs(int64_t pairs, int64_t fan_in, double source_length, const REAL *leads, const int64_t *offsets, const double *minus,
+                const double *magnitude, const int64_t *key, const REAL *weights, const int64_t *neuron, const double *alpha,
+                const double *theta, uint8_t *needs_search) {
+    const double error = (fan_in + 16) * (double)EPSILON;
+    const int64_t stride = (fan_in + PARTS - 1) / PARTS * PARTS;
+    REAL *rows = calloc((1 + MARKS) * stride, sizeof(REAL)), *whole = rows + MARKS * stride, late = 0, largest = 0;
+    double marks[MARKS];
+    for (int m = 0; m < MARKS; m++) marks[m] = (REAL)(SHARES[m] * source_length);
     memset(needs_search, 1, pairs); /* without memory nothing is proved */
-    for (int64_t p = 0; row && p < pairs; p++) {
-        const REAL *w = weights + neuron[p] * fan_in;
+    for (int64_t p = 0; rows && p < pairs; p++) {
         if (p == 0 || key[p] != key[p - 1]) {
             REAL lowest = 0;
+            for (int64_t j = 0; j < fan_in; j++) whole[j] = leads[key[p] + offsets[j]];
+            for (int64_t j = 0; j < fan_in; j++) lowest = whole[j] < lowest ? whole[j] : lowest;
+            late = -lowest, largest = 0;
             for (int64_t j = 0; j < fan_in; j++) {
-                row[j] = leads[key[p] + offsets[j]];
-                lowest = row[j] < lowest ? row[j] : lowest;
+                whole[j] += late;
+                largest = whole[j] > largest ? whole[j] : largest;
             }
-            late = -lowest;
+            for (int m = 0; m < MARKS; m++)
+                for (int64_t j = 0; j < fan_in; j++) rows[m * stride + j] = whole[j] < (REAL)marks[m] ? whole[j] : (REAL)marks[m];
         }
-        double excitation[PARTS] = {0}, sums[PARTS] = {0};
-        int64_t j = 0;
-        for (; j + PARTS <= fan_in; j += PARTS)
-            for (int i = 0; i < PARTS; i++) {
-                excitation[i] += (double)(w[j + i] > 0 ? w[j + i] : 0) * (row[j + i] + late);
-                sums[i] += w[j + i];
-            }
-        for (; j < fan_in; j++) {
-            excitation[0] += (double)(w[j] > 0 ? w[j] : 0) * (row[j] + late);
-            sums[0] += w[j];
-        }
-        double drive = alpha[neuron[p]], bound = (drive > 0 ? drive : 0) * (source_length + late), slope = drive;
-        for (int i = 0; i < PARTS; i++) {
-            bound += excitation[i];
-            slope += sums[i];
-        }
-        needs_search[p] = !(bound * (1 + error) + lost < theta[p]) || slope <= 0;
+        const int64_t n = neuron[p];
+        const Sums sums = sums_of(fan_in, weights + n * fan_in, rows, stride);
+        const double drive = alpha[n] > 0 ? alpha[n] : 0, constant = drive * (source_length + late);
+        const double up = sums.plus[MARKS], down = sums.minus[MARKS], all = constant + up + down;
+        const double spare = 8 * error * (up + down) + 64 * DBL_EPSILON * all;
+        const double lost = 8 * (double)LEAST * (fan_in + magnitude[n]) * (1 + (double)largest);
+        const double top = highest(constant + up - down, drive, source_length + late, minus[n], down, MARKS, marks, sums.plus, sums.minus);
+        needs_search[p] = !(constant + up + error * (up + down) + 16 * DBL_EPSILON * all + lost < theta[p]) &&
+                          !(top + spare + lost < theta[p]);
     }
-    free(row);
+    free(rows);
 }
 
 /* For each row r, the order of its counts[r] inputs that arrive before the last arrival (or before the onset, if that is later), and

@@ -22,6 +22,8 @@ def compiled(device: torch.device) -> bool:
 def open_pairs(
     leads: Tensor,
     offsets: Tensor,
+    minus: Tensor,
+    magnitude: Tensor,
     keys: Tensor,
     weights: Tensor,
     neuron: Tensor,
@@ -31,13 +33,12 @@ def open_pairs(
 ) -> Tensor:
     """Pairs for which the bound does not prove that the potential stays below theta until their last input: bool (P,).
 
-    leads: of all inputs, flat; offsets (F,), keys (P,): pair p reads leads[keys[p] + offsets]; weights (N, F); neuron: of
-    each pair (P,); alpha (N,); theta (P,).
+    leads: of all inputs, flat; offsets (F,), keys (P,): pair p reads leads[keys[p] + offsets]; minus, magnitude: sums of
+    max(-w, 0) and |w| (N,); weights (N, F); neuron: of each pair (P,); alpha (N,); theta (P,).
     """
     found = torch.empty(len(keys), dtype=torch.bool)
-    leads, weights = leads.double(), weights.double()  # the sums are doubles: converting once is faster
-    function = _function("open_pairs", weights, 11)
-    _pairs(function, source_length, (leads, offsets), keys, weights, neuron, alpha, theta, found)
+    function = _function("open_pairs", weights, 13)
+    _pairs(function, source_length, (leads, offsets, minus, magnitude), keys, weights, neuron, alpha, theta, found)
     return found
 
 
@@ -55,7 +56,7 @@ def crossing_times(
         tables = rows[a:b].contiguous(), arrivals[a:b], order[a:b], counts[a:b], scratch
         sort_rows(b - a, fan_in, -source_length, *(c_void_p(table.data_ptr()) for table in tables))
 
-    _shared(part, count, 16)
+    shared(part, count, 16)
     times = torch.empty(len(row), dtype=torch.float64)
     tables = arrivals, order, counts
     _pairs(_function("crossing_times", weights, 12), -source_length, tables, row, weights, neuron, alpha, theta, times)
@@ -89,10 +90,10 @@ def _pairs(
         used = (*tables, row[a:b], weights, neuron[a:b], alpha, theta[a:b], result[a:b])
         function(b - a, weights.shape[1], number, *(c_void_p(tensor.data_ptr()) for tensor in used))
 
-    _shared(part, len(row), 256)
+    shared(part, len(row), 256)
 
 
-def _shared(part: Callable[[int, int], None], count: int, least: int) -> None:
+def shared(part: Callable[[int, int], None], count: int, least: int) -> None:
     """Calls part(a, b) for consecutive ranges of 0 .. count, one per thread, with `least` or more items each."""
     threads = min(torch.get_num_threads(), 1 + count // least)
     cuts = [count * i // threads for i in range(threads + 1)]

@@ -4,6 +4,7 @@ B images, N neurons.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from respike.simulate.ttfs.program import B1Program, LayerProgram, compile_layer
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
+from respike.system.precision import plain_sums
 
 BUDGET = 1 << 26  # bytes of the widest layer in one chunk, with its input unfolded
 
@@ -84,11 +86,11 @@ class Run:
     def chunk(self, images: Tensor, index: Tensor, trace: set[int]) -> TTFSRecord:
         """The record of some images (B, C, H, W) with these numbers (B,)."""
         leads = self.settings.disturbed(self.encoded(images), "input", 1.0, index)
-        inputs = LayerCounts(pairs=leads.numel(), active=int((leads > 0).sum()))
+        inputs = LayerCounts(pairs=leads.numel(), active=int((leads > 0).count_nonzero()))
         times, counts, synops = {"input": 1 - leads} if trace else {}, {}, {}
         for name, layer in self.snn.layers.items():
             leads = layer.path(leads)
-            synops[name] = int(((leads > 0).sum(0) * self.fan_outs[name]).sum())
+            synops[name] = int(((leads > 0).sum(0, dtype=torch.int32) * self.fan_outs[name]).sum())
             if name == self.output_name:
                 break
             leads, counts[name] = self.fire(self.programs[name], leads)
@@ -119,23 +121,25 @@ class Run:
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
         """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and the layer's counts."""
         evaluator, authors = self.settings.evaluator, self.settings.authors
-        leads = program.leads(inputs)
+        prove = evaluator == "certified"
+        with plain_sums() if prove else nullcontext():
+            drive = program.drive(inputs)
+        chosen = program.uncertain(inputs, drive) if prove else torch.ones_like(drive, dtype=torch.bool)
+        leads = program.leads(drive)
         certified = early = 0
         if isinstance(program, B1Program):  # by definition: no spike before t_min
             early = int((leads >= program.length).sum())
             if evaluator == "events":
                 integrate(program, inputs, leads)
-            elif evaluator == "certified":
-                certified = leads.numel() - int(program.uncertain(inputs).sum())
+            elif prove:
+                certified = leads.numel() - int(chosen.count_nonzero())
         elif evaluator == "events":
             early = integrate(program, inputs, leads)
         elif evaluator != "closed":
-            prove = evaluator == "certified"
-            chosen = program.uncertain(inputs) if prove else torch.ones_like(leads, dtype=torch.bool)
-            searched = int(chosen.sum())
+            searched = int(chosen.count_nonzero())
             proved, early = search(program, inputs, leads, chosen, authors, prove) if searched else (0, 0)
             certified = leads.numel() - searched + proved
-        return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).sum()))
+        return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).count_nonzero()))
 
     def potentials(self, inputs: Tensor) -> Tensor:
         """Potentials (B, C) of the output layer at its t_min; later inputs have no effect."""

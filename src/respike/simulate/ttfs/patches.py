@@ -37,14 +37,16 @@ class Patches:
         Returns row keys, rows of the weights, and positions in the flattened mask, (P,) each. A row key is the offset of the
         row's first input.
         """
+        places = chosen.reshape(-1).nonzero().flatten()
         if self.linear:
-            b, n = chosen.nonzero(as_tuple=True)
-            return b * self.fan_in, n, b * chosen.shape[1] + n
-        _, maps, height, width = chosen.shape
-        b, y, x, c = chosen.permute(0, 2, 3, 1).nonzero(as_tuple=True)
+            return places // chosen.shape[1] * self.fan_in, places % chosen.shape[1], places
+        maps, height, width = chosen.shape[1:]
+        y, x = places // width % height, places % width
+        c, b = places // (height * width) % maps, places // (maps * height * width)
         channel = b * self.channels + c // (maps // self.groups) * (self.channels // self.groups)
         keys = (channel * self.height + y * self.stride[0]) * self.width + x * self.stride[1]
-        return keys, c, ((b * maps + c) * height + y) * width + x
+        keys, order = keys.sort(stable=True)
+        return keys, c[order], places[order]
 
     def rows(self, keys: Tensor) -> Tensor:
         """The leads of the inputs at each row key (R,): (R, F)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form, surplus
+from respike.simulate.ttfs.bounds import RoundedWeights, fast
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import plain_sums
 
@@ -39,8 +40,22 @@ class LayerProgram:
         """sum_j J_ij lead_j (B, ...N)."""
         return connect(self.synapses, leads, self.weight)
 
-    def uncertain(self, leads: Tensor) -> Tensor:
+    def uncertain(self, leads: Tensor, drive: Tensor | None = None) -> Tensor:
         """Pairs for which no bound proves that V stays below theta until the last input has arrived: bool (B, ...N).
+
+        drive: that of the leads, computed in `plain_sums`. Where the processor multiplies 8-bit integers fast, they bound V.
+        """
+        if fast(self.synapses, leads):
+            if drive is None:
+                with plain_sums():
+                    drive = self.drive(leads)
+            rounded = (self.weight[0].numel() + 16) * torch.finfo(torch.float64).eps * self.theta.abs()
+            found = self.rounded.open(leads, drive, self.theta - rounded, self.source_length)
+            return found.logical_or_(self.slope <= 0)
+        return self.uncertain_in_float32(leads)
+
+    def uncertain_in_float32(self, leads: Tensor) -> Tensor:
+        """`uncertain` by sums in float32, on any device.
 
         The first bound is V(t) <= alpha (T - t_min_prev) + sum J+ (T - t_j) for t <= T, where T is the image's last input, at
         t_min or later. Images with many unproved pairs are checked by `_between_marks` too. Sums are computed in float32, with
@@ -86,12 +101,23 @@ class LayerProgram:
             found.logical_or_(~(top < _below(reach - lost, torch.float32)))
         return found
 
-    def leads(self, inputs: Tensor) -> Tensor:
-        """Leads (B, ...N) of the layer's spikes if every input arrives before the crossing; inputs: their leads (B, ...F)."""
-        leads = closed_form(self.drive(inputs), self.slope.to(inputs), self.surplus.to(inputs)).clamp_(min=0)
+    def leads(self, drive: Tensor) -> Tensor:
+        """Leads (B, ...N) of the layer's spikes if every input arrives before the crossing. drive: (B, ...N), overwritten."""
+        leads = closed_form(drive, self.slope.to(drive), self.surplus.to(drive)).clamp_(min=0)
         if bool((self.slope <= 0).any()):
             leads.masked_fill_(self.slope <= 0, 0)
         return leads
+
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """sum J-, J- = max(-J, 0), and sum |J|: float64, (N,)."""
+        flat = self.weight.double().flatten(1)
+        return (-flat).clamp(min=0).sum(1), flat.abs().sum(1)
+
+    @cached_property
+    def rounded(self) -> RoundedWeights:
+        """The weights of the bounds in 8-bit integers."""
+        return RoundedWeights(self.synapses, self.weight, self.alpha)
 
     @cached_property
     def excitation(self) -> "Sums":
@@ -111,17 +137,20 @@ class B1Program(LayerProgram):
         """V at t_min, sum_j W_ij lead_j (B, ...N); a later spike has no effect."""
         return super().drive(leads.clamp(min=0))
 
-    def leads(self, inputs: Tensor) -> Tensor:
+    def leads(self, drive: Tensor) -> Tensor:
         """Leads (B, ...N) of the layer's spikes; where V has reached theta by t_min, the spike is at t_min."""
-        return super().leads(inputs).clamp_(max=self.length)
+        return super().leads(drive).clamp_(max=self.length)
 
-    def uncertain(self, leads: Tensor) -> Tensor:
+    def uncertain(self, leads: Tensor, drive: Tensor | None = None) -> Tensor:
         """Pairs for which no bound proves that V stays below theta until t_min: bool (B, ...N)."""
+        return self._reading.uncertain(leads.clamp(min=0), drive).logical_or_(self.slope <= 0)
+
+    @cached_property
+    def _reading(self) -> LayerProgram:
         zeros = torch.zeros_like(self.alpha)
-        reading = LayerProgram(
+        return LayerProgram(
             self.name, self.synapses, self.weight, zeros, zeros + 1, zeros, self.theta, self.source_length, self.length
         )
-        return reading.uncertain(leads.clamp(min=0)).logical_or_(self.slope <= 0)
 
 
 class Sums:

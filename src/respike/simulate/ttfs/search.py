@@ -97,7 +97,10 @@ def search(
     proved, early, tile = 0, 0, max(1, TILE // patches.fan_in)
     if fast and prove:
         weights, alpha, at = program.weight.flatten(1), program.alpha.flatten(), theta[places % len(theta)]
-        left = open_pairs(patches.leads, patches.offsets, keys, weights, neurons, alpha, at, program.source_length)
+        left = open_pairs(
+            patches.leads, patches.offsets, *program.sums, keys, weights, neurons, alpha, at, program.source_length
+        )
+        left |= (program.slope <= 0).flatten()[neurons]
         proved = len(left) - int(left.sum())
         keys, neurons, places = keys[left], neurons[left], places[left]
     for cut in _row_cuts(keys, tile) if fast else _cuts(len(keys), tile):
