@@ -202,7 +202,7 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
 
 
 def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_again(finished):
-    longer = ("simulate.duration=0.3", "simulate.backend=torch", "callbacks.figures=null")
+    longer = ("simulate.duration=0.15", "simulate.backend=torch", "callbacks.figures=null")
     command = [sys.executable, "-m", "respike.train", f"hydra.run.dir={finished / 'killed'}", "experiment=diehl_fc"]
     killed = subprocess.Popen(
         [*command, *SMALL, "logger=none", *longer],

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -14,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from respike.errors import InputError
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, seconds_left, varied
+from respike.train import main
 
 SMALL = (
     "experiment=diehl_fc",
@@ -21,38 +23,42 @@ SMALL = (
     "data.train_size=500",
     "data.test_size=40",
     "trainer.max_epochs=1",
+    "model.sizes=[784,100,100,10]",
     "callbacks.figures=null",
     "logger=none",
 )
 
 
-# The command line with a clock that runs backwards.
-CLOCK_SET_BACK = """
-import time
-now, start = time.time, time.time()
-time.time = lambda: 2 * start - now()
-from respike.train import main
-main()
-"""
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, capfd):
+    """sweep(override, ...) -> `respike.train -m` in tmp_path, in this process: its status, and all it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("COLUMNS", "80")
 
+    def run(*overrides):
+        monkeypatch.setattr(sys, "argv", ["respike.train", "-m", *SMALL, *overrides])
+        capfd.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+        return status, "".join(capfd.readouterr())
 
-def sweep(folder, *overrides, command=("-m", "respike.train")):
-    """`python -m respike.train -m` in `folder`; status, and all it printed."""
-    environment = os.environ | {"DATA_DIR": str(folder / "none"), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    done = subprocess.run(
-        [sys.executable, *command, "-m", *SMALL, *overrides],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    return run
 
 
 def finished_jobs(folder):
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
 
 
-def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_path):
+def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_path, sweep, monkeypatch):
     grid = ("neuron.threshold=-1,0.5,1", "encode.max_rate=500,1000")
-    status, printed = sweep(tmp_path, *grid, command=("-c", CLOCK_SET_BACK))
+    with monkeypatch.context() as patch:  # a clock that runs backwards
+        now, start = time.time, time.time()
+        patch.setattr(time, "time", lambda: 2 * start - now())
+        status, printed = sweep(*grid)
     assert status == 1
     assert "4 finished, 2 failed" in printed
     assert printed.count("neuron.threshold=-1: a number above 0") == 4  # as each job ends, and at the end
@@ -65,7 +71,7 @@ def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_pa
 
     lost = folders[0]
     (lost / "metrics.json").unlink()  # as if it had been killed before its end
-    status, printed = sweep(tmp_path, "neuron.threshold=0.5,1,2", grid[1])
+    status, printed = sweep("neuron.threshold=0.5,1,2", grid[1])
     assert status == 0 and "6 finished (3 kept), 0 failed" in printed  # without earlier failures
     again = finished_jobs(tmp_path)
     assert {name for name in first if again[name] == first[name]} == set(first) - {lost.name}
@@ -119,9 +125,9 @@ def test_values_of_different_grids_have_no_job():
         grid_jobs(GRIDS, ["convert=data_norm", "convert.q=0.9"])
 
 
-def test_a_sweep_of_several_grids_runs_the_chosen_jobs(tmp_path):
+def test_a_sweep_of_several_grids_runs_the_chosen_jobs(tmp_path, sweep):
     grids = "hydra.sweeper.grids=[{convert:percentile,convert.q:1},{convert:'data_norm,none'}]"
-    status, printed = sweep(tmp_path, "hydra/sweeper=grids", grids, "simulate.duration=0.01", "convert=percentile")
+    status, printed = sweep("hydra/sweeper=grids", grids, "simulate.duration=0.01", "convert=percentile")
     assert status == 0 and "1 finished, 0 failed" in printed, printed
     assert "grid: 1 job, 10 simulated steps" in printed
     (name,) = finished_jobs(tmp_path)

@@ -4,7 +4,7 @@
     python -m respike.bench --quick    # few images, one pass: a check of the benchmark, marked as reduced
 
 plan      how much is measured, and the rows; to add a row, add an object to a list there
-workload  a converted network with its test images
+workload  a converted network with its test images; experiment makes it from a config
 rows      runs every row, each in a process of its own (isolated)
 cnn       networks of the size that people have: ResNet-20, VGG-16, ResNet-18
 rate, floor, exact, training    what such a process measures; timing has the clock

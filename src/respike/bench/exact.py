@@ -9,9 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from respike.bench.experiment import experiment_config, start_training
 from respike.bench.plan import EXACT_OVERRIDES
 from respike.bench.timing import WARM_UP, affordable, seconds, spread
-from respike.bench.workload import experiment_config, start_training
 from respike.convert.exact.ttfs_net import TTFSNet
 from respike.convert.saving import network_content, network_from_content
 from respike.data.pixels import to_unit

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from respike.bench import cnn
+from respike.bench.experiment import experiment_config, make_workload
 from respike.bench.isolated import call
 from respike.bench.plan import (
     CNN_BUDGET,
@@ -22,7 +23,7 @@ from respike.bench.plan import (
     Plan,
 )
 from respike.bench.rate import agreements
-from respike.bench.workload import TITLES, Workload, experiment_config, make_workload
+from respike.bench.workload import TITLES, Workload
 from respike.errors import InputError
 
 Row = dict[str, Any]

@@ -15,9 +15,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from respike.bench.experiment import experiment_config, start_training
 from respike.bench.isolated import peak_mib
 from respike.bench.timing import spread
-from respike.bench.workload import experiment_config, start_training
 from respike.data.datamodule import ImageDataModule
 from respike.data.pixels import to_unit
 from respike.networks.resnet19 import SpikingResNet19

@@ -4,22 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch import Tensor
 
 from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.saving import network_content, network_from_content
-from respike.data.datamodule import ImageDataModule
 from respike.data.pixels import to_unit
 from respike.neurons.encode import Current
 from respike.neurons.integrate_fire import IntegrateFire
-from respike.runs.compose import compose_run
 from respike.simulate.rate.settings import Settings
-from respike.system.messages import quiet_libraries
-from respike.training.fit import check_fit, fit_once, untrained
 
 TITLES = {
     "diehl_fc": "FC 784-1200-1200-10",
@@ -81,42 +74,3 @@ class Workload:
         """Read a file that `save` wrote."""
         content = torch.load(path, weights_only=True)
         return cls(**content | {"snn": network_from_content(content["snn"], [RateSNN], str(path))})
-
-
-def make_workload(cfg: DictConfig) -> Workload:
-    """Train the network of a config (once, as respike.train does) and normalize it.
-
-    In the authors' simulation of the CNN the output layer starts one step late. No other library has this; it is left out.
-    """
-    module, data = start_training(cfg)
-    fit_once(cfg, instantiate(cfg.trainer, logger=False, enable_progress_bar=False), module, data)
-    module.eval()
-    images = (x for x, _, _ in data.batches("train", 500))
-    with torch.no_grad():
-        snn = instantiate(cfg.convert)(module.net, images)
-    return Workload(
-        name=cfg.name,
-        snn=snn,
-        images=data.images.test_images[data.index["test"]],
-        labels=data.labels("test"),
-        settings={"duration": cfg.simulate.duration, "start_at_zero": cfg.simulate.start_at_zero},
-        data=data.images.name,
-        reduced="; ".join(data.reductions()),
-    )
-
-
-def experiment_config(experiment: str, outputs: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
-    """The config of an experiment as `respike.train` composes it, without loggers."""
-    places = [f"paths.run={outputs}/bench", f"paths.outputs={outputs}", f"name={experiment}", "logger=none"]
-    return compose_run([f"experiment={experiment}", *places, *overrides])
-
-
-def start_training(cfg: DictConfig) -> tuple[pl.LightningModule, ImageDataModule]:
-    """The Lightning module and the data of a config, in the state in which a training starts."""
-    quiet_libraries()
-    pl.seed_everything(cfg.seed, verbose=False)
-    data = instantiate(cfg.data)
-    data.setup()
-    module = untrained(cfg, data)
-    check_fit(module.net, data)
-    return module, data

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -57,6 +58,7 @@ def test_layers_without_neurons_are_those_of_the_reference(
             assert_same_record(simulate(snn, images, **chosen), expected)
 
 
+@hypothesis_settings(max_examples=10)
 @given(st.permutations(range(6)), st.integers(0, 20))
 def test_on_the_grid_moving_images_moves_their_results(draw_snn, order, seed):
     snn, images = draw_snn("cnn", seed)

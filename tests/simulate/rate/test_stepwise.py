@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 from torch import nn
@@ -41,6 +42,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
+@hypothesis_settings(max_examples=12)  # of each wiring
 @given(st.integers(0, 50), st.booleans(), st.booleans(), SETTINGS, st.integers(1, 7))
 def test_layer_by_layer_equals_step_by_step(
     draw_snn, assert_same_record, is_accepted, wiring, seed, bias, spiking_pools, settings, chunk

@@ -81,6 +81,7 @@ NEURONS = st.fixed_dictionaries(
 
 
 @needs_compiler
+@hypothesis_settings(max_examples=15)
 @given(st.integers(0, 9), st.booleans(), NEURONS, st.booleans())
 def test_every_wiring_and_neuron_gives_the_spikes_of_the_reference(
     draw_snn, assert_same_record, is_accepted, wiring, seed, bias, chosen, spiking_pools
@@ -332,6 +333,7 @@ GEOMETRY = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st
 
 
 @needs_compiler
+@hypothesis_settings(max_examples=20)
 @given(st.integers(0, 99), GEOMETRY, st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 5, 16, 17, 40]))
 def test_any_convolution_and_pool(assert_same_record, seed, geometry, pool, pool_stride, maps):
     kernel, stride, padding, dilation = geometry
