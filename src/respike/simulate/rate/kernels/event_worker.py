@@ -64,9 +64,9 @@ class Plan:
 
 def _dense(program: "EventProgram", layer: ProgramLayer, in_memory: set[str]) -> int:
     """Bytes of plain torch while a layer is computed, for one image and step: all currents that it and later layers read, and,
-    if its drive is not summed in events.c alone, the spikes it reads, the drive, and its copies."""
-    carried = 8 * sum(program.shapes[name].numel() for name in in_memory & program.program.analog)
-    if layer.name not in program.plain and not layer.analog:
+    if its drive is not summed in events.c alone, the spikes it reads, the drive, and its copies. Not the input, a constant."""
+    carried = 8 * sum(program.shapes[name].numel() for name in in_memory & program.program.analog - {"input"})
+    if layer.name not in program.plain and not isinstance(layer.neuron, Carry):
         return carried
     spikes = 9 * sum(program.neurons[name].size for name in program.spiking_sources(layer))
     copies = 8 * COPIES * widest(layer, program.shapes)
