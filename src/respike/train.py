@@ -98,7 +98,9 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     log_metrics(trainer, fit | _seconds(metrics.values | fit, start, tested))
     log_headlines(trainer, metrics.values)
     device = trainer.strategy.root_device
-    origin = provenance(data.images.name, data.images.sha256, cfg.seed, device, started)
+    images = data.images
+    digests = {"name": images.name, "sha256": images.sha256, "pixels_sha256": images.pixels_sha256}
+    origin = provenance(digests, cfg.seed, device, started)
     return folder.finish(metrics.values | facts, origin, trainer)
 
 

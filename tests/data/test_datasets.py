@@ -6,10 +6,12 @@ import os
 import pickle
 import struct
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
 from respike.data.datasets import ImageSet, alternating, cifar10, cifar100, fashion_mnist, mnist
@@ -193,6 +195,18 @@ def write_cifar(folder, names, label_key, labels):
     return sums, written
 
 
+def write_published(root, monkeypatch, source, key, meta, labels):
+    """Returns the classes and (train, test) pixels."""
+    folder, classes = root / source.base_folder, [f"class {c}" for c in range(10)]
+    train, pixels = write_cifar(folder, [name for name, _ in source.train_list], key, labels[0])
+    test, last = write_cifar(folder, [name for name, _ in source.test_list], key, labels[1])
+    (folder / source.meta["filename"]).write_bytes(pickle.dumps({meta: classes}))
+    digest = hashlib.md5((folder / source.meta["filename"]).read_bytes()).hexdigest()
+    for name, value in (("train_list", train), ("test_list", test), ("meta", source.meta | {"md5": digest})):
+        monkeypatch.setattr(source, name, value)
+    return classes, (np.concatenate(pixels), np.concatenate(last))
+
+
 @pytest.mark.parametrize(
     ("read", "source", "key", "meta"),
     [
@@ -201,17 +215,29 @@ def write_cifar(folder, names, label_key, labels):
     ],
 )
 def test_the_published_files_are_read(tmp_path, monkeypatch, read, source, key, meta):
-    folder, classes = tmp_path / source.base_folder, [f"class {c}" for c in range(10)]
-    train, pixels = write_cifar(folder, [name for name, _ in source.train_list], key, [3, 1, 9])
-    test, last = write_cifar(folder, [name for name, _ in source.test_list], key, [0, 2])
-    (folder / source.meta["filename"]).write_bytes(pickle.dumps({meta: classes}))
-    digest = hashlib.md5((folder / source.meta["filename"]).read_bytes()).hexdigest()
-    for name, value in (("train_list", train), ("test_list", test), ("meta", source.meta | {"md5": digest})):
-        monkeypatch.setattr(source, name, value)
+    classes, (train, test) = write_published(tmp_path, monkeypatch, source, key, meta, ([3, 1, 9], [0, 2]))
     images = read(tmp_path)
-    assert torch.equal(images.train_images, torch.from_numpy(np.concatenate(pixels)))
-    assert torch.equal(images.test_images, torch.from_numpy(last[0]))
-    assert images.train_labels.tolist() == [3, 1, 9] * len(train) and images.classes == tuple(classes)
+    assert torch.equal(images.train_images, torch.from_numpy(train))
+    assert torch.equal(images.test_images, torch.from_numpy(test))
+    assert images.train_labels.tolist() == [3, 1, 9] * (len(train) // 3) and images.classes == tuple(classes)
+
+
+def test_the_same_pixels_in_image_files_are_told_equal_and_by_which_files(tmp_path, monkeypatch):
+    labels = [*range(10)], [*reversed(range(10))]
+    classes, parts = write_published(tmp_path / "a", monkeypatch, datasets.CIFAR10, "labels", "label_names", labels)
+    for part, pixels, given in zip(("train", "test"), parts, labels, strict=True):
+        for i, image in enumerate(pixels):
+            file = tmp_path / "b" / "CIFAR10" / part / classes[given[i % 10]] / f"{-i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(file)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    batches, files = cifar10(tmp_path / "a"), cifar10(tmp_path / "b")
+    assert (batches.name, files.name) == ("CIFAR-10", "CIFAR-10 (image files)")
+    assert batches.sha256 != files.sha256 and batches.pixels_sha256 == files.pixels_sha256
+    swapped = replace(batches, train_labels=batches.train_labels.roll(1))
+    assert swapped.pixels_sha256 != batches.pixels_sha256
+    batches.test_images[3, 0, 0, 0] ^= 1
+    assert replace(batches).pixels_sha256 != files.pixels_sha256
 
 
 def test_where_it_is_not_the_line_says_what_to_unpack_and_where(tmp_path):

@@ -16,6 +16,7 @@ from respike.callbacks.energy import energy_of_run, macs_by_layer, quantized_acc
 from respike.callbacks.log import log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import TTFSNet
+from respike.convert.exact.ttfs_net import TTFSLayer
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import EnergyModel, ttfs_energy
@@ -49,16 +50,22 @@ class SimulateTTFS(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
+        self._settings()
+
+    def _settings(self) -> TTFSSettings:
         known = {field.name for field in dataclasses.fields(TTFSSettings)}
-        TTFSSettings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
+        return TTFSSettings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, measure, write and log."""
-        data = data_of(trainer)
+        data, snn = data_of(trainer), converted(trainer, TTFSNet)
+        for name, layer in snn.layers.items():
+            if isinstance(layer, TTFSLayer):
+                self._settings().refuse_wide_noise(f"layer '{name}'", float(layer.t_max - layer.t_min))
         labels = data.labels("test")
         part_size = max(1, PART_BYTES // (8 * data.images.test_images[0].numel()))
         start = time.perf_counter()
-        self.record = simulate_test_set(self.simulate, converted(trainer, TTFSNet), data, pl_module.device, part_size)
+        self.record = simulate_test_set(self.simulate, snn, data, pl_module.device, part_size)
         seconds = time.perf_counter() - start
         relu, counts = _relu_outputs(pl_module, data)
         energy = self._energy(trainer, pl_module, counts) if self.energy else {}

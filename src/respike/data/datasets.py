@@ -35,6 +35,7 @@ IDX_ERRORS = (AssertionError, IndexError, KeyError, OSError, RuntimeError, TypeE
 CHECKSUMS = {
     "MNIST": "35914650c8beaeed4429263376775b71ac05b224ab7d958a603bb5feac95afaf",
     "Fashion-MNIST": "c2df23e9d135ade7af62bf6273886728f606f79e67e066d2485f52ee9d597534",
+    "CIFAR-10 (image files)": "",  # nothing says that they are the published pixels
 }
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -123,6 +124,31 @@ class ImageSet:
             digest.update(array.contiguous().numpy().reshape(-1).view("uint8").data)
         return digest.hexdigest()
 
+    @cached_property
+    def pixels_sha256(self) -> str | None:
+        """Hex digest of pixels and labels in the order of classes: equal for the same images in another order or container.
+
+        None for `ImageFiles`, whose pixels would all have to be decoded.
+        """
+        digest = hashlib.sha256()
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels").numpy()
+            if isinstance(images, ImageFiles):
+                return None
+            digest.update(str(tuple(images.shape)).encode())
+            pixels = images.numpy().reshape(len(images), -1)
+            order = np.lexsort((_numbers(pixels), labels))
+            for some in np.array_split(order, -(-len(order) // 1000)):
+                digest.update(labels[some].tobytes() + pixels[some].tobytes())
+        return digest.hexdigest()
+
+
+def _numbers(pixels: np.ndarray) -> np.ndarray:
+    """A number (N,) of each image uint8 (N, pixels), by which images that differ can be ordered."""
+    words = np.pad(pixels, ((0, 0), (0, -pixels.shape[1] % 8))).view("<u8")
+    factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], dtype=np.uint64) | np.uint64(1)
+    return np.concatenate([(some * factors).sum(1) for some in np.array_split(words, -(-len(words) // 1000))])
+
 
 IMAGE_SHAPES = {  # (C, H, W), by the name of the function that reads the images
     "mnist": (1, 28, 28),
@@ -182,10 +208,16 @@ def fashion_mnist(root: str | Path, download: bool = True) -> ImageSet:
 def cifar10(root: str | Path) -> ImageSet:
     """CIFAR-10: 50,000 + 10,000 images (N, 3, 32, 32) of 10 classes, from root/cifar-10-batches-py.
 
+    Where these are missing, from image files in root/CIFAR10, a folder or with one tar file; the set's name then says so.
     Never downloaded automatically (170 MB). Raises InputError if the files are missing or damaged.
     """
+    root = Path(root).expanduser()
+    if not (root / datasets.CIFAR10.base_folder).is_dir() and (root / "CIFAR10").is_dir():
+        from respike.data.image_folder import image_folder  # which imports this module
+
+        return image_folder(root / "CIFAR10", size=32, channels=3, name="CIFAR-10 (image files)")
     alternative = "; image files of them are data=cifar10_images, JPEG copies data=cifar10_jpeg"
-    return _read_cifar(datasets.CIFAR10, Path(root).expanduser(), "CIFAR-10", alternative)
+    return _read_cifar(datasets.CIFAR10, root, "CIFAR-10", alternative)
 
 
 def cifar100(root: str | Path) -> ImageSet:

@@ -45,14 +45,17 @@ def _cpuinfo() -> list[str]:
         return []
 
 
-def provenance(data_name: str, data_sha256: str, seed: int, device: torch.device, started: str) -> dict:
-    """The content of provenance.json, without the times of the stages. started: time stamp of the run's start."""
+def provenance(data: dict[str, str | None], seed: int, device: torch.device, started: str) -> dict:
+    """The content of provenance.json, without the times of the stages.
+
+    data: name and digests of the images; started: time stamp of the run's start.
+    """
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "git_commit": git_commit(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "data": {"name": data_name, "sha256": data_sha256},
+        "data": data,
         "seed": seed,
         "device": gpu or device.type,
         "processor": processor(),

@@ -201,6 +201,11 @@ REFUSED = {
     "none": ({}, lambda x: x[:0], "no image"),
     "evaluator": ({"evaluator": "best"}, lambda x: x, "simulate.evaluator=best"),
     "noise": ({"time_noise": -1}, lambda x: x, "simulate.time_noise=-1"),
+    "wide noise": (
+        {"time_noise": 1.0},
+        lambda x: x,
+        "simulate.time_noise=1.0: as wide as the interval of the input, 1",
+    ),
     "levels": ({"levels": 1}, lambda x: x, "simulate.levels=1"),
     "index": ({"index": torch.arange(3)}, lambda x: x, "3 image numbers"),
     "trace": ({"trace": [99]}, lambda x: x, "trace"),

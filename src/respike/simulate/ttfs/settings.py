@@ -58,10 +58,19 @@ class TTFSSettings:
                 raise InputError(
                     f"simulate.{name}={getattr(self, name)}: 0 or a deviation, as in simulate.{name}=0.001"
                 )
+        self.refuse_wide_noise("the input", 1.0)
         if self.levels is not None and self.levels < 2:
             raise InputError(f"simulate.levels={self.levels}: 2 or more, or null for spikes at any time")
         if self.evaluator == "events" and self.authors:
             raise InputError("simulate.evaluator=events finds exact crossings only; use simulate.evaluator=sorted")
+
+    def refuse_wide_noise(self, name: str, length: float) -> None:
+        """Raise InputError if the deviation of spike times is not below the length of the interval they lie in."""
+        if self.time_noise >= length:
+            raise InputError(
+                f"simulate.time_noise={self.time_noise}: as wide as the interval of {name}, {length:.4g}, or wider; choose a "
+                "deviation below it, as in simulate.time_noise=0.001"
+            )
 
     @property
     def authors(self) -> bool:
