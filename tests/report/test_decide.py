@@ -11,7 +11,7 @@ from respike.metrics.operations import LayerOperations, Operations
 from respike.report import load_runs
 from respike.report.__main__ import main
 from respike.report.columns import DETAILS, NOTHING
-from respike.report.decide import Candidate, advice, decisions, default_model, energy_table, verdict
+from respike.report.decision import Candidate, advice, decisions, default_model, energy_table, verdict
 from respike.report.summary import EARLIER, MEMORY_RULE, energy
 from respike.report.verdicts import judge
 from respike.system.files import write_csv
@@ -89,8 +89,18 @@ def test_nothing_beats_itself_or_what_was_not_measured():
 def test_the_advice_names_the_break_even_and_the_largest_cause(counted):
     said = " ".join(advice(decided(counted("a", 3.0)), MODEL))
     limit = break_even(MODEL, network(3.0), Baseline("int8", 8), "high")
-    assert f"{100 * limit:.2f} %" in said and "reads of weights" in said
-    assert "above the bounds of 0.15 to 1.38" in said and "37.50 % spikes per synapse and step" in said
+    assert f" and {8 * limit:.3g} (high end) spikes per synapse and image; it has 3, " in said
+    assert "reads of weights" in said and "above the bounds of 0.15 to 1.38" in said
+    assert "fewer" in said and "correctly than the int8 network" in said
+
+
+def test_the_advice_names_what_nothing_beats_and_what_was_measured_in_part(counted):
+    decision = decided(counted("a", 0.3, metrics={"reduced": "2,000 of 10,000 test images"}))
+    first, *_, last = advice(decision, MODEL)
+    for one in decision.candidates:
+        known = not math.isnan(one.accuracy)
+        assert (f"{one.name} (" in first) == (known and not decision.dominated(one))
+    assert last == "The run was reduced: 2,000 of 10,000 test images."
 
 
 def test_the_table_of_the_docs_has_a_line_per_network(counted):

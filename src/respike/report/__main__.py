@@ -12,7 +12,7 @@ from pathlib import Path
 from respike.errors import InputError
 from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
-from respike.report.decide import write_decisions
+from respike.report.decision import write_decisions
 from respike.report.page import write_report
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text

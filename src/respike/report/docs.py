@@ -20,7 +20,7 @@ import pandas as pd
 
 from respike.errors import InputError
 from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
-from respike.report.decide import Decision, decisions, default_model, energy_table, verdict
+from respike.report.decision import Decision, decisions, default_model, energy_table, verdict
 from respike.report.runs import load_runs
 from respike.report.tables import markdown_table, to_markdown
 from respike.report.verdicts import judge

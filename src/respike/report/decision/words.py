@@ -1,0 +1,168 @@
+"""Whether spiking pays, and what would have to change, in sentences for an engineer."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, break_even, relu_energy, spiking_energy
+from respike.metrics.operations import Operations
+from respike.report.columns import count, percent
+from respike.report.decision.candidates import INT8, Decision, in_nanojoule
+from respike.report.runs import is_number
+
+DAMPFHOFFER = (0.15, 1.38)  # spikes per synapse and image, IEEE TETCI 7(3) 731
+CAUSE_WORDS = {
+    "products": "multiply-accumulates",
+    "accumulates": "accumulates",
+    "membrane": "updates and comparisons of potentials",
+    "weights": "reads of weights",
+    "potentials": "reads and writes of potentials",
+    "signals": "spikes or activations",
+}
+LIMITS = (
+    "Under these constants only (conf/energy/cmos_45nm.yaml): the model has no leakage, clock, control, routing, transfer of "
+    "the image or idle power, no chip maps the layers exactly so, and latency has no price. Low end: each weight is read once "
+    "per image; high end: at each use; the same for the spiking and the ReLU network."
+)
+
+
+def span(ends: Sequence[float], unit: str = "") -> str:
+    """Two ends in words: "12,292 to 60,627 nJ", once if they are the same."""
+    texts = list(dict.fromkeys(count(end) for end in sorted(ends)))
+    return " to ".join(texts) + (f"\u00a0{unit}" if unit else "")
+
+
+def verdict(decision: Decision, model: EnergyModel) -> str:
+    """One sentence: whether the cheapest spiking run costs less than the int8 ReLU network, dense and with zeros skipped."""
+    name = decision.best
+    best = decision.candidate(name)
+    _, operations = decision.measured[name]
+    limits = in_nanojoule(relu_energy(model, operations, INT8, end) for end in ENDS)
+    ratios = [ours / theirs for ours, theirs in zip(best.energy, limits, strict=True)]
+    dense, skipping = (
+        next((c for c in decision.candidates if c.name == f"ReLU network, int8{more}"), None)
+        for more in ("", ", zeros skipped")
+    )
+    int8 = f" ({percent(dense.accuracy)})" if dense and not math.isnan(dense.accuracy) else ""
+    accuracy = f"{percent(best.accuracy)} at {best.latency}"
+    said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network{int8}"
+    skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
+    beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
+    if not skipped and min(ratios) < 1:
+        return f"Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: {said}."
+    if max(skipped or ratios) < 1:
+        return f"Spiking pays: {said}{beside}."
+    if min(skipped or ratios) < 1:
+        return f"Spiking pays under one assumption about memory and not under the other: {said}{beside}."
+    if max(ratios) < 1:
+        return f"Spiking pays only against a ReLU network that computes with zeros: {said}{beside}."
+    which = "even the cheapest run," if len(decision.measured) > 1 else "the one run,"
+    return f"Spiking does not pay: {which} {said}{beside}."
+
+
+def _times(ratios: Sequence[float]) -> str:
+    return f"{span(ratios)} times"
+
+
+def advice(decision: Decision, model: EnergyModel) -> list[str]:
+    """Sentences for an engineer: what to choose among, what costs most, how far the break-even is, what was not measured."""
+    name = decision.best
+    run, operations = decision.measured[name]
+    said = [*_choice(decision), _largest(name, [spiking_energy(model, operations, end) for end in ENDS])]
+    said += [_break_even(operations, model), _dampfhoffer(operations.spikes_per_synapse)]
+    int8 = [c for c in decision.candidates if c.name == "ReLU network, int8" and not math.isnan(c.accuracy)]
+    if int8:
+        said.append(_accuracy(run, decision.candidate(name).accuracy, int8[0].accuracy))
+    bits = run.get("cfg.simulate.weight_bits")
+    if operations.steps and is_number(run.get("snn/time_to_1pct_ms")) and bits != model.weight_bits:
+        said.append(
+            f"Its weights are priced at {model.weight_bits} bits and were simulated "
+            f"{'in floating point' if not is_number(bits) else f'with {bits}'}: type simulate.weight_bits={model.weight_bits} "
+            "for its accuracy with these."
+        )
+    if any(layer.effective_macs is None for layer in operations.layers if layer.macs):
+        said.append("There is no ReLU network of these weights: its accuracy, and its zeros, are not known.")
+    if run.get("reduced"):
+        said.append(f"The run was reduced: {run['reduced']}.")
+    return said
+
+
+def _choice(decision: Decision) -> list[str]:
+    """What no other candidate beats, of those whose accuracy is known; nothing of a single one."""
+    known = [one for one in decision.candidates if not math.isnan(one.accuracy)]
+    best = [
+        f"{one.name} ({percent(one.accuracy)}, {one.latency}, {span(one.energy, 'nJ')})"
+        for one in known
+        if not decision.dominated(one)
+    ]
+    said = f"Choose among what nothing beats in accuracy, latency and energy together: {'; '.join(best)}."
+    return [said] if len(known) > 1 else []
+
+
+def _largest(name: str, costs: Sequence[Cost]) -> str:
+    parts = []
+    for cost in costs:
+        cause = max(CAUSES, key=lambda one: cost[one])
+        parts.append((CAUSE_WORDS[cause], f"{100 * cost[cause] / max(sum(cost.values()), 1e-12):.0f} %"))
+    (low, low_share), (high, high_share) = parts
+    if parts[0] == parts[1]:
+        return f"{low_share} of the energy of {name} goes into {low}."
+    if low == high:
+        return f"{low_share} (low end) and {high_share} (high end) of the energy of {name} go into {low}."
+    return (
+        f"At the low end {low_share} of the energy of {name} goes into {low}, at the high end {high_share} into {high}."
+    )
+
+
+def _break_even(operations: Operations, model: EnergyModel) -> str:
+    """At how many spikes the network would cost what int8 costs."""
+    now = operations.spikes_per_synapse
+    if now == 0:
+        return "It had no spikes."
+    low, high = (break_even(model, operations, INT8, end) * (operations.steps or 1) for end in ENDS)
+    unit, fewer = "spikes per synapse and image", "; fewer steps could help" if operations.steps else ""
+    if low == high == 0:
+        return (
+            "No number of spikes is few enough to break even with int8: what does not depend on them (potentials, constant "
+            f"currents, weights) costs more than the whole int8 network. It has {count(now)} {unit}{fewer}."
+        )
+
+    def compared(limit: float) -> str:
+        return f"{count(now / limit)} times as many" if now > limit else f"{count(limit / now)} times fewer"
+
+    if 0 in (low, high):
+        never, other = ("low", "high") if low == 0 else ("high", "low")
+        return (
+            f"At the {never} end no number of spikes breaks even with int8, at the {other} end {count(low or high)} {unit} "
+            f"would; it has {count(now)}, {compared(low or high)}{fewer}."
+        )
+    if count(low) == count(high):
+        return f"It would break even with int8 at {count(low)} {unit}; it has {count(now)}, {compared(low)}."
+    return (
+        f"It would break even with int8 at {count(low)} (low end) and {count(high)} (high end) {unit}; it has {count(now)}, "
+        f"{compared(low)}, and {compared(high)}."
+    )
+
+
+def _dampfhoffer(used: float) -> str:
+    low, high = DAMPFHOFFER
+    if used < low:
+        said = "below the bounds of {}: few enough to compete with every accelerator of ReLU networks considered there"
+    elif used > high:
+        said = "above the bounds of {}: too many to compete with any efficient accelerator of ReLU networks considered there"
+    else:
+        said = "within the bounds of {}: it depends on how well an accelerator reuses data whether it competes with it"
+    bounds = f"{low} to {high} of Dampfhoffer et al. (2023)"
+    return f"{used:.2f} spikes per synapse and image are {said.format(bounds)}."
+
+
+def _accuracy(run: pd.Series, ours: float, int8: float) -> str:
+    lost, images = int8 - ours, run.get("test_images")
+    share, word = f"{100 * abs(lost):.2f} %", "fewer" if lost > 0 else "more"
+    if share == "0.00 %":
+        return "It classifies as many test images correctly as the int8 network."
+    if images is None or not is_number(images):
+        return f"It classifies {share} {word} of the test images correctly than the int8 network."
+    number = f"{round(abs(lost) * images):,}"
+    return f"Of {images:,.0f} test images it classifies {number} {word} correctly than the int8 network ({share})."
