@@ -167,7 +167,7 @@ CHUNKS = st.sampled_from([(1 << 25, 8), (1, 1), (1, 3), (1, 8)])  # the budget o
 
 
 @needs_compiler
-@hypothesis_settings(max_examples=20)
+@hypothesis_settings(max_examples=15)
 @given(
     POOLS, st.sampled_from([(1, 3), (2, 4), (4, 8), (3, 18)]), st.sampled_from(["count", "gate", "before_neuron"]),
     st.sampled_from(["counts", "current"]), st.sampled_from(["layer", "channel"]), CHUNKS, NEURONS,

@@ -27,7 +27,7 @@ from respike.simulate.rate.settings import Settings
 
 kernels = kernels_of(triton_backend)
 needs_triton = needs(kernels)
-few = hypothesis_settings(max_examples=5, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
+few = hypothesis_settings(max_examples=3, phases=[Phase.explicit, Phase.generate])  # shrinking would take minutes
 
 
 def plans(snn, shape, **chosen):
