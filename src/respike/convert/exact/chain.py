@@ -25,7 +25,8 @@ def read_chain(graph: Graph, input_shape: Sequence[int]) -> Graph:
     for node in graph.nodes.values():
         if node.inputs != (previous,):
             raise InputError(
-                f"branches meet at '{node.name}'; the exact mapping takes chains of layers (rate coding takes branches)"
+                f"branches meet at '{node.name}': their spikes lie in different intervals; the exact mapping delays no "
+                "spikes of the shorter branch; it takes chains of layers (method=rate takes branches)"
             )
         nodes.append(node)
         previous = node.name
@@ -61,8 +62,10 @@ def _refuse_unmapped(node: Node) -> None:
             "convert=qcfs"
         )
     if node.kind in ("avgpool", "add", "softmax"):
+        reason = ": a mean of spikes is no spike, and it is not merged with the weights behind it"
         raise InputError(
-            f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times; mapped are {MAPPED}"
+            f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times"
+            f"{reason if node.kind == 'avgpool' else ''}; mapped are {MAPPED}"
         )
     if isinstance(node.module, nn.Conv2d) and node.module.padding_mode != "zeros":
         raise InputError(f"layer '{node.name}' pads by {node.module.padding_mode}; the exact mapping takes zeros only")
