@@ -1,8 +1,8 @@
 """python -m respike.bench.accuracy: the ResNet-20 with published weights, converted by this package and by SpikingJelly.
 
 The same rules on the same calibration images, read after every number of steps: accuracy.csv. Rules are 0.999-quantiles of all
-activations, per layer with potentials from 0 or per channel from half a threshold, and local threshold balancing. SpikingJelly
-takes its thresholds per channel and starts at half a threshold there, too.
+activations, averaged over batches, per layer with potentials from 0 or per channel from half a threshold, and local threshold
+balancing. SpikingJelly takes the thresholds of the latter per channel and starts at half a threshold there, too.
 """
 
 import argparse
@@ -19,8 +19,11 @@ from tqdm import tqdm
 
 from respike.bench import cnn
 from respike.bench.timing import seconds
+from respike.convert.calibration import Images, image_batches
+from respike.convert.graph.nodes import Graph
 from respike.convert.rate.local_threshold import local_threshold_norm
-from respike.convert.rate.normalize import percentile_norm
+from respike.convert.rate.normalize import measured_norm
+from respike.convert.rate.scales import activations
 from respike.data.image_folder import image_folder
 from respike.errors import InputError
 from respike.networks.resnet_cifar import ResNetCifar
@@ -33,9 +36,29 @@ from respike.system.provenance import git_commit, processor
 from respike.system.signals import run_command
 
 BATCH = 100  # images at a time, SpikingJelly's best here
+MOMENTUM = 0.1  # of SpikingJelly's average over batches
 UPDATES = 10  # images of an update of the local thresholds
 READOUT: dict[str, Any] = {"readout": "current", "spiking_pools": False}
-QUANTILES = partial(percentile_norm, q=cnn.QUANTILE, **READOUT)
+WIRING: dict[str, Any] = {"output_layer": True, "fold_dropout": True, "max_pool": "count", **READOUT}
+
+
+def batch_quantiles(
+    graph: Graph, node_of_layer: dict[str, str], images: Images, by_channel: bool = False
+) -> dict[str, Tensor]:
+    """A measure like `scales.max_scale`: the quantile of each batch of `BATCH` images, averaged with `MOMENTUM`.
+
+    It is what SpikingJelly's hooks keep, with torch.quantile of all activations, silent ones as 0.
+    """
+    found: dict[str, Tensor] = {}
+    batches = [part for whole in image_batches(images) for part in whole.split(BATCH)]
+    for layer, value in activations(graph, node_of_layer, batches):
+        rows = value.clamp(min=0).transpose(0, 1).flatten(1) if by_channel else value.clamp(min=0).reshape(1, -1)
+        new = rows.float().quantile(cnn.QUANTILE, dim=1).double()
+        found[layer] = found[layer].lerp(new, MOMENTUM) if layer in found else new
+    return {layer: rows if by_channel else rows[0] for layer, rows in found.items()}
+
+
+QUANTILES = partial(measured_norm, measure=batch_quantiles, **WIRING)
 RULES: dict[str, tuple[Callable[..., Any], float]] = {  # our conversion, and the start of potentials in thresholds
     "quantile per layer": (partial(QUANTILES, scale="layer"), 0.0),
     "quantile per channel": (partial(QUANTILES, scale="channel"), 0.5),

@@ -19,7 +19,18 @@ from typing import Any
 import pandas as pd
 
 from respike.errors import InputError
-from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
+from respike.report.columns import (
+    NOTHING,
+    RESULTS,
+    SIDE_BY_SIDE,
+    Column,
+    count,
+    metric,
+    percent,
+    points,
+    published,
+    text_of,
+)
 from respike.report.decision import Decision, decisions, default_model, energy_table, verdict
 from respike.report.runs import load_runs
 from respike.report.tables import markdown_table, to_markdown
@@ -397,14 +408,49 @@ def _three_digits(number: float) -> str:
 
 
 def few_steps(reference: Reference) -> str:
-    """Accuracy of conversions of one network after few steps."""
+    """Accuracy of conversions of one network after few steps: means over draws of calibration images, 95 % intervals."""
     rows = read_csv(reference.folder / "sweeps" / "resnet20_cifar10" / "latency.csv")
-    table = rows.pivot_table(index="method", columns="steps", values="acc", sort=False).sort_index(axis=1)
-    lines = [
-        [str(name), *("–" if pd.isna(acc) else f"{acc:.2f} %" for acc in row)]
-        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    rows["text"] = [
+        f"{acc:.2f} %" + ("" if pd.isna(half) else f" ± {half:.2f}")
+        for acc, half in zip(rows["acc"], rows["acc ±"], strict=True)
     ]
-    return markdown_table(["conversion", *(f"T = {steps:.0f}" for steps in table.columns)], lines)
+    return _by_steps(rows, "method", "conversion")
+
+
+def peer_accuracy(reference: Reference) -> str:
+    """Accuracy of the same rules in SpikingJelly and here."""
+    rows = read_csv(reference.folder / "bench" / "accuracy" / "accuracy.csv").dropna(subset=["rule"])
+    rows = rows.assign(method=rows["rule"] + ", " + rows["library"], text=[percent(acc) for acc in rows["acc"]])
+    return _by_steps(rows, "method", "rule and library")
+
+
+def qcfs(reference: Reference) -> str:
+    """Networks that were fine-tuned with QCFS activations, and their bias calibrated for T steps."""
+    folder = reference.folder / "sweeps" / "resnet20_cifar10" / "runs"
+    runs = load_runs(sorted(folder.glob("qcfs_*")))
+    steps, lines = (8, 16, 32, 64), []
+    for _, run in runs.sort_index().sort_values("cfg.model.levels", kind="stable").iterrows():
+        method = run["cfg.convert._target_"].rpartition(".")[2]
+        acc = run["curve"].set_index("step")["acc"]
+        read = acc.tail(1) if "calibrate" in method else acc  # a calibration is for one T
+        cells = [percent(read[t]) if t in read.index else NOTHING for t in steps]
+        uneven = f"{100 * run['snn/unevenness']:.0f} %"
+        lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), *cells, uneven])
+    heads = [
+        "run",
+        "conversion",
+        "quantized network",
+        *(f"T = {t}" for t in steps),
+        "uneven units behind the first layer",
+    ]
+    return markdown_table(heads, lines)
+
+
+def _by_steps(rows: pd.DataFrame, key: str, head: str) -> str:
+    """A table of `text`: a line for each value of a column, a column for each number of steps."""
+    table = rows.pivot(index=key, columns="steps", values="text").reindex(rows[key].unique()).fillna(NOTHING)
+    lines = [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return markdown_table([head, *(f"T = {steps:.0f}" for steps in table.columns)], lines)
 
 
 def zeta(reference: Reference) -> str:
@@ -470,7 +516,8 @@ BLOCKS: dict[str, Callable[[Reference], str]] = {
     for block in (
         results, exact, recovered, recovered_trials, three_ways, direct, authors_cnn, speed, simulation, networks, goals,
         cost_of_steps, agreement, training_step, allocator, energy, pays,
-        normalizations, max_pools, few_steps, spike_threshold, best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
+        normalizations, max_pools, few_steps, peer_accuracy, qcfs, spike_threshold,
+        best_spike_threshold, zeta, smallest_zeta, noise, vth_a, best_a,
     )
 }  # fmt: skip
 
