@@ -43,7 +43,7 @@ class ImageDataModule(LightningDataModule):
         dataset: Callable[..., ImageSet],
         root: str,
         batch_size: int,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 200,
         val_size: int = 0,
         train_size: int | None = None,
         test_size: int | None = None,

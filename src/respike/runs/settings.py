@@ -327,7 +327,7 @@ class Data:
     dataset: Block = "{_target_:respike.data.datasets.mnist,_partial_:true}"
     root: Path = "/my/images"
     batch_size: Count = 64  # images
-    eval_batch_size: Count = 1000  # images
+    eval_batch_size: Count = 200  # images
     val_size: Whole = 6000  # images
     train_size: Count | None = 1000  # images
     test_size: Count | None = 1000  # images
