@@ -149,6 +149,11 @@ def _ranges(snn: TTFSNet) -> dict[str, float]:
     return measured
 
 
+def converter(trainer: Trainer) -> Convert:
+    """The trainer's `Convert` callback."""
+    return next(callback for callback in callbacks_of(trainer) if isinstance(callback, Convert))
+
+
 def converted(trainer: Trainer, kind: type[Network]) -> Network:
     """The spiking network, of this class, that the trainer's `Convert` callback made."""
     networks = (callback.snn for callback in callbacks_of(trainer) if isinstance(callback, Convert))
@@ -157,4 +162,4 @@ def converted(trainer: Trainer, kind: type[Network]) -> Network:
 
 def conversion(trainer: Trainer) -> str:
     """The name of the function by which the trainer's `Convert` callback converts, as in "percentile_norm"."""
-    return next(callback.method.__name__ for callback in callbacks_of(trainer) if isinstance(callback, Convert))
+    return converter(trainer).method.__name__

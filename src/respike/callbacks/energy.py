@@ -1,5 +1,7 @@
 """What the energy model needs beside a simulation: the ReLU network's own pass. Shared by the callbacks."""
 
+import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,12 +9,15 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
+from respike.callbacks.convert import converter
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.energy import EnergyModel, baselines, model_metrics
 from respike.metrics.operations import Operations
 from respike.networks.quantize import quantized
-from respike.system.distributed import all_gather
-from respike.system.files import write_csv
+from respike.system.cache import cached, network_key, source_hash
+from respike.system.distributed import all_gather, rank
+from respike.system.files import write_csv, write_json
+from respike.training.trainer import data_of
 
 CALIBRATION = 500  # training images that give the ranges of quantized activations
 
@@ -40,16 +45,37 @@ def macs_by_layer(counts: Mapping[str, int], layer_of: Mapping[str, str], images
 
 
 def quantized_accuracies(
-    pl_module: LightningModule, data: ImageDataModule, model: EnergyModel, operations: Operations
+    trainer: Trainer, pl_module: LightningModule, model: EnergyModel, operations: Operations
 ) -> dict[str, float]:
-    """ann/int8_acc, and ann/bits_acc with the bits of the other baseline: the ReLU network quantized without training."""
+    """ann/int8_acc, and ann/bits_acc with the bits of the other baseline: the ReLU network quantized without training.
+
+    Measured once for each network and number of bits where stages are kept: the runs of a sweep share them.
+    """
+    stages = converter(trainer).stages
     bits = {baseline.name: baseline.bits for baseline in baselines(operations, model)}
-    few = next(iter(data.batches("train", CALIBRATION, first=CALIBRATION)))[0].to(pl_module.device)
-    labels, found = data.labels("test"), {}
-    for name in ("int8", "bits"):
-        classes = predicted_classes(quantized(pl_module.net, few, bits[name]), data, pl_module.device)
-        found[f"ann/{name}_acc"] = float((classes == labels).double().mean())
-    return found
+    return {f"ann/{name}_acc": _quantized_accuracy(trainer, pl_module, bits[name], stages) for name in ("int8", "bits")}
+
+
+def _quantized_accuracy(trainer: Trainer, pl_module: LightningModule, bits: int, stages: Path | None) -> float:
+    data, net = data_of(trainer), pl_module.net
+
+    def measured() -> float:
+        few = next(iter(data.batches("train", CALIBRATION, first=CALIBRATION)))[0].to(pl_module.device)
+        classes = predicted_classes(quantized(net, few, bits), data, pl_module.device)
+        return float((classes == data.labels("test")).double().mean())
+
+    def make(folder: Path) -> float:
+        start = time.perf_counter()
+        accuracy = measured()
+        if rank() == 0:
+            write_json(folder / "accuracy.json", {"accuracy": accuracy})
+        return time.perf_counter() - start
+
+    if stages is None:
+        return measured()
+    images = [data.fingerprint("train"), data.fingerprint("test")]
+    key = {"stage": "quantized", "bits": bits, "data": images, "source": source_hash(quantized)} | network_key(net)
+    return cached(stages, key, make, lambda folder: json.loads((folder / "accuracy.json").read_text())["accuracy"])[0]
 
 
 def energy_of_run(trainer: Trainer, model: EnergyModel, operations: Operations) -> dict[str, float]:

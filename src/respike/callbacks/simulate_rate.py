@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from respike.callbacks.convert import Convert, conversion, converted
+from respike.callbacks.convert import conversion, converted, converter
 from respike.callbacks.energy import energy_of_run, macs_by_layer, predicted_classes, quantized_accuracies
 from respike.callbacks.log import log_curve, log_metrics
 from respike.callbacks.simulate_test_set import simulate_test_set
@@ -32,7 +32,7 @@ from respike.simulate.rate.settings import Settings
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
 from respike.system.files import write_csv
-from respike.training.trainer import callbacks_of, data_of
+from respike.training.trainer import data_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class SimulateRate(Callback):
             leaky=not isinstance(settings.neuron, IntegrateFire),
             effective=macs_by_layer(counts, layer_of, self.record.images),
         )
-        accuracies = quantized_accuracies(pl_module, data, self.energy, operations)
+        accuracies = quantized_accuracies(trainer, pl_module, self.energy, operations)
         return accuracies | energy_of_run(trainer, self.energy, operations)
 
     def _what_to_change(self, trainer: Trainer) -> str:
@@ -142,8 +142,7 @@ class SimulateRate(Callback):
 
 def _anatomy(trainer: Trainer, pl_module: LightningModule) -> Anatomy | None:
     """How the network was converted; None for a conversion by other layers than ours."""
-    convert = next(callback.convert for callback in callbacks_of(trainer) if isinstance(callback, Convert))
-    anatomy = dissect(pl_module.net, data_of(trainer).input_shape, **wiring_of(convert))
+    anatomy = dissect(pl_module.net, data_of(trainer).input_shape, **wiring_of(converter(trainer).convert))
     return anatomy if anatomy.node_of_layer.keys() == converted(trainer, RateSNN).layers.keys() else None
 
 

@@ -91,7 +91,7 @@ class SimulateTTFS(Callback):
             levels=self.simulate.keywords.get("levels"),
             effective=macs_by_layer(counts, layer_of, self.record.images),
         )
-        accuracies = quantized_accuracies(pl_module, data, self.energy, operations)
+        accuracies = quantized_accuracies(trainer, pl_module, self.energy, operations)
         return accuracies | energy_of_run(trainer, self.energy, operations)
 
 
