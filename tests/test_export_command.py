@@ -72,6 +72,20 @@ def test_a_run_without_a_spiking_network_is_one_line(tmp_path, capsys):
     assert "keeps its spiking network there (keep_networks=true)" in capsys.readouterr().err
 
 
+def test_a_run_of_spike_times_has_no_form(tmp_path, capsys):
+    assert main([str(RUN.parent / "exact_fc"), "--nir", str(tmp_path / "net.nir")]) == 1
+    assert "NIR has no spike times" in capsys.readouterr().err
+
+
+def test_a_place_where_no_file_can_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "net.nir"):
+        assert main([str(RUN), "--nir", str(place)]) == 1
+        said = capsys.readouterr().err
+        assert f"--nir {place}: " in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_directly_trained_network_of_a_run_is_written(tmp_path, capsys):
     small = [
         "experiment=stbp_resnet19_narrow",

@@ -56,7 +56,11 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
     """
     record = read_run(run_dir)
     file, weights = (run_dir / "checkpoints" / name for name in ("snn.pt", "weights.pt"))
+    if path.is_dir():
+        raise InputError(f"--nir {path}: is a folder; give a file, as --nir net.nir")
     snn: nn.Module
+    if str(record.get("cfg.simulate._target_")).endswith(".simulate_ttfs"):
+        raise InputError(f"{run_dir}: a run of method=ttfs, and NIR has no spike times; export a run of method=rate")
     if file.is_file():
         snn, settings = load_snn(file), _settings(record, run_dir)
     elif weights.is_file():
@@ -69,7 +73,10 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
         raise InputError(
             f"{run_dir}: its settings do not say the shape of the images; type --shape C H W, as --shape 3 32 32"
         )
-    lost = export_nir(snn, path, shape, lossy=lossy, **settings)
+    try:
+        lost = export_nir(snn, path, shape, lossy=lossy, **settings)
+    except OSError as error:
+        raise InputError(f"--nir {path}: cannot be written ({' '.join(str(error).split())})") from error
     graph = nir.read(path, type_check=False)
     kinds = Counter(type(node).__name__ for node in graph.nodes.values())
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if kind not in ("Input", "Output"))

@@ -397,6 +397,22 @@ def test_graphs_that_cannot_be_simulated_are_refused_by_the_name_of_a_node(graph
     assert "\n" not in str(caught.value) and "net.nir" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"dt": "soon"}, "dt of its metadata is 'soon'"),
+        ({"dt": 0.0}, "a time step of 0"),
+        ({"start": "x"}, "start of its"),
+    ],
+)
+def test_metadata_that_are_no_numbers_are_a_line(metadata, words, tmp_path):
+    nir.write(
+        tmp_path / "net.nir", graph_of(nir.Linear(random(5, 36)), if_node(np.ones(5)), shape=(36,), metadata=metadata)
+    )
+    with pytest.raises(InputError, match=words):
+        nir_neuron(tmp_path / "net.nir")
+
+
 def test_files_that_are_missing_or_hold_something_else_are_a_line(tmp_path):
     with pytest.raises(InputError, match=r"no such file; give a NIR graph as model\.path=net\.nir"):
         nir_network(tmp_path / "net.nir")

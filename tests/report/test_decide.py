@@ -66,7 +66,7 @@ def test_the_verdict_compares_with_int8_dense_and_with_zeros_skipped(counted, sh
 
 
 def test_candidates_are_the_relu_networks_and_all_runs_and_the_cheapest_is_the_best(counted):
-    decision = decided(counted("many", 2.0), counted("few", 0.5, steps=4, metrics={"snn/test_acc": 0.9}))
+    decision = decided(counted("many", 2.0), counted("few", 0.5, steps=4, metrics={"snn/test_acc": 0.98}))
     names = [candidate.name for candidate in decision.candidates]
     bits = [f"ReLU network, {b} bits{z}" for b in (4, 3) for z in ("", ", zeros skipped")]  # of 8 and of 4 steps
     int8 = ["ReLU network, fp32", "ReLU network, int8", "ReLU network, int8, zeros skipped"]
@@ -78,6 +78,27 @@ def test_candidates_are_the_relu_networks_and_all_runs_and_the_cheapest_is_the_b
             other = decision.candidate(name)
             assert other.accuracy >= one.accuracy and other.time <= one.time
             assert all(a <= b for a, b in zip(other.energy, one.energy, strict=True))
+
+
+def test_a_run_that_is_cheap_because_it_is_wrong_decides_nothing(counted):
+    decision = decided(counted("right", 3.0), counted("wrong", 0.01, metrics={"snn/test_acc": 0.3}))
+    assert decision.best == "right" and verdict(decision, MODEL).startswith(
+        "Spiking does not pay: the cheapest run of those as accurate, right"
+    )
+
+
+def test_without_a_relu_network_spiking_pays_only_if_it_costs_less_at_both_ends(counted):
+    decision = decided(counted("a", 0.3))
+    zeros = tuple(one for one in decision.candidates if "zeros skipped" not in one.name)
+    dense = decision.candidate("ReLU network, int8").energy
+    for factors, begins in {
+        (0.5, 0.9): "Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: ",
+        (0.5, 1.5): "Spiking pays under one assumption about memory and not under the other: ",
+        (1.2, 1.5): "Spiking does not pay: ",
+    }.items():
+        energy = tuple(factor * end for factor, end in zip(factors, dense, strict=True))
+        own = replace(zeros[-1], energy=energy)
+        assert verdict(replace(decision, candidates=(*zeros[:-1], own)), MODEL).startswith(begins)
 
 
 def test_nothing_beats_itself_or_what_was_not_measured():
@@ -132,10 +153,41 @@ def test_several_networks_have_a_page_each(counted, tmp_path, capsys):
     assert all(f'href="{name}"' in text for name in pages - {"index.html"})
 
 
-def test_runs_from_before_operations_were_counted_are_answered_in_a_line(make_run, tmp_path, capsys):
-    assert main([str(make_run("old")), "--decide", "--out", str(tmp_path / "out")]) == 2
+@pytest.mark.parametrize("lacks", ["operations.csv", "metrics.json"])
+def test_runs_from_before_operations_were_counted_are_answered_in_a_line(lacks, make_run, tmp_path, capsys):
+    run = make_run("old")
+    (run / lacks).unlink(missing_ok=True)
+    assert main([str(run.parent), "--decide", "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "run them again" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "name,neurons", "name,neurons,steps\nfc1,many,8"])
+def test_damaged_counts_are_answered_in_a_line(content, counted, tmp_path, capsys):
+    run = counted("a", 0.3)
+    (run / "operations.csv").write_text(content)
+    assert main([str(run), "--decide", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "operations.csv: damaged" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "words"),
+    [
+        ({"simulate": {"weight_bits": 8}}, 8, None),
+        ({"simulate": {"weight_bits": 16}}, 8, "simulated with 16: type simulate.weight_bits=8"),
+        (
+            {"simulate": {"levels": None}},
+            None,
+            "type simulate.levels=256 for its accuracy",
+        ),
+    ],
+)
+def test_the_advice_says_where_accuracy_is_of_other_numbers_than_are_priced(config, steps, words, counted):
+    said = [line for line in advice(decided(counted("a", 0.3, steps, config=config)), MODEL) if "priced" in line]
+    assert said == [] if words is None else words in said[0]
+    direct = decided(counted("b", 0.3, metrics={"snn/time_to_1pct_ms": None}))
+    assert any("its accuracy with 8 is not known" in line for line in advice(direct, MODEL))
 
 
 def test_the_report_shows_energy_with_memory_where_it_was_measured(counted, make_run):

@@ -128,8 +128,8 @@ def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "f
         if not above:
             raise InputError(f"{line}: leaky neurons fire above the threshold here, not at it; type neuron.fires=above")
         return LIF(v_th=1.0, tau=decay)
-    reset, start = _said(graph, "reset") or "zero", _said(graph, "start") or 0.0
-    return IntegrateFire(fire_above=above, reset=str(reset), start=float(start))
+    reset, start = _said(graph, "reset") or "zero", _number(_said(graph, "start") or 0.0, "start", line)
+    return IntegrateFire(fire_above=above, reset=str(reset), start=start)
 
 
 def _read(path: str | Path | None) -> nir.NIRGraph:
@@ -253,7 +253,10 @@ class _Factor(nn.Module):
 def _time_step(graph: nir.NIRGraph, dt: float | None, line: str) -> float | None:
     """The time step; None for IF neurons alone, where the file says nothing."""
     said = _said(graph, "dt")
-    dt = dt if dt is not None or said is None else float(said)
+    if dt is None and said is not None:
+        dt = _number(said, "dt", line)
+    if dt is not None and not 0 < dt < math.inf:
+        raise InputError(f"{line}: a time step of {dt:g}; type one above 0, as model.dt=0.001")
     if dt is None and any(isinstance(node, nir.LIF) for node in graph.nodes.values()):
         raise InputError(
             f"{line}: the file does not say the time step of its LIF neurons; type model.dt=0.0001, as is the default of "
@@ -265,6 +268,14 @@ def _time_step(graph: nir.NIRGraph, dt: float | None, line: str) -> float | None
 def _said(graph: nir.NIRGraph, name: str) -> Any:
     value = graph.metadata.get(name)
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _number(value: Any, name: str, line: str) -> float:
+    """A number of the file's metadata."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{line}: {name} of its metadata is {value!r}, not a number") from error
 
 
 def _decay(node: nir.IF | nir.LIF, name: str, dt: float | None, line: str) -> float:

@@ -46,6 +46,8 @@ def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> 
 def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     """One group per network and data set, in the order of the rows: its runs differ in conversion and simulation."""
     finished = judged[judged["failure"] == ""]
+    if finished.empty:
+        return []
     older = {f"cfg.model.{name}": value for name, value in ACTIVATION.items() if value is not None}  # runs before these
     settings = finished[[name for name in finished.columns if name.startswith("cfg.model.")]].fillna(older)
     # A run without a model block is a group of its own.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from respike.system.files import read_csv
 
 FP32 = 32  # bits
 INT8 = Baseline("int8", 8)
+POINT = 0.01  # of accuracy
 
 
 def default_model() -> EnergyModel:
@@ -57,7 +59,7 @@ class Decision:
     """What is known of one network.
 
     title; data; measured: the spiking runs whose operations were counted, by name; candidates: ReLU networks first; unmeasured:
-    the runs from before operations were counted; best: of the spiking candidates, the one that costs least at the high end.
+    the runs from before operations were counted.
     """
 
     title: str
@@ -67,10 +69,16 @@ class Decision:
     unmeasured: tuple[str, ...]
 
     @property
+    def spiking(self) -> list[Candidate]:
+        """The spiking runs, cheapest first, by the geometric mean of their two ends."""
+        return sorted((c for c in self.candidates if c.spiking), key=lambda c: c.energy[0] * c.energy[1])
+
+    @property
     def best(self) -> str:
-        """The name of the spiking run that costs least: the geometric mean of its two ends."""
-        spiking = [c for c in self.candidates if c.spiking]
-        return min(spiking, key=lambda c: c.energy[0] * c.energy[1]).name
+        """The name of the cheapest spiking run within a point of the most accurate: one that is wrong decides nothing."""
+        spiking = self.spiking
+        most = max((c.accuracy for c in spiking if not math.isnan(c.accuracy)), default=math.nan)
+        return ([c for c in spiking if c.accuracy >= most - POINT - 1e-9] or spiking)[0].name
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of this name."""
@@ -87,7 +95,8 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     found = [_decision(group.title, group.runs, model) for group in groups_by_network(judged)]
     if not any(one.measured for one in found):
         raise InputError(
-            "no run has operations.csv, the counts of each layer, which runs have since the energy model exists: run them again"
+            "no finished run has operations.csv, the counts of each layer, which runs have since the energy model exists: "
+            "run them again"
         )
     return found
 
@@ -97,8 +106,7 @@ def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     for name, run in runs.iterrows():
         file = run["path"] / "operations.csv"
         if file.is_file():
-            rows = [row.to_dict() for _, row in read_csv(file).iterrows()]
-            measured[str(name)] = run, Operations.from_rows(rows)
+            measured[str(name)] = run, _read_operations(file)
     candidates: dict[str, Candidate] = {}
     for run, operations in measured.values():
         for baseline in baselines(operations, model):
@@ -108,6 +116,13 @@ def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     spiking = [_spiking_candidate(name, run, operations, model) for name, (run, operations) in measured.items()]
     unmeasured = tuple(str(name) for name in runs.index if str(name) not in measured)
     return Decision(title, str(runs["data"].iloc[0]), measured, (*order, *spiking), unmeasured)
+
+
+def _read_operations(file: Path) -> Operations:
+    try:
+        return Operations.from_rows([row.to_dict() for _, row in read_csv(file).iterrows()])
+    except (LookupError, TypeError, ValueError) as error:  # of a file that was cut or edited
+        raise InputError(f"{file}: damaged, not the counts that a run writes; run it again") from error
 
 
 def _relu_candidate(run: pd.Series, operations: Operations, baseline: Baseline, model: EnergyModel) -> Candidate:

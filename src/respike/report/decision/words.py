@@ -34,7 +34,7 @@ def span(ends: Sequence[float], unit: str = "") -> str:
 
 
 def verdict(decision: Decision, model: EnergyModel) -> str:
-    """One sentence: whether the cheapest spiking run costs less than the int8 ReLU network, dense and with zeros skipped."""
+    """One sentence: whether the best spiking run costs less than the int8 ReLU network, dense and with zeros skipped."""
     name = decision.best
     best = decision.candidate(name)
     _, operations = decision.measured[name]
@@ -49,7 +49,7 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network{int8}"
     skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
     beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
-    if not skipped and min(ratios) < 1:
+    if not skipped and max(ratios) < 1:
         return f"Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: {said}."
     if max(skipped or ratios) < 1:
         return f"Spiking pays: {said}{beside}."
@@ -57,7 +57,8 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
         return f"Spiking pays under one assumption about memory and not under the other: {said}{beside}."
     if max(ratios) < 1:
         return f"Spiking pays only against a ReLU network that computes with zeros: {said}{beside}."
-    which = "even the cheapest run," if len(decision.measured) > 1 else "the one run,"
+    which = "even the cheapest run," if decision.spiking[0].name == name else "the cheapest run of those as accurate,"
+    which = which if len(decision.measured) > 1 else "the one run,"
     return f"Spiking does not pay: {which} {said}{beside}."
 
 
@@ -74,18 +75,29 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
     int8 = [c for c in decision.candidates if c.name == "ReLU network, int8" and not math.isnan(c.accuracy)]
     if int8:
         said.append(_accuracy(run, decision.candidate(name).accuracy, int8[0].accuracy))
-    bits = run.get("cfg.simulate.weight_bits")
-    if operations.steps and is_number(run.get("snn/time_to_1pct_ms")) and bits != model.weight_bits:
-        said.append(
-            f"Its weights are priced at {model.weight_bits} bits and were simulated "
-            f"{'in floating point' if not is_number(bits) else f'with {bits}'}: type simulate.weight_bits={model.weight_bits} "
-            "for its accuracy with these."
-        )
+    said += _precision(run, operations, model)
     if any(layer.effective_macs is None for layer in operations.layers if layer.macs):
         said.append("There is no ReLU network of these weights: its accuracy, and its zeros, are not known.")
     if run.get("reduced"):
         said.append(f"The run was reduced: {run['reduced']}.")
     return said
+
+
+def _precision(run: pd.Series, operations: Operations, model: EnergyModel) -> list[str]:
+    """What to know where the accuracy was measured with other numbers than those that are priced."""
+    priced, bits = model.weight_bits, run.get("cfg.simulate.weight_bits")
+    if operations.steps is None and not operations.levels:
+        return [
+            f"Its weights are priced at {priced} bits and its spike times at {model.time_levels} in each interval; both were "
+            f"simulated in floating point: type simulate.levels={model.time_levels} for its accuracy with so many times."
+        ]
+    how = f"with {bits}" if is_number(bits) else "in floating point"
+    said = f"Its weights are priced at {priced} bits and were simulated {how}"
+    if operations.steps is None or not is_number(
+        run.get("snn/time_to_1pct_ms")
+    ):  # steps of direct training have no length
+        return [f"{said}: its accuracy with {priced} is not known."]
+    return [] if bits == priced else [f"{said}: type simulate.weight_bits={priced} for its accuracy with these."]
 
 
 def _choice(decision: Decision) -> list[str]:
