@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
+from respike.simulate.ttfs import bounds
 from respike.simulate.ttfs.patches import Patches
 from respike.simulate.ttfs.program import LayerProgram
 from respike.simulate.ttfs.search import Tile, search
@@ -145,6 +146,64 @@ def test_what_rounding_adds_to_leads_is_not_taken_for_excitation(dtype):
     shape, reached = largest(program, leads, 0)
     assert_nothing_proved(replace(program, theta=not_above(reached, shape[1:])), leads)
     assert not bool(replace(program, theta=not_above(reached, shape[1:]) * 1.05).uncertain(leads).any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("late", [0.0, 2.0**-6])
+def test_nor_where_leads_lie_around_the_mark_and_weights_are_few_steps(dtype, late):
+    """Integers times binary fractions, so that float64 has no rounding errors; many are rounded by almost a step."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn_from(values, *size):
+        return torch.tensor(values, dtype=torch.float64)[torch.randint(len(values), size, generator=generator)]
+
+    for inputs in [2, 3, 5, 8, 21] * 12:
+        leads = drawn_from([0, 0.002, 0.019, 0.021, 0.021, 0.06, 1], inputs) * (
+            0.9 + 0.1 * torch.rand(inputs, generator=generator)
+        )
+        leads = (leads * 2**20).round() / 2**20 - late
+        weight = drawn_from([-254, -253, -127, -2, -1, 0, 1, 2, 127, 253, 254], 300, inputs) * 64 + drawn_from(
+            [0, 1, 32, 63], 300, inputs
+        )
+        alpha = drawn_from([0, 1, 100, 10_000], 300)
+        ends = leads.new_tensor([1.0, min(0.0, float(leads.min()))])
+        times = torch.cat([leads, ends])  # V is a straight line between
+        course = alpha * (1 - times[:, None]).clamp(min=0) + (leads - times[:, None]).clamp(min=0) @ weight.T
+        nothing = torch.zeros(300, dtype=torch.float64)
+        synapses = nn.Linear(inputs, 300, bias=False)
+        reached = course.amax(0).clamp(min=0)
+        layer = LayerProgram("layer", synapses, weight.to(dtype), alpha, nothing + 1, nothing, reached, 1.0, 1.0)
+        assert_nothing_proved(layer, leads[None].to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_padding_excites_until_the_last_input(dtype):
+    """Excitation alone: the potential is largest at the last input, to which padding, an input at t_min, adds everywhere."""
+    conv = nn.Conv2d(5, 3, 3, padding=1, bias=False)
+    program, leads = drawn(conv, (5, 6, 6), 1, 0, 0, negative=False, dtype=dtype)
+    leads = leads - 0.3
+    late = -float(leads.min())
+    whole = nn.functional.pad(leads.double() + late, (1, 1, 1, 1), value=late)
+    reached = program.alpha * (program.source_length + late) + nn.functional.conv2d(whole, program.weight.double())[0]
+    assert bool(replace(program, theta=reached * (1 - 1e-12)).uncertain(leads).all())
+    assert not bool(replace(program, theta=reached * 1.05).uncertain(leads).any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_widest_sums_of_integers_do_not_overflow(dtype):
+    program, leads = drawn(nn.Linear(bounds.LARGEST, 2, bias=False), (bounds.LARGEST,), 0, 0, 0, dtype=dtype)
+    program = replace(program, weight=torch.ones_like(program.weight), alpha=torch.zeros(2).double())
+    reached = torch.full((2,), float(bounds.LARGEST), dtype=torch.float64)
+    assert bool(replace(program, theta=reached).uncertain(torch.ones_like(leads)).all())
+    assert not bool(replace(program, theta=reached * 1.05).uncertain(torch.ones_like(leads)).any())
+
+
+def test_a_lead_too_small_for_the_step_of_its_image_is_not_lost():
+    """It is less than the smallest float32 times the largest lead, which excites nothing."""
+    program, leads = drawn(nn.Linear(2, 1, bias=False), (2,), 0, 0, 0)
+    weight, leads[0, 0], leads[0, 1] = torch.tensor([[0.0, 1.0]], dtype=torch.float64), 1.0, 2.0**-160
+    at = replace(program, weight=weight, alpha=torch.zeros(1).double(), theta=leads[0, 1:])
+    assert bool(at.uncertain(leads).all())
 
 
 @given(CONV, NARROW, st.integers(0, 99), st.sampled_from([-30, 0, 30]))
