@@ -168,7 +168,11 @@ def small_snn(*behind, **settings):
 @pytest.mark.parametrize(
     ("behind", "settings", "words"),
     [
-        ((), {"neuron": SOFT}, "a reset by subtraction; convert for neuron.reset=zero.*--lossy"),
+        (
+            (),
+            {"neuron": SOFT},
+            "subtraction, nor start potentials of 0.5 thresholds; convert for neuron.reset=zero.*; simulate with.*--lossy",
+        ),
         ((), {"neuron": IntegrateFire(start=0.5)}, "start potentials of 0.5 thresholds; simulate with neuron.start=0"),
         ((), {"neuron": IntegrateFire(t_ref=0.002)}, "a refractory period of 0.002 s"),
         ((nn.MaxPool2d(2),), {}, "the max-pool 'maxpool1'.*convert.max_pool=average"),

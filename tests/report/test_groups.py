@@ -17,6 +17,12 @@ def test_runs_of_one_network_share_a_figure(many_runs):
     assert found["CNN 28x28-12c5-2s-64c5-2s-10o"] == ["diehl_cnn", "diehl_cnn_quick"]
 
 
+def test_runs_of_a_sweep_without_a_title_have_the_name_of_its_experiment(make_run):
+    paths = [make_run(f"q={q}", config={"name": "mine"}, paper={"title": None}) for q in (1, 2)]
+    (group,) = groups_by_network(judge(load_runs(paths)))
+    assert group.title == "mine"
+
+
 @pytest.fixture
 def legend(make_run):
     """legend(name=facts, ...) -> the legend of one figure of runs with these facts, and its caption."""

@@ -72,7 +72,8 @@ def export_nir(
     chosen = Settings.from_keywords(settings)
     writer = _Writer(snn, torch.Size(input_shape), chosen)
     if writer.lost and not lossy:
-        raise InputError(f"NIR does not say {writer.lost[0]}; {writer.advice[0]}, {LOSSY}")
+        advice = "; ".join(dict.fromkeys(writer.advice))
+        raise InputError(f"NIR does not say {', nor '.join(writer.lost)}; {advice}, {LOSSY}")
     graph = writer.graph()
     with write_atomically(Path(path)) as temporary:
         nir.write(temporary, graph)

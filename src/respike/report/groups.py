@@ -155,7 +155,7 @@ def _shared_title(members: pd.DataFrame) -> str:
     if len(members) == 1:
         return members["method"].iloc[0] or str(members.index[0])
     shared = _shared_parts([method.split(", ") for method in members["method"]])
-    return ", ".join(filter(None, shared)) or ", ".join(members.index)
+    return ", ".join(filter(None, shared)) or ", ".join(dict.fromkeys(map(str, members["name"])))
 
 
 def _shared_parts(titles: Sequence[Sequence[str]]) -> list[str]:
