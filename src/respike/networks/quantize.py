@@ -11,7 +11,7 @@ from respike.networks.copying import eval_copy
 def on_grid(values: Tensor, step: Tensor | float, low: int, high: int) -> Tensor:
     """Values rounded to k step, k from low to high. The gradient is straight-through between the ends, 0 beyond them."""
     step = torch.as_tensor(step, dtype=values.dtype, device=values.device)
-    if not (torch.is_grad_enabled() and values.requires_grad):
+    if not (torch.is_grad_enabled() and values.requires_grad):  # the same numbers in fewer passes
         return (values / step).round_().clamp_(low, high).mul_(step)
     inside = values.clamp(low * step, high * step)
     return (inside.detach() / step).round() * step + (inside - inside.detach())

@@ -414,14 +414,14 @@ def few_steps(reference: Reference) -> str:
         f"{acc:.2f} %" + ("" if pd.isna(half) else f" ± {half:.2f}")
         for acc, half in zip(rows["acc"], rows["acc ±"], strict=True)
     ]
-    return _by_steps(rows, "method", "conversion")
+    return _by_steps(rows, "conversion")
 
 
 def peer_accuracy(reference: Reference) -> str:
     """Accuracy of the same rules in SpikingJelly and here."""
     rows = read_csv(reference.folder / "bench" / "accuracy" / "accuracy.csv").dropna(subset=["rule"])
     rows = rows.assign(method=rows["rule"] + ", " + rows["library"], text=[percent(acc) for acc in rows["acc"]])
-    return _by_steps(rows, "method", "rule and library")
+    return _by_steps(rows, "rule and library")
 
 
 def qcfs(reference: Reference) -> str:
@@ -446,9 +446,9 @@ def qcfs(reference: Reference) -> str:
     return markdown_table(heads, lines)
 
 
-def _by_steps(rows: pd.DataFrame, key: str, head: str) -> str:
-    """A table of `text`: a line for each value of a column, a column for each number of steps."""
-    table = rows.pivot(index=key, columns="steps", values="text").reindex(rows[key].unique()).fillna(NOTHING)
+def _by_steps(rows: pd.DataFrame, head: str) -> str:
+    """A table of `text`: a line for each `method`, a column for each number of steps."""
+    table = rows.pivot(index="method", columns="steps", values="text").reindex(rows["method"].unique()).fillna(NOTHING)
     lines = [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
     return markdown_table([head, *(f"T = {steps:.0f}" for steps in table.columns)], lines)
 
