@@ -48,6 +48,11 @@ def test_the_numbers_stay_in_training():
     torch.testing.assert_close(net.standardize(images), pixels(images))
 
 
+def test_what_keeps_the_variance_positive_for_torch_adds_nothing_to_it():
+    layer = Standardize(MEAN, STD)
+    assert layer.eps > 0 and torch.equal(layer.running_var + layer.eps, layer.running_var)
+
+
 @pytest.mark.parametrize(("encode", "error"), [(Current(), 0.01), (Rate(1000), 0.1)], ids=["current", "rate"])
 def test_rates_converge_to_it_border_included(net, images, encode, error):
     """The error of the mean output current falls as 1 / T, or as its root for random spikes.

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from respike.errors import InputError
 
+EPS = torch.finfo(torch.float32).tiny  # adds nothing to a variance; some versions of torch refuse 0
+
 
 class Standardize(nn.BatchNorm2d):
     """(x - mean) / std per channel with constant mean and std, as a batch norm whose statistics never change.
@@ -20,7 +22,7 @@ class Standardize(nn.BatchNorm2d):
             raise InputError(
                 f"model.mean={list(mean)}, model.std={list(std)}: one of each per channel and std above 0 are needed"
             )
-        super().__init__(len(mean), eps=0.0, affine=False)
+        super().__init__(len(mean), eps=EPS, affine=False)
         self.running_mean = torch.tensor(mean, dtype=torch.float32)
         self.running_var = torch.tensor(std, dtype=torch.float32) ** 2
         self.eval()
