@@ -29,6 +29,16 @@ def copied(net: Module, change: Callable[[Tensor], Tensor]) -> Module:
     return copy.deepcopy(net, _computed(net) | weights | {id(buffer): change(buffer) for buffer in net.buffers()})
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Where the weights of a network are; the CPU without weights."""
+    return next((value.device for value in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+
+
+def on_cpu(net: Module) -> Module:
+    """The network itself if it is on the CPU, else a copy that is."""
+    return net if device_of(net).type == "cpu" else copied(net, lambda value: value.detach().cpu())
+
+
 def in_double(net: Module) -> Module:
     """A copy in float64 on the CPU, in eval mode."""
 

@@ -1,5 +1,6 @@
 """A ReLU network as a graph of named nodes with their inputs; modules of nodes for which torch has none."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -237,6 +238,16 @@ class Graph:
     def device(self) -> torch.device:
         """The device of the weights."""
         return self._weights.device
+
+    def to(self, device: torch.device) -> "Graph":
+        """The graph itself if it is there, else a copy with its weights and constants on the device."""
+        if self.device == device:
+            return self
+        nodes = {
+            name: Node(name, node.kind, node.inputs, copy.deepcopy(node.module).to(device))
+            for name, node in self.nodes.items()
+        }
+        return Graph(nodes, self.output)
 
     @property
     def dtype(self) -> torch.dtype:

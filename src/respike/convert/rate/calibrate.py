@@ -22,6 +22,7 @@ from respike.convert.rate.rate_snn import RateSNN
 from respike.convert.rate.wiring import wiring_of
 from respike.errors import InputError
 from respike.layers.over_time import over_time
+from respike.networks.copying import device_of, on_cpu
 from respike.system.distributed import all_gather
 
 if TYPE_CHECKING:
@@ -119,12 +120,15 @@ def _calibrated(
     correct: Correction,
     prepare: Callable[["Calibration", str], None] | None = None,
 ) -> RateSNN:
-    """The converted network after prepare(calibration, layer) of every layer, and then correct(...) of one after the other."""
-    calibration = Calibration(net, images, norm, simulate, steps)
+    """The converted network after prepare(calibration, layer) of every layer, and then correct(...) of one after the other.
+
+    On the CPU, whose compiled layers are the fastest; the result is where the network is.
+    """
+    calibration = Calibration(on_cpu(net), [part.cpu() for part in image_batches(images)], norm, simulate, steps)
     if prepare is not None:
         for name in calibration.snn.layers:
             prepare(calibration, name)
-    return calibration.front_to_back(correct)
+    return calibration.front_to_back(correct).to(device_of(net))
 
 
 LAYERS_KEPT = 3  # at once, in a residual block
@@ -335,7 +339,8 @@ def _fit(
     if not weights:
         return
     groups = [
-        {"params": [weight.requires_grad_()], "lr": lr * float(weight.square().mean().sqrt())} for weight in weights
+        {"params": [weight.requires_grad_()], "lr": lr * float(weight.detach().square().mean().sqrt())}
+        for weight in weights
     ]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)

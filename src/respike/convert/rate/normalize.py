@@ -22,6 +22,7 @@ from respike.convert.rate.rate_snn import RateSNN, SpikingLayer
 from respike.convert.rate.scales import max_scale, percentile_scale
 from respike.convert.rate.wiring import build_rate_snn, cap_of, check_rate_snn
 from respike.errors import InputError, SilentLayer
+from respike.networks.copying import device_of, on_cpu
 from respike.networks.qcfs import QCFS
 
 CONVENTIONS = ("lambda", "authors_code")
@@ -32,13 +33,18 @@ Scales = dict[str, float | Tensor]  # per layer: one number, or one per channel 
 
 @dataclass(frozen=True)
 class _Wired:
-    """A network in conversion: spiking layers with its weights, its graph, the node of each layer, images to compare on."""
+    """A network in conversion: spiking layers with its weights, its graph, the node of each layer, images to compare on.
+
+    device: of the network and of its graph. The spiking layers are on the CPU until they are `checked`, because the algebra of
+    scales is small.
+    """
 
     snn: RateSNN
     graph: Graph
     node_of_layer: dict[str, str]
     few: Tensor | None
     fold_dropout: bool
+    device: torch.device
 
     def measured(self, output_layer: bool) -> dict[str, str]:
         """The node of each layer whose activations decide its scale."""
@@ -57,8 +63,9 @@ class _Wired:
     def checked(self) -> RateSNN:
         """The spiking network, whose values are those of the graph up to its scales. Raises InputError if they are not."""
         if self.few is not None and len(self.few):
-            check_rate_snn(self.snn, self.graph, self.node_of_layer, self.few, self.fold_dropout)
-        return self.snn
+            graph = self.graph.to(torch.device("cpu"))
+            check_rate_snn(self.snn, graph, self.node_of_layer, self.few.cpu(), self.fold_dropout)
+        return self.snn.to(self.device)
 
 
 UNSCALED = ("pool", "max", "current")  # kinds of layers that keep the scale of their sources, or their units
@@ -79,13 +86,14 @@ def wire(
     """
     few, images = (None, ()) if images is None else first_images(images)
     shape = None if few is None else images_shape(few)
-    graph = read_graph(net, input_shape=shape, share=True)
+    graph = read_graph(on_cpu(net), input_shape=shape, share=True)
     quantized = next((node.name for node in graph.nodes.values() if isinstance(node.module, QCFS)), None)
     if quantized is not None and not trained:
         raise InputError(f"layer '{quantized}' has a trained threshold (QCFS), which is its scale; type convert=qcfs")
     snn, node_of_layer, graph = build_rate_snn(graph, fold_dropout, spiking_pools, max_pool, readout, shape)
     check_graph(net, few)
-    return _Wired(snn, graph, node_of_layer, few, fold_dropout), images
+    device = device_of(net)
+    return _Wired(snn, graph.to(device), node_of_layer, few, fold_dropout, device), images
 
 
 def no_norm(

@@ -16,6 +16,7 @@ from respike.convert.graph.nodes import Embed, Scale, per_channel
 from respike.convert.rate.paths import scale_inputs, scale_outputs, through
 from respike.convert.saving import SavedNetwork, build_module, describe_module
 from respike.errors import InputError
+from respike.networks.copying import device_of
 
 WEIGHTED = (nn.Linear, nn.Conv2d, Scale)
 Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
@@ -213,6 +214,8 @@ class RateSNN(SavedNetwork):
 
         The network's function stays the same up to the scale of the output. A pool must have the scale of its source.
         """
+        device = device_of(self)
+        self.cpu()  # where the scales are
         scales = {"input": 1.0} | dict(scales)
         for name, layer in self.layers.items():
             for synapse in layer.synapses:
@@ -223,6 +226,7 @@ class RateSNN(SavedNetwork):
             if layer.start is not None:
                 layer.start = (layer.start[None] / per_channel(torch.as_tensor(scales[name]), layer.start[None]))[0]
         self.scales = {name: self.scales[name] * scales[name] for name in self.layers}
+        self.to(device)
 
     def description(self) -> dict[str, Any]:
         """Layers with their kind and synapses, scales and factors, in plain data. Raises InputError as `describe_module`."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from respike.convert.graph.nodes import Scale
 from respike.convert.rate.rate_snn import Apply, RateSNN, SpikingLayer, Synapse, call
 from respike.errors import InputError
-from respike.networks.copying import copied
+from respike.networks.copying import copied, device_of
 from respike.neurons.integrate_fire import FixedPointIntegrateFire
 from respike.neurons.neuron import Neuron
 from respike.simulate.connections import (
@@ -220,8 +220,9 @@ def _log_float(neuron: str) -> None:
 
 def compile_float(snn: RateSNN, input_shape: torch.Size, neuron: Neuron, analog_input: bool = False) -> Program:
     """The network in its own precision, with the same neuron in every layer that has neurons."""
-    snn = _with_plain_pools(snn, input_shape)
+    device, snn = device_of(snn), _with_plain_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
+    snn.to(device)
     layers: list[ProgramLayer] = []
     analog = _analog_layers(snn, analog_input)
     for counted, layer in zip(connections.layers, snn.layers.values(), strict=True):
@@ -283,14 +284,14 @@ def _fixed_point(
     """The program of `compile_fixed_point` without layers, and what compiles a layer, as in `compile_by_layer`."""
     if not 2 <= bits <= 24:
         raise InputError(f"simulate.weight_bits={bits}: 2 to 24, or null for floating point")
-    snn = _with_plain_pools(snn, input_shape)
+    device, snn = device_of(snn), _with_plain_pools(snn, input_shape)
     connections = network_connections(synapse_paths(snn), input_shape, pools(snn))
     analog_input = largest_current is not None
     frame = Program(
         connections, (), torch.float64, fixed_point=True, input_grid=grid_of_input(bits, True) if analog_input else None,
         analog_input=analog_input, read_current=snn.output in _analog_layers(snn, analog_input),
     )  # fmt: skip
-    return frame, _fixed_point_layers(snn, connections, neuron, bits, steps, largest_current, small)
+    return frame, _fixed_point_layers(snn, connections, neuron, bits, steps, largest_current, small, device)
 
 
 def grid_of_input(bits: int, analog: bool) -> int:
@@ -306,6 +307,7 @@ def _fixed_point_layers(
     steps: int,
     largest_current: float | None,
     small: bool,
+    device: torch.device,
 ) -> CompileLayer:
     shapes = {"input": connections.input_shape} | {layer.name: layer.shape for layer in connections.layers}
     input_grid = grid_of_input(bits, largest_current is not None)
@@ -346,7 +348,7 @@ def _fixed_point_layers(
                 layer.start.mul_(scale).round_()
             unit = neuron.fixed_point(scale)
             assert unit is not None  # callers compile other neurons in floating point
-        made = ProgramLayer(counted, layer, unit, name in analog, own_grids, drive)
+        made = ProgramLayer(counted, layer.to(device), unit, name in analog, own_grids, drive)
         if not made.largest_potential(steps) < EXACT:
             raise InputError(f"simulate.weight_bits={bits}: sums in layer '{name}' could exceed 2^53; use fewer bits")
         return made
@@ -403,8 +405,11 @@ def pools(snn: RateSNN) -> Pools:
 
 
 def _with_plain_pools(snn: RateSNN, input_shape: torch.Size) -> RateSNN:
-    """A copy in eval mode, with the same weights, with plain average pools in place of adaptive and irregular ones."""
-    snn = copied(snn, lambda weights: weights).eval()
+    """A copy on the CPU, in eval mode, with plain average pools in place of adaptive and irregular ones.
+
+    Of a network on the CPU it has the same weights, not copies of them.
+    """
+    snn = copied(snn, lambda weights: weights.cpu()).eval()
     shapes = layer_shapes(synapse_paths(snn), input_shape, pools(snn))
     for layer in snn.layers.values():
         layer.synapses = nn.ModuleList(  # type: ignore[assignment]

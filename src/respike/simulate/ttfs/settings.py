@@ -89,7 +89,7 @@ class TTFSSettings:
     def disturbed(self, leads: Tensor, layer: str, length: float, index: Tensor) -> Tensor:
         """Leads (B, ...N) of a layer's spikes, or of the input, with time noise and on the grid."""
         if self.time_noise:
-            noise = self.noise("time", layer, index, leads[0].numel()).view(leads.shape)
+            noise = self.noise("time", layer, index.to(leads.device), leads[0].numel()).view(leads.shape)
             leads = leads - (self.time_noise * noise).to(leads)
             leads = leads.clamp_(max=length) if layer == "input" else leads
         if self.levels is not None:

@@ -206,23 +206,21 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
             and isinstance(modules[1], Scale)
             and not modules[1].factor.ndim
         ):
-            return _pool(layer, modules[0], int(modules[1].factor), shape)
-    neurons = layer.shape.numel()
+            return _pool(layer, modules[0], int(modules[1].factor), shape, device_of(program))
+    neurons, device = layer.shape.numel(), device_of(program)
     grid = _elementwise_grid(neurons)
-    return Plan("scan", grid, (_starts(layer),), {"neurons": neurons}, {"SIZE": SIZE})
+    return Plan("scan", grid, (_starts(layer, device),), {"neurons": neurons}, {"SIZE": SIZE})
 
 
 def _elementwise_grid(neurons: int) -> Callable[[int], tuple[int, ...]]:
     return lambda images: (-(-images * neurons // SIZE),)
 
 
-def _starts(layer: ProgramLayer) -> Tensor:
-    """The potential of each neuron before the first step, int64 (N,)."""
+def _starts(layer: ProgramLayer, device: torch.device) -> Tensor:
+    """The potential of each neuron before the first step, int64 (N,), on the device."""
     own, start = layer.synapses.start, layer.fixed_point_neuron.start_potential
     if own is not None:
         return own.flatten().round().long() + start
-    tensors = (*layer.synapses.parameters(), *layer.synapses.buffers())
-    device = next((tensor.device for tensor in tensors), None)
     return torch.full((layer.shape.numel(),), start, dtype=torch.int64, device=device)
 
 
@@ -292,16 +290,16 @@ def _product(
     }  # fmt: skip
     padded = functional.pad(weights, (0, padded_taps - taps, 0, padded_outputs - outputs)).contiguous()
     columns = padded_outputs // block_outputs
-    tensors = (padded, bias, window, _starts(layer))
+    tensors = (padded, bias, window, _starts(layer, weights.device))
     return Plan("product", lambda n: (-(-n * places // ROWS), columns), tensors, numbers, choices)
 
 
-def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Size) -> Plan:
+def _pool(layer: ProgramLayer, module: nn.AvgPool2d, unit: int, shape: torch.Size, device: torch.device) -> Plan:
     kernel_height, kernel_width = pair(module.kernel_size)
     numbers = {"unit": unit, "places": layer.shape[1:].numel(), "channels": shape[0]}
     numbers |= {"kernel_height": kernel_height, "kernel_width": kernel_width}
     numbers |= _geometry(module, shape, layer.shape)
-    return Plan("pool", _elementwise_grid(layer.shape.numel()), (_starts(layer),), numbers, {"SIZE": SIZE})
+    return Plan("pool", _elementwise_grid(layer.shape.numel()), (_starts(layer, device),), numbers, {"SIZE": SIZE})
 
 
 def _geometry(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size, out: torch.Size) -> dict[str, int]:
