@@ -16,6 +16,7 @@ from respike.metrics.accuracy import correct_share, spiking_accuracy
 from respike.metrics.activity import activities_over_steps, activity_metrics, spikes_per_image
 from respike.metrics.energy import EnergyModel, energy_metrics
 from respike.metrics.operations import step_operations
+from respike.networks.copying import device_of
 from respike.simulate.connections import network_connections
 from respike.simulate.record import SpikeRecord
 from respike.system.distributed import rank
@@ -53,7 +54,7 @@ class SimulateDirect(Callback):
                 f"{type(net).__name__} has no {', '.join(missing)}: a network for method=direct has the methods "
                 f"{', '.join(NEEDED)}, as respike.networks.resnet19.SpikingResNet19 has"
             )
-        self.simulate(net.folded().float(), torch.zeros(1, *data_of(trainer).input_shape, device=pl_module.device))
+        self.simulate(net.folded().float(), torch.zeros(1, *data_of(trainer).input_shape, device=device_of(net)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run, measure, write and log."""
