@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from respike.errors import InputError
-from respike.report.docs import BLOCK, BLOCKS, Reference, main, pages, share, written
+from respike.report.docs.__main__ import BLOCK, BLOCKS, main, pages, written
+from respike.report.docs.reference import Reference, share
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^<!-- (?:table|text) (\w+) -->$", re.MULTILINE)

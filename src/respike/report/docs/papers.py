@@ -1,0 +1,100 @@
+"""Tables of the published systems: their rows in outputs/reference/runs."""
+
+import json
+
+import pandas as pd
+
+from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, metric, percent, published, text_of
+from respike.report.docs.reference import Reference, sentence, share
+
+TOLD = {column.key: column for column in RESULTS}
+ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
+REDUCED = Column("reduced", "reduced", of=text_of("reduced"), is_number=False)
+EARLY = Column("early", "early crossings", of=lambda run: f"{100 * run['ttfs/early']:.2g} %")
+PROVED = Column("proved", "proved by the bound", of=lambda run: share(run["ttfs/certified"]))
+EPOCHS = Column("cfg.recipe.epochs", "epochs")
+VALIDATION = Column("snn/val_acc", "validation", "%")
+
+
+def results(reference: Reference) -> str:
+    """The main rows of every paper."""
+    names = (
+        "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
+        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet",
+        "ttfs_finetune_fc_alpha_noise", "ttfs_finetune_fc_levels", "ttfs_finetune_fc_latency",
+        "stbp_resnet19_two_epochs",
+    )  # fmt: skip
+    accuracies = [
+        column
+        for kind, name in (("ann", "ANN"), ("snn", "SNN"))
+        for column in (Column(kind, f"{name} published", of=published(f"{kind}/test_acc")), metric(f"{kind}/test_acc"))
+    ]
+    late = metric("snn/time_to_1pct_ms")
+    return reference.table(names, [ROW, METHOD, DATA, *accuracies, metric("snn/agreement"), late, VERDICT])
+
+
+def exact(reference: Reference) -> str:
+    """The exactly mapped networks."""
+    names = ("exact_fc", "exact_fc_l1", "exact_lenet", "exact_vgg_mnist", "exact_vgg_fashion", "exact_vgg_cifar10")
+    measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
+    return reference.table(names, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), REDUCED])
+
+
+def recovered(reference: Reference) -> str:
+    """What hardware costs the mapped FC net and what training in spike time recovers; a network with fewer spikes."""
+    kinds = ("alpha_noise", "levels", "latency")
+    names = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
+    base = {"linear": reference.runs.loc["exact_fc"], "conv": reference.runs.loc["exact_lenet"]}
+
+    def lost(run: pd.Series) -> str:
+        start = base["conv" if run["cfg.start"] == "exact_lenet" else "linear"]
+        return f"{100 * (start['snn/test_acc'] - run['snn/test_acc']):.2f}"
+
+    columns = [
+        ROW,
+        METHOD,
+        metric("snn/test_acc"),
+        Column("lost", "points lost", of=lost),
+        metric("ttfs/latency"),
+        Column("spikes", "spikes / neuron", of=lambda run: f"{run['ttfs/spikes_per_neuron']:.3f}"),
+    ]
+    sparse = [name for name in ("ttfs_sparse_lenet",) if name in reference.runs.index]
+    return reference.table([*names, *sparse], columns)
+
+
+def recovered_trials(reference: Reference) -> str:
+    """The FC net under drives that are off, mapped and fine-tuned: mean over the trials."""
+    plain = reference.sweep("exact_fc/noise")
+    trials = [plain[plain["simulate.alpha_noise"] == 0.005], reference.sweep("exact_fc/finetuned_alpha_noise")]
+    mapped, tuned = (
+        f"{percent(rows['snn/test_acc'].mean())} ({100 * rows['snn/test_acc'].std():.2f} points)" for rows in trials
+    )
+    return sentence(
+        f"Drives that are off by 0.005 differ from trial to trial: over {len(trials[1])} trials the mapped net has {mapped} "
+        f"on average (standard deviation), the fine-tuned one {tuned}."
+    )
+
+
+def three_ways(reference: Reference) -> str:
+    """One trained network as spike times and as rates."""
+    return reference.table(("exact_fc", "exact_fc_percentile", "exact_fc_data_norm"), SIDE_BY_SIDE)
+
+
+def direct(reference: Reference) -> str:
+    """The directly trained networks."""
+    shown = [metric(key) for key in ("snn/spikes_per_image", "snn/synops_per_image")]
+    said = Column("published", "published", of=published("snn/test_acc"))
+    columns = [ROW, METHOD, said, metric("snn/test_acc"), VALIDATION, EPOCHS, *shown, REDUCED]
+    return reference.table(("stbp_resnet19", "stbp_resnet19_two_epochs"), columns)
+
+
+def authors_cnn(reference: Reference) -> str:
+    """How far the run of the authors' file is from the curve of their own simulation."""
+    run = reference.runs.loc["diehl_cnn_published"]
+    ours = run["curve"].set_index("time_ms")["acc"]
+    theirs = dict(json.loads(str(run["cfg.paper.curve"])))
+    largest = max(abs(ours[time] - accuracy) for time, accuracy in theirs.items())
+    return sentence(
+        f"The accuracy of the authors' CNN file is within {100 * largest:.2f} points of their own simulation, which we ran "
+        f"on it, at each of {len(theirs)} times from {min(theirs):g} to {max(theirs):g} ms."
+    )

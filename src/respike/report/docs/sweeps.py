@@ -1,0 +1,170 @@
+"""Tables of the sweeps over settings and conversions: outputs/reference/sweeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from respike.report.columns import NOTHING, Column, count, metric, percent, text_of
+from respike.report.docs.papers import EARLY, PROVED
+from respike.report.docs.reference import Reference, listed, sentence
+from respike.report.runs import load_runs
+from respike.report.tables import markdown_table, to_markdown
+from respike.system.files import read_csv
+
+V_TH, WIDTH = "neuron.v_th", "neuron.surrogate.a"
+
+
+def normalizations(reference: Reference) -> str:
+    """The corners of the threshold x rate maps: accuracy and latency per normalization."""
+    chosen, norms, lines = [(0.25, 1000), (1, 1000), (1, 400)], ["no_norm", "data_norm", "model_norm"], []
+    for name in ("diehl_fc", "diehl_cnn"):
+        rows: Any = reference.sweep(name).set_index(["neuron.threshold", "encode.max_rate", "norm"])
+        for threshold, rate in chosen:
+            found = [rows.loc[(threshold, rate, norm)] for norm in norms]
+            cells = [f"{percent(run['snn/test_acc'])}, {run['snn/time_to_1pct_ms']:g} ms" for run in found]
+            lines.append([name, f"{threshold:g}", f"{rate} Hz", *cells])
+    return markdown_table(["network", "threshold", "rate", *norms], lines)
+
+
+def spike_threshold(reference: Reference) -> str:
+    """Accuracy and spikes of the rendered digits against the threshold of the input coding."""
+    rows = reference.sweep("digits_cnn").set_index(["encode.spike_threshold", "norm"])
+    lines = []
+    for threshold in sorted(rows.index.unique(0)):
+        found = [rows.loc[(threshold, norm)] for norm in ("no_norm", "data_norm")]
+        cells = [(percent(run["snn/test_acc"]), count(run["snn/spikes_per_image"])) for run in found]
+        lines.append([f"{threshold:g}", *(cell for pair in cells for cell in pair)])
+    heads = ["spike threshold", "unnormalized", "spikes per image", "data-normalized", "spikes per image"]
+    return markdown_table(heads, lines)
+
+
+def best_spike_threshold(reference: Reference) -> str:
+    """The optimum of each normalization in that sweep."""
+    rows = reference.sweep("digits_cnn")
+    best = rows.loc[rows.groupby("norm")["snn/test_acc"].idxmax()].set_index("norm")
+    said = [
+        f"{words} weights are best at {best['encode.spike_threshold'][norm]:g} ({percent(best['snn/test_acc'][norm])}, "
+        f"{count(best['snn/spikes_per_image'][norm])} spikes per image)"
+        for norm, words in (("no_norm", "unnormalized"), ("data_norm", "data-normalized"))
+    ]
+    return sentence(f"Among the thresholds of the sweep, {listed(said)}.")
+
+
+def max_pools(reference: Reference) -> str:
+    """The rules by which spikes pass a max-pool, on the same weights."""
+    rows = reference.sweep("lenet_maxpool").set_index("convert.max_pool", drop=False)
+    measured = (
+        "ann/test_acc",
+        "snn/test_acc",
+        "snn/acc_drop",
+        "snn/agreement",
+        "snn/time_to_1pct_ms",
+        "snn/spikes_per_image",
+    )
+    columns = [
+        Column("convert.max_pool", "max-pool", of=text_of("convert.max_pool"), is_number=False),
+        *map(metric, measured),
+    ]
+    return to_markdown(rows.loc[["count", "gate", "before_neuron", "average"]], columns)
+
+
+def few_steps(reference: Reference) -> str:
+    """Accuracy of conversions of one network after few steps: means over draws of calibration images, 95 % intervals."""
+    rows = read_csv(reference.folder / "sweeps" / "resnet20_cifar10" / "latency.csv")
+    rows["text"] = [
+        f"{acc:.2f} %" + ("" if pd.isna(half) else f" ± {half:.2f}")
+        for acc, half in zip(rows["acc"], rows["acc ±"], strict=True)
+    ]
+    return _by_steps(rows, "conversion")
+
+
+def peer_accuracy(reference: Reference) -> str:
+    """Accuracy of the same rules in SpikingJelly and here."""
+    rows = read_csv(reference.folder / "bench" / "accuracy" / "accuracy.csv").dropna(subset=["rule"])
+    rows = rows.assign(method=rows["rule"] + ", " + rows["library"], text=[percent(acc) for acc in rows["acc"]])
+    return _by_steps(rows, "rule and library")
+
+
+def qcfs(reference: Reference) -> str:
+    """Networks that were fine-tuned with QCFS activations, and their bias calibrated for T steps."""
+    folder = reference.folder / "sweeps" / "resnet20_cifar10" / "runs"
+    runs = load_runs(sorted(folder.glob("qcfs_*")))
+    steps, lines = (8, 16, 32, 64), []
+    for _, run in runs.sort_index().sort_values("cfg.model.levels", kind="stable").iterrows():
+        method = run["cfg.convert._target_"].rpartition(".")[2]
+        acc = run["curve"].set_index("step")["acc"]
+        read = acc.tail(1) if "calibrate" in method else acc  # a calibration is for one T
+        cells = [percent(read[t]) if t in read.index else NOTHING for t in steps]
+        uneven = f"{100 * run['snn/unevenness']:.0f} %"
+        lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), *cells, uneven])
+    heads = [
+        "run",
+        "conversion",
+        "quantized network",
+        *(f"T = {t}" for t in steps),
+        "uneven units behind the first layer",
+    ]
+    return markdown_table(heads, lines)
+
+
+def _by_steps(rows: pd.DataFrame, head: str) -> str:
+    """A table of `text`: a line for each `method`, a column for each number of steps."""
+    table = rows.pivot(index="method", columns="steps", values="text").reindex(rows["method"].unique()).fillna(NOTHING)
+    lines = [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return markdown_table([head, *(f"T = {steps:.0f}" for steps in table.columns)], lines)
+
+
+def zeta(reference: Reference) -> str:
+    """Margin of the exact mapping."""
+    rows = reference.sweep("exact_fc/zeta").sort_values("convert.zeta", ascending=False)
+    columns = [Column("convert.zeta", "zeta"), metric("ttfs/latency"), metric("snn/agreement"), EARLY, PROVED]
+    return to_markdown(rows, columns)
+
+
+def smallest_zeta(reference: Reference) -> str:
+    """The shortest latency with every prediction."""
+    rows = reference.sweep("exact_fc/zeta")
+    rows = rows[rows["snn/agreement"] == 1].sort_values("convert.zeta")
+    least, most = rows.iloc[0], rows.iloc[-1]
+    return sentence(
+        f"In the FC net zeta {least['convert.zeta']:g} keeps all {count(least['test_images'])} predictions at a latency of "
+        f"{least['ttfs/latency']:.1f}; zeta {most['convert.zeta']:g} has {most['ttfs/latency']:.1f}."
+    )
+
+
+def noise(reference: Reference) -> str:
+    """Noise of the exact mapping: mean over the trials."""
+    rows = reference.sweep("exact_fc/noise")
+    kinds = {
+        "simulate.time_noise": "spike times, sigma {:g}",
+        "simulate.alpha_noise": "drive alpha, sigma {:g}",
+        "simulate.levels": "spike times on a grid of {:g} levels per interval",
+    }
+    lines = []
+    for key, words in kinds.items():
+        for value, trials in rows[rows[key] > 0].groupby(key):
+            accuracy, agreed = trials["snn/test_acc"], trials["snn/agreement"]
+            spread = f"{100 * accuracy.std():.2f}" if len(trials) > 1 else ""
+            lines.append(
+                [words.format(value), f"{len(trials)}", percent(accuracy.mean()), spread, percent(agreed.mean())]
+            )
+    heads = ["noise", "trials", "accuracy", "standard deviation (points)", "agreement"]
+    return markdown_table(heads, lines)
+
+
+def vth_a(reference: Reference) -> str:
+    """Accuracy over threshold and half-width of the surrogate."""
+    accuracy = reference.sweep("stbp_resnet19_narrow").pivot(index=V_TH, columns=WIDTH, values="snn/test_acc")
+    lines = [[f"{v_th:g}", *map(percent, row)] for v_th, row in zip(accuracy.index, accuracy.to_numpy(), strict=True)]
+    return markdown_table(["V_th \\ half-width a", *map("{:g}".format, accuracy.columns)], lines)
+
+
+def best_a(reference: Reference) -> str:
+    """The best half-width of the surrogate for each threshold."""
+    rows = reference.sweep("stbp_resnet19_narrow")
+    best = rows.loc[rows.groupby(V_TH)["snn/test_acc"].idxmax()]
+    widths, ratios = (listed(map("{:g}".format, values)) for values in (best[WIDTH], best[WIDTH] / best[V_TH]))
+    return sentence(
+        f"The best a for V_th of {listed(map('{:g}'.format, best[V_TH]))} is {widths}: {ratios} times V_th (one seed)."
+    )
