@@ -31,13 +31,13 @@ def predicted_classes(net: nn.Module, data: ImageDataModule, device: torch.devic
 
 
 def macs_by_layer(counts: Mapping[str, int], layer_of: Mapping[str, str], images: int) -> dict[str, float] | None:
-    """Multiply-accumulates per image of each spiking layer, on every rank, from the counts of all ranks.
+    """Multiply-accumulates per image of each spiking layer.
 
-    counts: of `counted_macs`, by the path of a module. layer_of: the layer that its weights belong to. None if there is a
-    module without.
+    counts: of `counted_macs` on the images, by the path of a module. layer_of: the layer that its weights belong to. None if
+    there is a module without.
     """
     total: dict[str, float] = {}
-    for path, count in ((path, count) for part in all_gather(dict(counts)) for path, count in part.items()):
+    for path, count in counts.items():
         if path not in layer_of:
             return None
         total[layer_of[path]] = total.get(layer_of[path], 0.0) + count / images

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from respike.callbacks.convert import conversion, converted, converter
-from respike.callbacks.energy import energy_of_run, macs_by_layer, predicted_classes, quantized_accuracies
+from respike.callbacks.energy import energy_of_run, macs_by_layer, quantized_accuracies
 from respike.callbacks.log import log_curve, log_metrics
+from respike.callbacks.relu_pass import relu_pass
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import RateSNN
 from respike.convert.calibration import first_images
@@ -23,7 +24,7 @@ from respike.convert.rate.wiring import wiring_of
 from respike.metrics.accuracy import accuracy_metrics, correct_share, disagreements, is_at_chance
 from respike.metrics.activity import activity_metrics, spikes_per_image, synops_per_image
 from respike.metrics.energy import EnergyModel, energy_metrics
-from respike.metrics.operations import counted_macs, step_operations
+from respike.metrics.operations import step_operations
 from respike.metrics.representation import rate_correlations, unevenness_metrics
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.simulate.connections import network_connections
@@ -68,13 +69,13 @@ class SimulateRate(Callback):
         start = time.perf_counter()
         self.record = simulate_test_set(self.simulate, converted(trainer, RateSNN), data, pl_module.device)
         seconds = time.perf_counter() - start
-        with counted_macs(pl_module.net if self.energy else nn.Identity()) as counts:
-            ann = predicted_classes(pl_module, data, pl_module.device)
+        relu = relu_pass(trainer, pl_module)
+        ann = relu.outputs.argmax(1)
         self.columns = curve(self.record, labels, ann)
         # on every rank: they meet in these
         anatomy = _anatomy(trainer, pl_module)
         self.correlations, uneven = _representation(trainer, pl_module, anatomy, self.simulate.keywords)
-        energy = self._energy(trainer, pl_module, anatomy, counts) if self.energy else {}
+        energy = self._energy(trainer, pl_module, anatomy, relu.macs) if self.energy else {}
         if rank() > 0:
             return
         write_csv(folder / "curves.csv", self.columns)

@@ -9,25 +9,23 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from respike.callbacks.convert import converted
 from respike.callbacks.energy import energy_of_run, macs_by_layer, quantized_accuracies
 from respike.callbacks.log import log_metrics
+from respike.callbacks.relu_pass import relu_pass
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import TTFSNet
 from respike.convert.exact.ttfs_net import TTFSLayer
-from respike.data.datamodule import ImageDataModule
 from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import EnergyModel, ttfs_energy
-from respike.metrics.operations import counted_macs, time_operations
+from respike.metrics.operations import time_operations
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
-from respike.networks.copying import eval_copy
 from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.program import network_shapes
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
-from respike.system.distributed import all_gather, rank
+from respike.system.distributed import rank
 from respike.system.files import write_csv
 from respike.training.trainer import data_of
 
@@ -67,8 +65,8 @@ class SimulateTTFS(Callback):
         start = time.perf_counter()
         self.record = simulate_test_set(self.simulate, snn, data, pl_module.device, part_size)
         seconds = time.perf_counter() - start
-        relu, counts = _relu_outputs(pl_module, data)
-        energy = self._energy(trainer, pl_module, counts) if self.energy else {}
+        passed = relu_pass(trainer, pl_module, double=True)
+        relu, energy = passed.outputs, self._energy(trainer, pl_module, passed.macs) if self.energy else {}
         if rank() > 0:
             return
         table = disagreements(self.record.index, labels, relu.argmax(1), self.record.predicted)
@@ -93,15 +91,6 @@ class SimulateTTFS(Callback):
         )
         accuracies = quantized_accuracies(trainer, pl_module, self.energy, operations)
         return accuracies | energy_of_run(trainer, self.energy, operations)
-
-
-def _relu_outputs(pl_module: LightningModule, data: ImageDataModule) -> tuple[Tensor, dict[str, int]]:
-    """Outputs of the original network in float64 for all test images, (B, C), on every rank, and its `counted_macs` on this."""
-    net = eval_copy(pl_module.net).double()
-    with torch.inference_mode(), counted_macs(net) as counts:
-        batches = data.batches("test", 100, shared=True)
-        outputs = [net(images.to(pl_module.device).double()).cpu() for images, _, _ in batches]
-    return torch.cat([part for gathered in all_gather(outputs) for part in gathered]), counts
 
 
 def summary(record: TTFSRecord, metrics: dict[str, float]) -> str:
