@@ -102,7 +102,7 @@ class ImageDataModule(LightningDataModule):
         return {
             "train": shuffled[:available][: self.train_size],
             "val": shuffled[available:],
-            "test": _first_or_spread(self.images.test_labels, self.test_size),
+            "test": first_or_spread(self.images.test_labels, self.test_size),
         }
 
     def prepare_data(self) -> None:
@@ -196,10 +196,10 @@ class ImageDataModule(LightningDataModule):
         return len(self.images.classes)
 
 
-def _first_or_spread(labels: Tensor, size: int | None) -> Tensor:
+def first_or_spread(labels: Tensor, size: int | None) -> Tensor:
     """Positions of the first `size` labels (N,); of sorted ones, as folders of images have, evenly spread positions."""
     positions = torch.arange(len(labels))
-    if size is None or bool((labels.diff() < 0).any()):
+    if size is None or size >= len(labels) or bool((labels.diff() < 0).any()):
         return positions[:size]
     return (2 * positions[:size] + 1) * len(labels) // (2 * size)
 

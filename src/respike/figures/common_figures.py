@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from respike.callbacks.log import log_confusion, log_figure
+from respike.data.datamodule import first_or_spread
 from respike.data.pixels import to_unit
 from respike.errors import InputError
 from respike.figures.confusion import chosen_steps, confusion_charts
@@ -43,11 +44,12 @@ def class_names(trainer: Trainer, outputs: int) -> list[str]:
 
 
 def data_and_training(trainer: Trainer) -> dict[str, Figure]:
-    """The figures "samples", and "training" if the run has a training."""
+    """The figures "samples", of sorted test images some of every class, and "training" if the run has a training."""
     data = data_of(trainer)
-    chosen = data.index["test"][:SAMPLES]
-    names = [data.images.classes[label] for label in data.labels("test")[:SAMPLES].tolist()]
-    figures = {"samples": samples(to_unit(data.images.test_images[chosen]), names)}
+    labels = data.labels("test")
+    chosen = first_or_spread(labels, SAMPLES)
+    names = [data.images.classes[label] for label in labels[chosen].tolist()]
+    figures = {"samples": samples(to_unit(data.images.test_images[data.index["test"][chosen]]), names)}
     history = read_history(trainer)
     if history:
         figures["training"] = training_progress(history)

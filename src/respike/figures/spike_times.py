@@ -75,7 +75,7 @@ def _equal_intervals(axes: Axes, windows: Windows) -> None:
         "function", functions=(lambda t: np.interp(t, corners, places), lambda u: np.interp(u, places, corners))
     )
     axes.set_xlim(low, bounds[-1] + 0.15)
-    axes.set_xticks(bounds, [f"{bound:.3g}" for bound in bounds], fontsize=8)
+    axes.set_xticks(bounds, [f"{bound:.3g}" if bound < 1000 else f"{bound:.0f}" for bound in bounds], fontsize=8)
     axes.set_xlabel(f"{TIME}, scaled so that all intervals are equally wide", color=INK)
 
 
