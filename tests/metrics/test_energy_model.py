@@ -186,10 +186,26 @@ def test_all_metrics_are_ratios_and_sums_of_the_costs():
     ("changes", "line"),
     [
         ({"add": [[16, 1], [8, 2]]}, "energy.add="),
+        ({"add": [[8, math.nan]]}, "energy.add=.*from 0 up"),
         ({"memory": [[8, 1]]}, "energy.memory="),
+        ({"memory": [[8, 10, 10]]}, r"energy.memory=\[\[8,10,10\]\]: .*the last null"),
+        ({"memory": [[None, 10, -1]]}, r"energy.memory=\[\[null,10,-1\]\]: .*not falling"),
         ({"weight_bits": 40}, "energy.weight_bits=40: 1 to 32 bits"),
+        ({"time_levels": 0}, "energy.time_levels=0: 2 or more"),
+        ({"fp32_mac": -1}, "energy.fp32_mac=-1: pJ from 0 up"),
     ],
 )
 def test_constants_that_are_none_are_refused_in_a_line(changes, line):
-    with pytest.raises(InputError, match=line):
+    with pytest.raises(InputError, match=line) as caught:
         replace(MODEL, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_free_costs_nothing():
+    free = replace(MODEL, add=[[32, 0]], multiply=0, memory=[[None, 0, 0]])
+    metrics = model_metrics(free, NET)
+    assert metrics["energy/snn_high_nj"] == metrics["energy/int8_high_nj"] == 0 and "energy/ratio_low" not in metrics
+    no_memory = replace(MODEL, memory=[[None, 0, 0]])
+    assert spiking_energy(no_memory, NET, "high") == spiking_energy(MODEL, NET, "high") | dict.fromkeys(
+        ("weights", "potentials", "signals"), 0
+    )

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from respike.convert import RateSNN, data_norm, exact_map, no_norm, percentile_norm
+from respike.convert.rate.rate_snn import SpikingLayer, Synapse
 from respike.data.datasets import mnist
 from respike.errors import InputError
 from respike.layers.tdbn import TdBN
@@ -361,6 +362,34 @@ def test_the_time_step_and_where_it_fires_can_be_given(tmp_path):
     assert nir_neuron(path).fire_above and not nir_neuron(path, fires="at").fire_above
 
 
+def unchecked(nodes, *edges):
+    """A graph whose types nir does not check."""
+    return nir.NIRGraph(nodes, edges, {"dt": 1.0}, type_check=False)
+
+
+def flattened(start, end, width):
+    """A graph of 4x3x3 images whose Affine reads `width` values."""
+    ends = {"input": nir.Input(np.array([4, 3, 3])), "output": nir.Output(np.array([5]))}
+    nodes = {"flatten": nir.Flatten({"input": np.array([4, 3, 3])}, start, end), "if": if_node(np.ones(5))}
+    nodes["affine"] = nir.Affine(random(5, width), random(5))
+    edges = ("input", "flatten"), ("flatten", "affine"), ("affine", "if"), ("if", "output")
+    return unchecked(ends | nodes, *edges)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, -1), (-3, -1), (0, 2), (1, -1)])
+def test_a_flatten_of_all_axes_is_read_however_they_are_counted(start, end, tmp_path):
+    """The last as torch counts them, with the batch: the weights behind it read all values."""
+    nir.write(tmp_path / "net.nir", flattened(start, end, 36))
+    images = torch.rand(2, 4, 3, 3)
+    assert torch.equal(nir_network(tmp_path / "net.nir").flatten(images), images.flatten(1))
+
+
+def test_a_flatten_of_some_dimensions_is_not_written(tmp_path):
+    layer = SpikingLayer("relu", [Synapse("input", nn.Flatten(2), nn.Linear(36, 3, bias=False))])
+    with pytest.raises(InputError, match="layer 'fc' reads a Flatten of the dimensions 2 to -1"):
+        export_nir(RateSNN({"fc": layer}), tmp_path / "net.nir", (1, 6, 6))
+
+
 @pytest.mark.parametrize(
     ("graph", "words"),
     [
@@ -389,6 +418,16 @@ def test_the_time_step_and_where_it_fires_can_be_given(tmp_path):
             ),
             "the graph is recurrent",
         ),
+        (
+            lambda: unchecked({"a": if_node(np.ones(2)), "output": nir.Output(np.array([2]))}, ("a", "output")),
+            r"no node of type Input \('a' \(IF\), 'output' \(Output\)\); exactly one is needed, where images enter",
+        ),
+        (
+            lambda: unchecked({"input": nir.Input(np.array([2])), "a": if_node(np.ones(2))}, ("input", "a")),
+            "no node of type Output",
+        ),
+        (lambda: flattened(1, -1, 9), "Flatten 'flatten' merges the axes 1 to -1 of an input of 4x3x3"),
+        (lambda: flattened(0, 1, 12), "Flatten 'flatten' merges the axes 0 to 1 of an input of 4x3x3"),
     ],
 )
 def test_graphs_that_cannot_be_simulated_are_refused_by_the_name_of_a_node(graph, words, tmp_path):
@@ -424,5 +463,7 @@ def test_files_that_are_missing_or_hold_something_else_are_a_line(tmp_path):
     with pytest.raises(InputError, match="not a NIR graph, or a damaged one"):
         nir_network(tmp_path / "net.nir")
     nir.write(tmp_path / "net.nir", if_node(np.ones(2)))
-    with pytest.raises(InputError, match=r"net\.nir"):
+    with pytest.raises(InputError, match=r"net\.nir: holds a single node, of type IF.*write nir\.NIRGraph\.from_list"):
         nir_network(tmp_path / "net.nir")
+    nir.write(tmp_path / "net.nir", nir.NIRGraph.from_list(if_node(np.ones(2))))
+    assert torch.equal(nir_network(tmp_path / "net.nir")(torch.tensor([[-1.0, 0.5]])), torch.tensor([[0.0, 0.5]]))

@@ -105,6 +105,7 @@ LEGAL = {
     "exact_fc": [
         "convert.zeta=-0.5 simulate.levels=2 simulate.first_crossing=authors simulate.precision=float32",
         "convert.zeta=auto convert.input_range=[-1,1] convert.weight_bounds=[-1,0.5] simulate.time_noise=1",
+        "energy.add=[[32,0]] energy.multiply=0 energy.memory=[[null,0,0]] energy.time_levels=2 energy.weight_bits=1",
     ],
     "exact_fc_percentile": ["convert.q=1.0", "convert.q=1 convert.zeros=false"],
     "stbp_resnet19_narrow": [

@@ -4,6 +4,8 @@ The constants of the model are in conf/energy. It is arithmetic on counts, no me
 transfer of the image, and no price of latency.
 """
 
+import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -76,21 +78,34 @@ class EnergyModel:
     memory: Sequence[Sequence[float | None]]
 
     def __post_init__(self) -> None:
-        bits = [pair[0] for pair in self.add]
-        sizes = [math.inf if level[0] is None else level[0] for level in self.memory]
-        if any(len(pair) != 2 for pair in self.add) or not bits or bits != sorted(bits):
+        bits = [pair[0] for pair in self.add if len(pair) == 2]
+        if len(bits) != len(self.add) or not _ascend(bits) or not all(pair[1] >= 0 for pair in self.add):
             raise InputError(
-                f"energy.add={self.add}: pairs of bits and pJ, ascending, as in energy.add=[[8,0.03],[32,0.1]]"
+                f"energy.add={_typed(self.add)}: pairs of bits, ascending, and a price in pJ from 0 up, as in "
+                "energy.add=[[8,0.03],[32,0.1]]"
             )
-        if any(len(level) != 3 for level in self.memory) or not sizes or sizes != sorted(sizes):
+        sizes = [math.inf if level[0] is None else level[0] for level in self.memory if len(level) == 3]
+        if len(sizes) != len(self.memory) or not _ascend(sizes) or sizes[-1] != math.inf:
             raise InputError(
-                f"energy.memory={self.memory}: levels of KB and two prices, ascending, as in [[8,10,10],[null,1300,2600]]"
+                f"energy.memory={_typed(self.memory)}: levels of KB, ascending, the last null, which holds anything, with two "
+                "prices each, as in energy.memory=[[8,10,10],[null,1300,2600]]"
+            )
+        prices = [[-1 if price is None else price for price in level[1:]] for level in self.memory]
+        if not all(0 <= low <= high < math.inf for low, high in prices):
+            raise InputError(
+                f"energy.memory={_typed(self.memory)}: a level is KB, then pJ of 64 bits at the low and the high end, from 0 "
+                "up and not falling, as in energy.memory=[[8,10,10],[null,1300,2600]]"
             )
         for name in ("weight_bits", "potential_bits", "accumulator_bits"):
             if not 1 <= getattr(self, name) <= bits[-1]:
                 raise InputError(
                     f"energy.{name}={getattr(self, name)}: 1 to {bits[-1]:g} bits, the widest of energy.add"
                 )
+        if not self.time_levels >= 2:
+            raise InputError(f"energy.time_levels={self.time_levels}: 2 or more, as in energy.time_levels=256")
+        for name in ("multiply", "fp32_mac", "fp32_add"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"energy.{name}={getattr(self, name)}: pJ from 0 up, as in energy.{name}=1")
 
     def addition(self, bits: int) -> float:
         """pJ of an addition, a comparison or a reset."""
@@ -107,7 +122,7 @@ class EnergyModel:
         for size, *prices in self.memory:
             if size is None or capacity <= size * 8192:
                 return float(prices[ENDS.index(end)] or 0.0) / 64
-        raise InputError(f"energy.memory: no level holds {capacity / 8192:,.0f} KB; give the last one the size null")
+        raise AssertionError("the last level holds anything")
 
     def spiking(self, operations: Operations, layer: LayerOperations, end: str) -> Cost:
         """pJ of a layer of the spiking network, its potentials updated in the cheaper of two ways."""
@@ -178,6 +193,16 @@ class EnergyModel:
     @staticmethod
     def _weight_reads(layer: LayerOperations, uses: float, end: str) -> float:
         return min(layer.weights, uses) if end == "low" else uses if layer.weights else 0.0
+
+
+def _ascend(values: Sequence[float]) -> bool:
+    """Whether there are numbers, above 0, and each above the one before."""
+    return bool(values) and all(a < b for a, b in itertools.pairwise([0, *values]))
+
+
+def _typed(table: Sequence[Sequence[float | None]]) -> str:
+    """A table as it is typed: [[8,10,10],[null,1300,2600]]."""
+    return json.dumps([list(row) for row in table], separators=(",", ":"))
 
 
 def _cheapest(ways: dict[str, Cost]) -> str:
@@ -283,6 +308,7 @@ def model_metrics(model: EnergyModel, operations: Operations) -> dict[str, float
             found[f"energy/{baseline.name}_{end}_nj"] = (
                 sum(relu_energy(model, operations, baseline, end).values()) / 1000
             )
-        found[f"energy/ratio_{end}"] = spent / 1000 / found[f"energy/int8_{end}_nj"]
+        limit = found[f"energy/int8_{end}_nj"]  # 0 where all that it does is free
+        found[f"energy/ratio_{end}"] = spent / 1000 / limit if limit else math.nan
         found[f"energy/break_even_{end}"] = break_even(model, operations, int8, end)
     return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -40,6 +40,11 @@ class NodePath:
             self._append_map(module)
         elif isinstance(module, nn.Flatten):
             self._flush()
+            if module.start_dim not in (1, -len(self.shape)) or module.end_dim not in (-1, len(self.shape)):
+                raise InputError(
+                    f"layer '{self.layer}' reads a Flatten of the dimensions {module.start_dim} to {module.end_dim}; only one "
+                    "of all dimensions behind the batch can be written, as nn.Flatten()"
+                )
             # counted from the end, the axes are the same with and without a batch, whichever a reader takes them for
             self.nodes.append(nir.Flatten({"input": np.array(self.shape)}, -len(self.shape), -1))
         elif isinstance(module, nn.Linear):

@@ -9,11 +9,11 @@ the metadata of files of respike, and can be given.
 import keyword
 import math
 import re
-from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import torch
@@ -56,6 +56,10 @@ class NIRNetwork(nn.Module):
         for name, node in nodes.items():
             if isinstance(node, nir.Output) or name in biased.values():
                 continue
+            if isinstance(node, nir.Flatten):
+                _check_flatten(
+                    node, name, [nodes[reader] for reader, read in self.sources.items() if name in read], line
+                )
             pooled = _pool_of(name, self.sources, nodes)
             factor = _factor(node, name, dt, line) if isinstance(node, NEURONS) else None
             divisor = 1 / float(factor) if pooled is not None and factor is not None and factor.ndim == 0 else 0.0
@@ -138,21 +142,34 @@ def _read(path: str | Path | None) -> nir.NIRGraph:
             f"model.path={path or 'null'}: no such file; give a NIR graph as model.path=net.nir ({SOURCE})"
         )
     try:
-        graph = nir.read(path, type_check=False)  # nir 1.0.8 refuses kernels that are not square, and groups
+        with h5py.File(path) as file:
+            kind = file["node/type"].asstr()[()]
+        if kind == "NIRGraph":
+            graph = nir.read(path, type_check=False)  # nir 1.0.8 refuses kernels that are not square, and groups
     except Exception as error:  # h5py and nir raise different errors for each way in which a file can be broken
         reason = " ".join(str(error).split())
         raise InputError(f"model.path={path}: not a NIR graph, or a damaged one ({reason}); {SOURCE}") from error
-    if not isinstance(graph, nir.NIRGraph):
-        raise InputError(f"model.path={path}: holds a single {type(graph).__name__}, not a graph of nodes; {SOURCE}")
+    if kind != "NIRGraph":
+        raise InputError(
+            f"model.path={path}: holds a single node, of type {kind}, and no graph; write nir.NIRGraph.from_list(node), which "
+            "adds an Input and an Output"
+        )
     return graph
 
 
 def _sources(graph: nir.NIRGraph, line: str) -> dict[str, list[str]]:
     """For every node but the input, each after its sources, the nodes that it reads, of which the input is "input"."""
-    counts = Counter(type(node) for node in graph.nodes.values())
-    if counts[nir.Input] != 1 or counts[nir.Output] != 1:
+    for kind, what in ((nir.Input, "images enter"), (nir.Output, "the class is read")):
+        found = [name for name, node in graph.nodes.items() if isinstance(node, kind)]
+        if len(found) == 1:
+            continue
+        listed = [
+            f"'{name}' ({type(node).__name__})" for name, node in graph.nodes.items() if name in (found or graph.nodes)
+        ]
+        has = f"has {len(found)} nodes of type {kind.__name__}" if found else f"has no node of type {kind.__name__}"
+        nodes = f"{', '.join(listed[:4]) or 'it is empty'}{', ...' if len(listed) > 4 else ''}"
         raise InputError(
-            f"{line}: {counts[nir.Input]} inputs and {counts[nir.Output]} outputs; a graph with one of each is needed"
+            f"{line}: the graph {has} ({nodes}); exactly one is needed, where {what}: nir.NIRGraph.from_list(nodes) adds it"
         )
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in graph.edges:
@@ -233,10 +250,33 @@ def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
         divisor = 1 if isinstance(node, nir.SumPool2d) else None
         return nn.AvgPool2d(kernel, stride, padding, divisor_override=divisor)
     if isinstance(node, nir.Flatten):
-        return nn.Flatten()
+        return nn.Flatten()  # see `_check_flatten`
     if isinstance(node, nir.Scale):
         return _Factor(_per_channel(node.scale, f"{line}: Scale '{name}'"))
     raise InputError(f"{line}: node '{name}' is a {type(node).__name__}, which is not read here; read are {READ}")
+
+
+def _check_flatten(node: nir.Flatten, name: str, readers: list[nir.NIRNode], line: str) -> None:
+    """Raise InputError for a Flatten that leaves an axis of more than one place: all behind the batch are flattened here.
+
+    NIR counts its axes without the batch. Writers that copy torch's count it, so that the first axis seems to be left: what
+    they mean is seen from the weights that read all values.
+    """
+    start, end, shape = int(node.start_dim), int(node.end_dim), node.input_type["input"]
+    if shape is None:
+        left = not (start == 0 and end == -1)
+    else:
+        merged = range(len(shape))[start : end + 1 or None]
+        left = any(size > 1 for axis, size in enumerate(shape) if axis not in merged)
+        weights = [reader.weight for reader in readers if isinstance(reader, nir.Affine | nir.Linear)]
+        if (start, end) == (1, -1) and weights and len(weights) == len(readers):
+            left = left and any(weight.shape[-1] != np.prod(shape) for weight in weights)
+    if left:
+        of = "an input of unknown shape" if shape is None else f"an input of {'x'.join(map(str, shape))}"
+        raise InputError(
+            f"{line}: Flatten '{name}' merges the axes {start} to {end} of {of}; only one of all axes is read here, "
+            "start_dim=0, end_dim=-1"
+        )
 
 
 class _Factor(nn.Module):

@@ -1,5 +1,6 @@
 """The check of a composed config against the table of settings and the signatures of what it names."""
 
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -17,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from respike.errors import InputError
+from respike.metrics.energy import EnergyModel
 from respike.networks.qcfs import ACTIVATION
 from respike.neurons.encode import Encoder
 from respike.neurons.neuron import Neuron
@@ -70,6 +72,7 @@ def check_settings(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
             raise InputError(f"{_given(path, value, given)}: a block with a _target_, or null, as in {path}=null")
     _check_needed(content, given)
     _check_clock(content, given)
+    _check_energy(content)
     _check_read(cfg, content, given)
 
 
@@ -281,6 +284,12 @@ def _check_clock(content: Mapping[str, Any], given: Mapping[str, str]) -> None:
             f"{line}: of {steps} steps, 0 to {steps - 1} can be left out of the read-out; type simulate.read_from={steps - 1} "
             "or less, or a longer simulate.duration"
         )
+
+
+def _check_energy(content: Mapping[str, Any]) -> None:
+    """The energy model checks its tables when it is made, which a run does after it has read its data."""
+    if content.get("energy._target_") == f"{EnergyModel.__module__}.{EnergyModel.__qualname__}":
+        EnergyModel(**{field.name: content[f"energy.{field.name}"] for field in dataclasses.fields(EnergyModel)})
 
 
 def _check_read(cfg: DictConfig, content: Mapping[str, Any], given: Mapping[str, str]) -> None:

@@ -133,6 +133,8 @@ def allowed(kind: Any) -> str:
         return f"a list of {', '.join(map(allowed, arguments))}"
     if _is_list(kind):
         inside = allowed(arguments[0]) if arguments else ""
+        if inside.startswith("a list"):
+            return f"a list of lists{inside.removeprefix('a list')}"
         return f"a list of {inside.removeprefix('a ')}".replace("whole number", "whole numbers").replace(
             "of number", "of numbers"
         )

@@ -388,7 +388,7 @@ class Trainer:
 
 
 class Energy:
-    """conf/energy: the widths; the lists of constants are checked by `respike.metrics.energy.EnergyModel`."""
+    """conf/energy. What the lists hold is checked by `respike.metrics.energy.EnergyModel`."""
 
     weight_bits: Annotated[int, Range(low=1, high=32)] = 8
     potential_bits: Annotated[int, Range(low=1, high=32)] = 16
@@ -397,6 +397,8 @@ class Energy:
     multiply: NotNegative = 0.2  # pJ
     fp32_mac: NotNegative = 4.6  # pJ
     fp32_add: NotNegative = 0.9  # pJ
+    add: list[list[float]] = "[[8,0.03],[32,0.1]]"  # bits and pJ
+    memory: list[list[float | None]] = "[[8,10,10],[null,1300,2600]]"  # KB and pJ of 64 bits, low and high
 
 
 class Logger:
