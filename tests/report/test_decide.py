@@ -80,6 +80,26 @@ def test_candidates_are_the_relu_networks_and_all_runs_and_the_cheapest_is_the_b
             assert all(a <= b for a, b in zip(other.energy, one.energy, strict=True))
 
 
+def test_runs_of_a_sweep_are_named_by_what_differs_between_them(counted):
+    """All have the same name and folders named after every override; a single run, and one that is repeated, keep theirs."""
+    jobs = {
+        "convert=a,simulate.duration=0.008": {"simulate": {"duration": 0.008}},
+        "convert=a,simulate.duration=0.016": {"simulate": {"duration": 0.016}},
+        "convert=b,simulate.duration=0.016": {
+            "simulate": {"duration": 0.016},
+            "convert": {"_target_": "respike.convert.rate.normalize.percentile_norm", "q": 0.99},
+        },
+    }
+    runs = [counted(folder, 0.3, config={"name": "sweep"} | changes) for folder, changes in jobs.items()]
+    names = ["data_norm, duration 0.008 s", "data_norm, duration 0.016 s", "percentile, duration 0.016 s"]
+    assert list(decided(*runs).measured) == names
+    again = counted("again", 0.3, config={"name": "sweep"} | jobs["convert=a,simulate.duration=0.016"])
+    alone = counted("alone", 0.3)
+    first, *_, last = decided(*runs, again, alone).measured
+    assert first == f"sweep, {names[0]}" and last == "alone"
+    assert [name for name in decided(*runs, again).measured if "(again)" in name]
+
+
 def test_a_run_that_is_cheap_because_it_is_wrong_decides_nothing(counted):
     decision = decided(counted("right", 3.0), counted("wrong", 0.01, metrics={"snn/test_acc": 0.3}))
     assert decision.best == "right" and verdict(decision, MODEL).startswith(

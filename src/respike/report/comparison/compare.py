@@ -12,11 +12,17 @@ from respike.errors import InputError
 from respike.metrics.interval import half_interval
 from respike.report.columns import COMPARED, Column, metric
 from respike.report.comparison.trade_off import ACCURACY, front
-from respike.report.comparison.varied import DATA, Setting, settings_of, typed_keys, varied_settings
+from respike.report.comparison.varied import (
+    DATA,
+    MOST_NAMED,
+    Setting,
+    said,
+    settings_of,
+    typed_keys,
+    varied_settings,
+)
 from respike.report.runs import is_missing, is_number, metric_names, numbers
 from respike.runs.old_names import new_key
-
-MOST_NAMED = 8  # settings in the name of a point
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,9 @@ class Comparison:
         """The settings of a point: "data_norm, threshold 0.5, rate 400 Hz"; of too many settings, the name of its run."""
         if len(self.settings) > MOST_NAMED:
             return str(self.runs.index[self.runs["point"] == point][0])
-        values = [(s, self.points.at[point, s.key]) for s in self.settings if s.key not in without]
-        said = [setting.say(value) for setting, value in values if not is_missing(value)]
-        return ", ".join(said) or ("default" if self.settings else "all runs")
+        named = [setting for setting in self.settings if setting.key not in without]
+        values = {setting.key: self.points.at[point, setting.key] for setting in named}
+        return said(named, values) if self.settings else "all runs"
 
     def measured_on(self) -> str:
         """Data and size: "500 test images of MNIST"; each data set once."""

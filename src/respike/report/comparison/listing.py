@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from respike.report.columns import Column
-from respike.report.comparison.compare import MOST_NAMED, Comparison
-from respike.report.comparison.varied import DATA, settings_of, shown
+from respike.report.comparison.compare import Comparison
+from respike.report.comparison.varied import DATA, MOST_NAMED, settings_of, shown
 from respike.report.runs import DEPARTURES, is_missing, metric_names
 from respike.report.tables import text_table
 from respike.system.files import write_csv

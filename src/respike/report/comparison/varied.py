@@ -42,6 +42,9 @@ ORDER = (
 )  # fmt: skip
 
 
+MOST_NAMED = 8  # settings in the name of a point or a run
+
+
 @dataclass(frozen=True)
 class Setting:
     """One decision in which runs differ.
@@ -128,6 +131,30 @@ def varied_settings(table: pd.DataFrame, typed: Iterable[str] = ()) -> tuple[Set
             kept[max(heads, key=lambda head: (head.split(".")[0] == key.split(".")[0], head in LABELS))].append(key)
     labels = _labels(list(kept))
     return tuple(Setting(key, labels[key], _values(key, flats), tuple(along)) for key, along in kept.items())
+
+
+def said(settings: Sequence[Setting], values: Mapping[Any, Any]) -> str:
+    """The values of the settings, by key, with their names: "data_norm, threshold 0.5"; those without a value are left out."""
+    known = [setting.say(values[setting.key]) for setting in settings if not is_missing(values[setting.key])]
+    return ", ".join(known) or "default"
+
+
+def named_by_settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """A frame from `load_runs` in which runs of one name, as those of a sweep, are labelled by what differs between them.
+
+    Behind the name where there are others. Runs keep their labels where more than MOST_NAMED settings differ, and those
+    that repeat the settings of another.
+    """
+    labels = {label: str(label) for label in runs.index}
+    for name, members in runs.groupby("name", sort=False):
+        table = settings_of(members)
+        settings = varied_settings(table, {key for changed in members["changed"] for key in typed_keys(str(changed))})
+        if len(members) == 1 or not 0 < len(settings) <= MOST_NAMED:
+            continue
+        new = {label: said(settings, row.to_dict()) for label, row in table.iterrows()}
+        before = "" if len(members) == len(runs) else f"{name}, "
+        labels |= {label: before + new[label] for label in new if list(new.values()).count(new[label]) == 1}
+    return runs.set_axis([labels[label] for label in runs.index], axis="index")
 
 
 def typed_keys(changed: str) -> list[str]:

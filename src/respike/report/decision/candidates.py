@@ -14,6 +14,7 @@ from respike.errors import InputError
 from respike.metrics.energy import ENDS, Baseline, Cost, EnergyModel, baselines, relu_energy, spiking_energy
 from respike.metrics.operations import Operations
 from respike.report.columns import count, latency
+from respike.report.comparison.varied import named_by_settings
 from respike.report.groups import groups_by_network
 from respike.report.runs import is_number
 from respike.report.verdicts import judge
@@ -103,6 +104,7 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
 
 def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     measured: dict[str, tuple[pd.Series, Operations]] = {}
+    runs = named_by_settings(runs)
     for name, run in runs.iterrows():
         file = run["path"] / "operations.csv"
         if file.is_file():
