@@ -163,7 +163,7 @@ def test_a_keras_file_is_mapped_without_training(tmp_path):
         (["experiment=exact_fc", "convert.input_range=[0,0.5]"], "leave the input range [0, 0.5]"),
         (["experiment=exact_fc", "lit.activity_penalty=-1"], "lit.activity_penalty=-1"),
         (["experiment=exact_fc", "model=published_keras", "train=false", "recipe=pretrained"], "model.path=null"),
-        (["data=digits", "model=digits_cnn", "recipe=digits_authors", "method=ttfs"], "has no exact form"),
+        (["data=digits", "model=digits_cnn", "recipe=digits_authors", "method=ttfs", "convert=none"], "type lit=relu"),
     ],
 )
 def test_bad_input_is_a_line_before_any_training(tmp_path, monkeypatch, capsys, overrides, words):

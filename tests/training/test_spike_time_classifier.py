@@ -312,11 +312,11 @@ class Branches(nn.Module):
         ({"weight_range": (0.1, 1.0)}, "lit.weight_range=.*: a number below 0 and one above"),
         ({"neurons": "alpha", "quantile": 0.9}, "may fire before t_min; type lit.neurons=b1"),
         ({"neurons": "lif"}, "lit.neurons=lif: unknown, choose lit.neurons=b1"),
-        ({"net": Branches()}, "branches meet at"),
+        ({"net": Branches()}, "training in spike time takes no branches and no average pools, as at 'second_inputs'"),
         ({"net": nn.Sequential(nn.Flatten(), nn.Linear(36, 4))}, "has no ReLU in front of its output"),
         (
             {"net": nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 4))},
-            "no exact form",
+            "takes no branches and no average pools, as at 'avgpool1'; .* type lit=relu",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
 
 from respike.callbacks.convert import converted
 from respike.callbacks.energy import energy_of_run, macs_by_layer, quantized_accuracies
@@ -16,13 +17,14 @@ from respike.callbacks.log import log_metrics
 from respike.callbacks.relu_pass import relu_pass
 from respike.callbacks.simulate_test_set import simulate_test_set
 from respike.convert import TTFSNet
-from respike.convert.exact.ttfs_net import TTFSLayer
+from respike.convert.exact.ttfs_net import TTFSLayer, TTFSOutput
+from respike.convert.graph.trace import trace
 from respike.metrics.accuracy import disagreements
 from respike.metrics.energy import EnergyModel, ttfs_energy
 from respike.metrics.operations import time_operations
 from respike.metrics.ttfs import agreement_metrics, ttfs_metrics
-from respike.simulate.connections import fan_out
-from respike.simulate.ttfs.program import network_shapes
+from respike.networks.copying import eval_copy
+from respike.simulate.ttfs.program import network_connections
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.distributed import rank
@@ -79,18 +81,25 @@ class SimulateTTFS(Callback):
         """The metrics of the energy model, and accuracies of the ReLU networks that it compares with."""
         assert self.energy is not None
         snn, data = converted(trainer, TTFSNet), data_of(trainer)
-        shapes = network_shapes(snn, torch.Size(data.input_shape))
-        # the mapping keeps the order of the layers
-        layer_of = dict(zip(counts, snn.layers, strict=True)) if len(counts) == len(snn.layers) else {}
+        connections = network_connections(snn, torch.Size(data.input_shape))
+        calls = [call for call in trace(eval_copy(pl_module.net), data.input_shape)[1] if call[1] in snn.layers]
+        once = len({path for path, _ in calls}) == len(calls)
+        layer_of = dict(calls) if once else {}  # the mapping keeps the names of layers
         operations = time_operations(
             self.record,
-            {name: layer.synapses.weight.numel() for name, layer in snn.layers.items()},
-            {name: int(fan_out([layer.synapses], shapes[name][0]).sum()) for name, layer in snn.layers.items()},
+            {name: _weights(layer) for name, layer in snn.layers.items()},
+            {name: macs for name, (_, macs) in connections.items()},
             levels=self.simulate.keywords.get("levels"),
             effective=macs_by_layer(counts, layer_of, self.record.images),
         )
         accuracies = quantized_accuracies(trainer, pl_module, self.energy, operations)
         return accuracies | energy_of_run(trainer, self.energy, operations)
+
+
+def _weights(layer: nn.Module) -> int:
+    """Weights that a layer stores: those of synapses, of which an average pool shares each."""
+    assert isinstance(layer, TTFSLayer | TTFSOutput)
+    return layer.synapses.weight.numel() if layer.macs is None else round(float(layer.macs.double().sum()))
 
 
 def summary(record: TTFSRecord, metrics: dict[str, float]) -> str:

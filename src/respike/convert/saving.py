@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slice
+from respike.convert.graph.nodes import Embed, Pad, Scale, SignedMaxPool2d, Slice, Windows
 from respike.errors import InputError
 from respike.system.files import write_atomically
 
@@ -34,6 +34,7 @@ ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {  # constructor arguments o
     Embed: ("before", "channels", "after"),
     Pad: ("padding",),
     Slice: ("slices",),
+    Windows: ("kernel_size", "stride", "padding", "dilation"),
     SignedMaxPool2d: ("pool", "sign"),
 }  # fmt: skip
 MODULE_TYPES = {module_type.__name__: module_type for module_type in ARGUMENTS}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from respike.convert.calibration import EMPTY, Images, first_images
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.exact.ranges import measure_ranges
-from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet, TTFSOutput
-from respike.convert.graph.nodes import CappedReLU, Graph
+from respike.convert.exact.ttfs_net import B1Layer, Branches, TTFSLayer, TTFSNet, TTFSOutput
+from respike.convert.graph.nodes import CappedReLU, Graph, Node
 from respike.errors import InputError
 from respike.system.distributed import all_gather
 
@@ -34,10 +34,10 @@ def exact_map(
     elif zeta != "auto":
         raise InputError(f"convert.zeta={zeta}: a number above -1, or convert.zeta=auto")
     few, images = first_images(images)
-    chain = preprocess(net, _shape(few), input_range, weight_bounds, images=few)
+    graph = preprocess(net, _shape(few), input_range, weight_bounds, images=few)
     p, q = input_range
-    ranges = measure_ranges(chain, images, (p, q), upper_bounds=zeta == "auto")
-    snn = map_chain(chain, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
+    ranges = measure_ranges(graph, images, (p, q), upper_bounds=zeta == "auto")
+    snn = map_graph(graph, ranges.largest, ranges.safe_zeta() if zeta == "auto" else float(zeta), input_range)
     snn.ranges = ranges
     return snn
 
@@ -51,53 +51,81 @@ def b1_map(net: nn.Module, images: Images, *, zeta: float = 0.5, input_range: Se
     """
     _check_zeta(zeta)
     few, images = first_images(images)
-    chain = preprocess(net, _shape(few), input_range, None, images=few)
+    graph = preprocess(net, _shape(few), input_range, None, images=few)
     p, q = input_range
-    ranges = measure_ranges(chain, images, (p, q))
-    snn = map_chain(chain, ranges.largest, zeta, input_range, B1Layer)
+    ranges = measure_ranges(graph, images, (p, q))
+    snn = map_graph(graph, ranges.largest, zeta, input_range, B1Layer)
     snn.ranges = ranges
     return snn
 
 
-def map_chain(
-    chain: Graph,
+def map_graph(
+    graph: Graph,
     largest: dict[str, float],
     zeta: float,
     input_range: Sequence[float] = (0.0, 1.0),
     neurons: type[TTFSLayer] = TTFSLayer,
 ) -> TTFSNet:
-    """Phase 2: the spiking network of a preprocessed chain. largest: X_n of each hidden layer; B_n = (1 + zeta) X_n.
+    """Phase 2: the spiking network of a preprocessed graph. largest: X_n of each hidden layer; B_n = (1 + zeta) X_n.
 
-    neurons: of the hidden layers.
+    neurons: of the hidden layers. t_min of a layer is the largest t_max of its sources; the spikes of the others are delayed
+    until their intervals end there too, and the drive alpha begins with the longest of these intervals.
 
     Raises InputError for a zeta of -1 or less, or a layer without X_n.
     """
     _check_zeta(zeta)
-    weighted = [node for node in chain.nodes.values() if node.kind in ("conv", "linear")]
+    weighted = [node for node in graph.nodes.values() if node.kind in ("conv", "linear")]
     device = weighted[0].weighted.weight.device
-    t_min_prev = torch.tensor(0.0, dtype=torch.float64, device=device)
-    t_min = torch.tensor(1.0, dtype=torch.float64, device=device)
+    start, end = (torch.tensor(time, dtype=torch.float64, device=device) for time in (0.0, 1.0))
+    intervals = {"input": (start, end)}  # t_min and t_max of each ReLU, and of the input
     layers: dict[str, TTFSLayer | TTFSOutput] = {}
-    path: list[nn.Module] = []
-    for node in chain.nodes.values():
-        if node.kind in ("maxpool", "flatten"):
-            path.append(node.module)
-        elif node is weighted[-1]:
-            rectified = chain.nodes[chain.output].kind == "relu"
+    previous = "input"
+    for node in weighted:
+        branches = _branches(graph, node)
+        sources = [source for source, _ in branches]
+        t_min_prev, t_min = _common_interval([intervals[source] for source in sources])
+        path = branches[0][1] if sources == [previous] else _joined(graph, branches, layers)
+        if node is weighted[-1]:
+            rectified = graph.nodes[graph.output].kind == "relu"
             layers[node.name] = TTFSOutput.from_relu_layer(path, node.weighted, t_min_prev, t_min, rectified)
-        elif node.kind in ("conv", "linear"):
-            if node.name not in largest:
-                raise InputError(
-                    f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`"
-                )
-            activation = chain.readers(node.name)[0].module
-            capped = isinstance(activation, CappedReLU)
-            length = activation.cap if capped else (1 + zeta) * largest[node.name]
-            layer = neurons.from_relu_layer(path, node.weighted, t_min_prev, t_min, length)
-            layers[node.name] = layer
-            path, t_min_prev, t_min = [], t_min, layer.t_max
+            break
+        if node.name not in largest:
+            raise InputError(f"layer '{node.name}' has no X_n; measure it on the training images by `measure_ranges`")
+        relu = graph.readers(node.name)[0]
+        length = relu.module.cap if isinstance(relu.module, CappedReLU) else (1 + zeta) * largest[node.name]
+        layer = neurons.from_relu_layer(path, node.weighted, t_min_prev, t_min, length)
+        layers[node.name], intervals[relu.name], previous = layer, (t_min, layer.t_max), relu.name
     p, q = input_range
     return TTFSNet(layers, (p, q), zeta).requires_grad_(False)
+
+
+def _branches(graph: Graph, node: Node) -> list[tuple[str, list[nn.Module]]]:
+    """Of each branch that a weighted layer reads: its source, a ReLU or the input, and the modules on the way."""
+    (end,) = node.inputs
+    ends = graph.nodes[end].inputs if end != "input" and graph.nodes[end].kind == "cat" else (end,)
+    found = []
+    for source in ends:
+        path: list[nn.Module] = []
+        while source != "input" and graph.nodes[source].kind != "relu":
+            path.insert(0, graph.nodes[source].module)
+            (source,) = graph.nodes[source].inputs
+        found.append((source, path))
+    return found
+
+
+def _joined(
+    graph: Graph, branches: list[tuple[str, list[nn.Module]]], layers: dict[str, TTFSLayer | TTFSOutput]
+) -> Branches:
+    """The branches, whose sources are named by the layers made so far."""
+    layer_of = {"input": "input"} | {graph.readers(layer)[0].name: layer for layer in layers}
+    return Branches([(layer_of[source], path) for source, path in branches])
+
+
+def _common_interval(intervals: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """t_min_prev and t_min of a layer with sources in these intervals: the last end, and the longest length before it."""
+    _, t_min = max(intervals, key=lambda interval: float(interval[1]))
+    starts = [start if end is t_min else t_min - (end - start) for start, end in intervals]
+    return min(starts, key=float), t_min
 
 
 def _shape(images: Tensor) -> tuple[int, ...]:

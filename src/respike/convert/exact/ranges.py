@@ -1,4 +1,4 @@
-"""Measures the ranges of a chain's layers over calibration images: X_n, the share of active neurons, and upper bounds."""
+"""Measures the ranges of a network's layers over calibration images: X_n, the share of active neurons, and upper bounds."""
 
 import copy
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ def measure_ranges(
     input_range: tuple[float, float] = (0.0, 1.0),
     upper_bounds: bool = False,
 ) -> Ranges:
-    """The ranges of a preprocessed chain over images in input_range, measured batch by batch in bounded memory.
+    """The ranges of a preprocessed graph over images in input_range, measured batch by batch in bounded memory.
 
     In a distributed run each process measures its own images, and every process gets the ranges over all of them.
-    upper_bounds: measure these too, in the precision of the chain, at the cost of one more product per layer. Otherwise the
-    image with a layer's largest activation is found in float32, and its value is then computed in the precision of the chain.
+    upper_bounds: measure these too, in the precision of the graph, at the cost of one more product per layer. Otherwise the
+    image with a layer's largest activation is found in float32, and its value is then computed in the precision of the graph.
     Raises InputError if there is no image, SilentLayer for a layer that no image activates.
     """
     hidden = [node for node in graph.nodes.values() if node.kind == "relu" and node.name != graph.output]
@@ -35,13 +35,13 @@ def measure_ranges(
     ranges = Ranges({name: 0.0 for name in relu_of_layer})
     counts = {name: [0, 0] for name in relu_of_layer}  # activations above 0, and all
     largest_images: dict[str, Tensor] = {}
+    bounded = {graph.nodes[layer].inputs[0] for layer in relu_of_layer if upper_bounds}
     for batch in _batches(scan, images):
-        before = leads = unit_leads(batch, input_range, scan.dtype)
-        for name, value in scan.stream(leads):
-            if upper_bounds and name in relu_of_layer:
-                bound = float(_upper_bound(graph.nodes[name].weighted, before).max())
-                ranges.upper_bounds[name] = max(ranges.upper_bounds.get(name, bound), bound)
-            before = value
+        for name, value in scan.stream(unit_leads(batch, input_range, scan.dtype)):
+            for node in graph.readers(name) if name in bounded else []:
+                if node.name in relu_of_layer:
+                    bound = float(_upper_bound(node.weighted, value).max())
+                    ranges.upper_bounds[node.name] = max(ranges.upper_bounds.get(node.name, bound), bound)
             if name in layer_of_relu:
                 layer = layer_of_relu[name]
                 largest, image = value.flatten(1).amax(1).max(0)
@@ -57,7 +57,7 @@ def measure_ranges(
 
 
 def _in_float32(graph: Graph) -> Graph:
-    """A copy of the chain in float32."""
+    """A copy of the graph in float32."""
     nodes = {
         name: Node(name, node.kind, node.inputs, copy.deepcopy(node.module).float())
         for name, node in graph.nodes.items()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.graph.nodes import BiasMapConv2d, CappedReLU, Graph
 from respike.convert.graph.trace import trace
-from respike.errors import SilentLayer
+from respike.errors import InputError, SilentLayer
 from respike.networks.copying import eval_copy
 from respike.networks.qcfs import replace_relus
 from respike.networks.spike_times import BOUNDS, Hardware, SpikeTimes
@@ -36,6 +36,7 @@ def spike_time_net(
     shape = images.shape[1:]
     few = images[:8]
     chain = preprocess(net, shape, input_range, bounds, images=few)
+    _refuse_branches(chain)
     if input_range == (0.0, 1.0) and _can_stay(trace(eval_copy(net), shape)[0], bounds is not None):
         if bounds is not None:
             _copy_weights(chain, net, shape)
@@ -46,6 +47,17 @@ def spike_time_net(
         net = _sequence(chain, input_range, len(few[0]), length, saturates, hardware).to(few.dtype).train(net.training)
     _wire(net, shape)
     return net
+
+
+def _refuse_branches(chain: Graph) -> None:
+    previous = "input"
+    for node in chain.nodes.values():
+        if node.inputs != (previous,) or node.kind == "windows":
+            raise InputError(
+                f"training in spike time takes no branches and no average pools, as at '{node.name}'; train the network as "
+                "ReLUs and map it then: type lit=relu"
+            )
+        previous = node.name
 
 
 def _can_stay(graph: Graph, rescaled: bool) -> bool:

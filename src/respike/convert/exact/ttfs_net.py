@@ -1,6 +1,6 @@
-"""TTFSNet: a chain of layers in which every neuron fires once (Stanojevic et al. 2023). Equations: neurons/ttfs.py."""
+"""TTFSNet: layers in which every neuron fires once (Stanojevic et al. 2023). Equations: neurons/ttfs.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -62,10 +62,37 @@ def synapses_of(module: Weighted, weight: Tensor) -> Weighted:
     return synapses
 
 
+class Branches(nn.Module):
+    """Several sources of a layer: their spikes, selected and copied by a path each, one after the other as channels.
+
+    branches: (source, modules), where a source is "input" or a layer. The spikes of a source are delayed by the layer's t_min
+    minus the source's t_max, so that all intervals end at t_min: leads do not change.
+    """
+
+    def __init__(self, branches: Sequence[tuple[str, Sequence[nn.Module]]]):
+        super().__init__()
+        self.sources = tuple(source for source, _ in branches)
+        self.paths = nn.ModuleList(nn.Sequential(*path) for _, path in branches)
+
+    def forward(self, *leads: Tensor) -> Tensor:
+        """Leads (B, ...) of each source -> those of the inputs of the synapses (B, K, ...)."""
+        found = [path(lead) for path, lead in zip(self.paths, leads, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def extra_repr(self) -> str:
+        """The sources, for print(net)."""
+        return f"sources={self.sources}"
+
+
+Path = Sequence[nn.Module] | Branches
+
+
 class TTFSLayer(nn.Module):
     """Neurons that fire when their potential V reaches theta.
 
-    path: the max-pools (earliest spike, or latest) and flattening between the source and the synapses. synapses: weights J.
+    path: the max-pools (earliest spike, or latest), flattening and windows between the layer before and the synapses, or
+    `Branches` of other sources. synapses: weights J; macs: of each weight, the multiply-accumulates of the ReLU network that it
+    stands for: 0 where no synapse is, less than 1 where it is one of several in a mean; None for 1 everywhere.
     alpha: the constant drive, which starts at t_min_prev, the t_min of the source. Spikes lie in [t_min, t_max].
     theta: (N,), (C, 1, 1) or (C, H, W).
     """
@@ -74,17 +101,19 @@ class TTFSLayer(nn.Module):
 
     def __init__(
         self,
-        path: list[nn.Module],
+        path: Path,
         synapses: Weighted,
         alpha: Tensor,
         t_min_prev: Tensor,
         t_min: Tensor,
         t_max: Tensor,
         theta: Tensor,
+        macs: Tensor | None = None,
     ):
         super().__init__()
-        self.path = nn.Sequential(*path)
+        self.path = path if isinstance(path, Branches) else nn.Sequential(*path)
         self.synapses = synapses
+        self.register_buffer("macs", macs)
         self.register_buffer("alpha", alpha)
         self.register_buffer("t_min_prev", t_min_prev)
         self.register_buffer("t_min", t_min)
@@ -92,9 +121,7 @@ class TTFSLayer(nn.Module):
         self.register_buffer("theta", theta)
 
     @classmethod
-    def from_relu_layer(
-        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float
-    ) -> Self:
+    def from_relu_layer(cls, path: Path, module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float) -> Self:
         """The neurons that represent a ReLU layer.
 
         module: its Linear or Conv2d, whose weights must sum to less than 1 for every neuron; length: B_n = t_max - t_min.
@@ -102,7 +129,8 @@ class TTFSLayer(nn.Module):
         synapses = synapses_of(module, efficacies(module.weight.detach()))
         t_max = t_min + length
         theta = thresholds(cls.total(synapses.weight), bias_of(module), 1.0, t_min_prev, t_min, t_max)
-        return cls(path, synapses, torch.ones_like(t_min), t_min_prev.clone(), t_min.clone(), t_max, theta)
+        times = t_min_prev.clone(), t_min.clone(), t_max
+        return cls(path, synapses, torch.ones_like(t_min), *times, theta, macs_of(module))
 
     @staticmethod
     def total(weight: Tensor) -> Tensor:
@@ -125,6 +153,7 @@ class TTFSLayer(nn.Module):
             t_min=torch.empty(()),
             t_max=torch.empty(()),
             theta=torch.empty(description["theta_shape"]),
+            macs=torch.empty_like(synapses.weight) if description.get("macs") else None,
         )
 
     def extra_repr(self) -> str:
@@ -142,13 +171,12 @@ class B1Layer(TTFSLayer):
     kind = "b1"
 
     @classmethod
-    def from_relu_layer(
-        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float
-    ) -> Self:
+    def from_relu_layer(cls, path: Path, module: Weighted, t_min_prev: Tensor, t_min: Tensor, length: float) -> Self:
         """The neurons that represent a ReLU layer: theta_i = t_max - t_min - b_i, for any sums of weights."""
         synapses = synapses_of(module, module.weight.detach().clone())
         theta = length - bias_of(module)
-        return cls(path, synapses, torch.ones_like(t_min), t_min_prev.clone(), t_min.clone(), t_min + length, theta)
+        times = t_min_prev.clone(), t_min.clone(), t_min + length
+        return cls(path, synapses, torch.ones_like(t_min), *times, theta, macs_of(module))
 
 
 class TTFSOutput(nn.Module):
@@ -160,29 +188,29 @@ class TTFSOutput(nn.Module):
 
     def __init__(
         self,
-        path: list[nn.Module],
+        path: Path,
         synapses: Weighted,
         alpha: Tensor,
         t_min_prev: Tensor,
         t_min: Tensor,
         rectified: bool,
+        macs: Tensor | None = None,
     ):
         super().__init__()
-        self.path = nn.Sequential(*path)
+        self.path = path if isinstance(path, Branches) else nn.Sequential(*path)
         self.synapses = synapses
+        self.register_buffer("macs", macs)
         self.rectified = rectified
         self.register_buffer("t_min_prev", t_min_prev)
         self.register_buffer("t_min", t_min)
         self.register_buffer("alpha", alpha)
 
     @classmethod
-    def from_relu_layer(
-        cls, path: list[nn.Module], module: Weighted, t_min_prev: Tensor, t_min: Tensor, rectified: bool
-    ) -> Self:
+    def from_relu_layer(cls, path: Path, module: Weighted, t_min_prev: Tensor, t_min: Tensor, rectified: bool) -> Self:
         """The output neurons that represent the last weighted layer of a ReLU network."""
         synapses = synapses_of(module, module.weight.detach().clone())
         alpha = bias_of(module) / (t_min - t_min_prev)
-        return cls(path, synapses, alpha, t_min_prev.clone(), t_min.clone(), rectified)
+        return cls(path, synapses, alpha, t_min_prev.clone(), t_min.clone(), rectified, macs_of(module))
 
     def description(self, name: str) -> dict[str, Any]:
         """The layer in plain data."""
@@ -199,6 +227,7 @@ class TTFSOutput(nn.Module):
             t_min_prev=torch.empty(()),
             t_min=torch.empty(()),
             rectified=description["rectified"],
+            macs=torch.empty_like(synapses.weight) if description.get("macs") else None,
         )
 
     def extra_repr(self) -> str:
@@ -206,27 +235,40 @@ class TTFSOutput(nn.Module):
         return f"t_min_prev={self.t_min_prev:.6g}, t_min={self.t_min:.6g}"
 
 
+def macs_of(module: Weighted) -> Tensor | None:
+    """What folding has noted of the connections of a weighted layer: `macs` of `TTFSLayer`."""
+    found = getattr(module, "macs", None)
+    return found.float() if isinstance(found, Tensor) else None
+
+
 def _described(layer: TTFSLayer | TTFSOutput, name: str, kind: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": kind,
-        "path": [describe_module(module, name) for module in layer.path],
-        "synapses": describe_module(layer.synapses, name),
-    }
+    def described(modules: nn.Module) -> list[dict[str, Any]]:
+        return [describe_module(module, name) for module in modules.children()]
+
+    path: Any
+    if isinstance(layer.path, Branches):
+        path = {"sources": list(layer.path.sources), "paths": [described(one) for one in layer.path.paths]}
+    else:
+        path = described(layer.path)
+    noted = {} if layer.macs is None else {"macs": True}
+    return {"name": name, "kind": kind, "path": path, "synapses": describe_module(layer.synapses, name)} | noted
 
 
-def _path_and_synapses(description: dict[str, Any]) -> tuple[list[nn.Module], Weighted]:
+def _path_and_synapses(description: dict[str, Any]) -> tuple[Path, Weighted]:
     """The modules of a description. Raises InputError if the synapses are neither a Linear nor a Conv2d."""
-    synapses = build_module(description["synapses"])
+    synapses, path = build_module(description["synapses"]), description["path"]
     if not isinstance(synapses, nn.Linear | nn.Conv2d):
         raise InputError(
             f"the synapses of {description['name']} are a {type(synapses).__name__}, not a Linear or Conv2d"
         )
-    return [build_module(module) for module in description["path"]], synapses
+    if isinstance(path, dict):
+        paths = [[build_module(module) for module in one] for one in path["paths"]]
+        return Branches(list(zip(path["sources"], paths, strict=True))), synapses
+    return [build_module(module) for module in path], synapses
 
 
 class TTFSNet(SavedNetwork):
-    """Layers by name, each reading the one before; the last is a `TTFSOutput`. Plain weights and buffers.
+    """Layers by name, each reading the one before or its `Branches`; the last is a `TTFSOutput`. Plain weights and buffers.
 
     An input x in input_range = [p, q] spikes at 1 - (x - p) / (q - p). zeta: the margin of each layer's interval, whose length
     is B_n = (1 + zeta) X_n. ranges: what was measured on the calibration images, None if unknown.
@@ -256,6 +298,15 @@ class TTFSNet(SavedNetwork):
         output = self.layers[list(self.layers)[-1]]
         assert isinstance(output, TTFSOutput)
         return output
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """What a layer reads: names of layers, or "input"."""
+        path, names = self.layers[name].path, ["input", *self.layers]
+        return path.sources if isinstance(path, Branches) else (names[names.index(name) - 1],)
+
+    def inputs(self, leads: Mapping[str, Tensor], name: str) -> Tensor:
+        """Leads (B, ...) of what the synapses of a layer read, from those of the spikes of its sources, by name."""
+        return self.layers[name].path(*(leads[source] for source in self.sources(name)))
 
     def description(self) -> dict[str, Any]:
         """Layers, input range, zeta and ranges in plain data. Raises InputError as `describe_module`."""

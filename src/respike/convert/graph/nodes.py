@@ -119,6 +119,40 @@ class Slice(nn.Module):
         return x[(slice(None), *(slice(*part) for part in self.slices))]
 
 
+class Windows(nn.Module):
+    """The values in each window of a convolution or pool as channels: nothing is computed, values are copied.
+
+    kernel_size, stride, dilation: (rows, columns); padding: zeros (left, right, top, bottom).
+    """
+
+    def __init__(
+        self, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0, 0, 0),
+        dilation: Sequence[int] = (1, 1),
+    ):  # fmt: skip
+        super().__init__()
+        self.kernel_size, self.stride = tuple(kernel_size), tuple(stride)
+        self.padding, self.dilation = tuple(padding), tuple(dilation)
+
+    @property
+    def area(self) -> int:
+        """Values in a window."""
+        return self.kernel_size[0] * self.kernel_size[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, C area, H', W'), the channels in the order of the weights (C, rows, columns) of a neuron."""
+        x = nn.functional.pad(x, self.padding) if any(self.padding) else x
+        if self.area == 1:
+            return x[:, :, :: self.stride[0], :: self.stride[1]]
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        ends = [(side - dilation * (kernel - 1) - 1) // stride + 1 for side, kernel, stride, dilation in sides]
+        found = nn.functional.unfold(x, self.kernel_size, self.dilation, 0, self.stride)
+        return found.view(len(x), -1, *ends)
+
+    def extra_repr(self) -> str:
+        """The window, for print(net)."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
+
+
 class PlaceMap(nn.Module):
     """A linear map of the places of every map: rows (H', H), columns (W', W). An average pool with windows of unequal size."""
 
@@ -183,8 +217,8 @@ class SignedMaxPool2d(nn.Module):
 class Node:
     """One operation.
 
-    kind: a key of `trace.KINDS`, or "add", "cat", "scale", "affine", "pad", "slice"; inputs: the names of the nodes it reads;
-    module: computes its value.
+    kind: a key of `trace.KINDS`, or "add", "cat", "scale", "affine", "pad", "slice", "windows"; inputs: the names of the nodes
+    it reads; module: computes its value.
     """
 
     name: str

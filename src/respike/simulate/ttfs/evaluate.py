@@ -15,9 +15,16 @@ from respike.convert.exact.ranges import unit_leads
 from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.data.pixels import to_unit
 from respike.errors import InputError
-from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.oracle import integrate
-from respike.simulate.ttfs.program import B1Program, LayerProgram, compile_layer, connect, network_shapes, noisy_weight
+from respike.simulate.ttfs.program import (
+    B1Program,
+    LayerProgram,
+    compile_layer,
+    connect,
+    network_connections,
+    network_shapes,
+    noisy_weight,
+)
 from respike.simulate.ttfs.record import LayerCounts, TTFSRecord
 from respike.simulate.ttfs.search import search
 from respike.simulate.ttfs.settings import TTFSSettings
@@ -76,8 +83,10 @@ class Run:
         }
         self.output_weight = noisy_weight(self.output_name, snn.output.synapses.weight, settings).to(settings.dtype)
         shapes = network_shapes(snn, input_shape)
-        self.fan_outs = {name: fan_out([layer.synapses], shapes[name][0]) for name, layer in snn.layers.items()}
-        self.macs = int(sum(reached.sum() for reached in self.fan_outs.values()))
+        connections = network_connections(snn, input_shape)
+        self.fan_outs = {name: reached for name, (reached, _) in connections.items()}
+        self.macs = sum(macs for _, macs in connections.values())
+        self.last_reader = {source: name for name in snn.layers for source in snn.sources(name)}
         self.bytes_per_image = settings.dtype.itemsize * max(
             inputs.numel() + output.numel() + layer.synapses.weight[0].numel() * output[1:].numel()
             for layer, (inputs, output) in ((layer, shapes[name]) for name, layer in snn.layers.items())
@@ -88,13 +97,15 @@ class Run:
         leads = self.settings.disturbed(self.encoded(images), "input", 1.0, index)
         inputs = LayerCounts(pairs=leads.numel(), active=int((leads > 0).count_nonzero()))
         times, counts, synops = {"input": 1 - leads} if trace else {}, {}, {}
+        spikes = {"input": leads}
         for name, layer in self.snn.layers.items():
-            leads = layer.path(leads)
+            leads = self.snn.inputs(spikes, name)
+            spikes = {source: found for source, found in spikes.items() if self.last_reader[source] != name}
             synops[name] = int(((leads > 0).sum(0, dtype=torch.int32) * self.fan_outs[name]).sum())
             if name == self.output_name:
                 break
             leads, counts[name] = self.fire(self.programs[name], leads)
-            leads = self.settings.disturbed(leads, name, self.programs[name].length, index)
+            spikes[name] = leads = self.settings.disturbed(leads, name, self.programs[name].length, index)
             if trace:
                 times[name] = float(layer.t_max) - leads
         return TTFSRecord(

@@ -49,9 +49,10 @@ def potentials(
     if beyond:
         raise InputError(f"neurons {beyond} of layer '{name}': choose from 0 to {shape.numel() - 1}")
     weight, alpha, theta = _constants(snn, name, shape, TTFSSettings(**settings))
-    source = ["input", *snn.layers][list(snn.layers).index(name)]
     device, t_min = weight.device, float(layer.t_min)
-    leads = layer.path((t_min - spike_times[source].to(device).double())[None])
+    ends = {source: 1.0 if source == "input" else float(snn.layers[source].t_max) for source in snn.sources(name)}
+    sources = {source: (end - spike_times[source].to(device).double())[None] for source, end in ends.items()}
+    leads = snn.inputs(sources, name)
     patches = Patches(layer.synapses, leads)
     chosen = torch.zeros(1, *shape, dtype=torch.bool, device=device)
     chosen.view(-1)[list(neurons)] = True

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from respike.convert.exact.ttfs_net import B1Layer, TTFSLayer, TTFSNet
 from respike.errors import InputError
 from respike.neurons.ttfs import closed_form, surplus
+from respike.simulate.connections import fan_out
 from respike.simulate.ttfs.bounds import RoundedWeights, fast
 from respike.simulate.ttfs.settings import TTFSSettings
 from respike.system.precision import plain_sums
@@ -202,19 +203,41 @@ def network_shapes(snn: TTFSNet, input_shape: torch.Size) -> dict[str, tuple[tor
     Raises InputError where such images do not fit.
     """
     weight = snn.output.synapses.weight
-    values, shapes = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device), {}
+    values, shapes = {"input": torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)}, {}
     with torch.inference_mode():
         for name, layer in snn.layers.items():
             try:
-                inputs = layer.path(values)
-                values = layer.synapses(inputs)
+                inputs = snn.inputs(values, name)
+                values[name] = layer.synapses(inputs)
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(
                     f"images of shape {tuple(input_shape)} do not fit the network at layer '{name}' ({reason})"
                 ) from error
-            shapes[name] = inputs.shape[1:], values.shape[1:]
+            shapes[name] = inputs.shape[1:], values[name].shape[1:]
     return shapes
+
+
+def network_connections(snn: TTFSNet, input_shape: torch.Size) -> dict[str, tuple[Tensor, int]]:
+    """Per layer, for images (C, H, W): how many synapses each input has, int64 of the shape of the inputs, and the
+    multiply-accumulates of the ReLU network that they stand for."""
+    shapes, found = network_shapes(snn, input_shape), {}
+    ones = {"input": torch.ones(1, *input_shape, dtype=torch.float64, device=snn.output.synapses.weight.device)}
+    for name, layer in snn.layers.items():
+        inputs, outputs = shapes[name]
+        ones[name] = torch.ones(1, *outputs, dtype=torch.float64, device=ones["input"].device)
+        if layer.macs is None:
+            reached = fan_out([layer.synapses], inputs)
+            found[name] = reached, int(reached.sum())
+            continue
+        with torch.inference_mode(False), torch.enable_grad():
+            every = torch.ones(1, *inputs, dtype=torch.float64, device=ones["input"].device, requires_grad=True)
+            summed = connect(layer.synapses, every, (layer.macs > 0).double()).sum()
+            (reached,) = torch.autograd.grad(summed, every)
+        with torch.no_grad():  # padding among the inputs is none of the ReLU network's products
+            macs = connect(layer.synapses, snn.inputs(ones, name), layer.macs.double()).sum()
+        found[name] = reached[0].round().long(), round(float(macs))
+    return found
 
 
 def compile_layer(name: str, layer: TTFSLayer, settings: TTFSSettings) -> LayerProgram:

@@ -1,0 +1,633 @@
+"""Folds all that is linear between two ReLUs into one weighted layer that reads spikes (phase 1, steps 2 and 3, and branches).
+
+A batch norm or constant behind a ReLU, an average pool, a concatenation and a sum become weights: a mean or a sum of spikes is
+no spike, but the synapses behind it can read every spike of it, with its share of the weight. Operations of the form
+x -> kappa x + shift per channel are `Affine`. C channels of a value, K channels of the spikes that it is computed from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from respike.convert.exact.reading import pool_scaled_maps
+from respike.convert.exact.ttfs_net import bias_of
+from respike.convert.graph.modules import linear_of, pair
+from respike.convert.graph.nodes import (
+    BiasMapConv2d,
+    Concat,
+    Graph,
+    Node,
+    Pad,
+    Slice,
+    Weighted,
+    Windows,
+    affine_of,
+    conv_settings,
+)
+from respike.errors import InputError
+
+ALL = (None, None, None)  # a slice that takes everything
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x -> kappa x + shift; kappa (K,); shift (C,), or (C, H, W) where zero padding has none."""
+
+    kappa: Tensor
+    shift: Tensor
+
+    def shift_map(self, shape: torch.Size) -> Tensor:
+        """The shift at each place of a value of this shape."""
+        return self.shift.view(-1, *[1] * (len(shape) - 1)).expand(shape) if self.shift.ndim == 1 else self.shift
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Spikes of one source on their way to synapses. steps: what selects or copies them; channels: their number K behind."""
+
+    source: str
+    steps: tuple[Node, ...]
+    channels: int
+
+    def then(self, step: Node, channels: int) -> "Branch":
+        """The branch with one more step."""
+        return Branch(self.source, (*self.steps, step), channels)
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """A value y_c = sum of kappa_k x_k over the channels k with index_k = c, plus shift_c; x are the spikes of all branches.
+
+    name: of its node. affine: None for kappa = 1 without shift; index (K,): None for k = c. share (K,): part of one
+    multiply-accumulate of the ReLU network for which a connection to k stands; None for 1.
+    """
+
+    name: str
+    branches: tuple[Branch, ...]
+    affine: Affine | None = None
+    index: Tensor | None = None
+    share: Tensor | None = None
+
+    @property
+    def channels(self) -> int:
+        """K."""
+        return sum(branch.channels for branch in self.branches)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether several spikes are added in one of its channels."""
+        return self.index is not None and len(self.index.unique()) < len(self.index)
+
+
+@dataclass(frozen=True)
+class Term:
+    """Spikes and the synapses that read them, with the bias. macs: of `TTFSLayer`, in the shape of the weights, or None."""
+
+    branches: tuple[Branch, ...]
+    module: Weighted
+    macs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A value in front of a ReLU: the sum of several terms.
+
+    name: of its first weighted layer; node: the last operation in it, an addition or that layer; behind: an operation that
+    follows and cannot be folded.
+    """
+
+    name: str
+    node: str
+    terms: tuple[Term, ...]
+    behind: str | None = None
+
+
+def unit_input(graph: Graph, p: float, q: float, input_shape: Sequence[int]) -> Graph:
+    """The graph f' for images (x - p) / (q - p) in [0, 1] instead of x in [p, q]: f'((x - p) / (q - p)) = f(x), folded forward.
+
+    The operation x -> (q - p) x + p on the input is folded into the weighted layers that read it.
+    """
+    if not p < q:
+        raise InputError(
+            f"convert.input_range=[{p},{q}]: two rising numbers are needed, as in convert.input_range=[0,1]"
+        )
+    first = next(node.weighted.weight for node in graph.nodes.values() if node.kind in ("conv", "linear"))
+    ones = torch.ones(input_shape[0], dtype=first.dtype, device=first.device)
+    return fold_forward(graph, input_shape, Affine((q - p) * ones, p * ones))
+
+
+def fold_forward(graph: Graph, input_shape: Sequence[int], pending: Affine | None = None) -> Graph:
+    """The graph in which weighted layers read spikes: of ReLUs or of the input, selected and concatenated, nothing else.
+
+    All else behind a ReLU is folded into the next weighted layers; the terms of a sum in front of a ReLU become one layer.
+    Max-pools may lie between: a negative kappa turns a channel's max-pool into a min-pool. Zero padding has no shift, so a
+    padded convolution gets one bias per place. pending: an operation on the input, folded as well. Raises InputError for
+    what has no exact form in spike times.
+    """
+    return _Folding(graph, input_shape).run(pending)
+
+
+class _Folding:
+    def __init__(self, graph: Graph, input_shape: Sequence[int]):
+        self.graph, self.shapes = graph, graph.shapes(input_shape)
+        self.nodes: dict[str, Node] = {}
+        self.steps: dict[tuple[str, int], str] = {}  # (source, id of a module) -> the node that has been made
+        self.joined: dict[tuple[str, ...], str] = {}
+
+    def run(self, pending: Affine | None) -> Graph:
+        values: dict[str, Spikes | Sum] = {"input": self.source("input", pending)}
+        for node in self.graph.nodes.values():
+            values[node.name] = self.value(node, [values[name] for name in node.inputs])
+        return Graph(self.nodes, self.output(values[self.graph.output]))
+
+    def source(self, name: str, affine: Affine | None = None) -> Spikes:
+        return Spikes(name, (Branch(name, (), self.shapes[name][0]),), affine)
+
+    def value(self, node: Node, read: list[Spikes | Sum]) -> Spikes | Sum:
+        """The value of a node that reads these values."""
+        if node.kind == "relu":
+            return self.relu(node, read[0])
+        if node.kind == "add":
+            return self.add(node, read)
+        (one, *_), shape = read, self.shapes[node.inputs[0]]
+        affine = _per_channel(node, shape, self.graph.device)
+        spikes = [value for value in read if isinstance(value, Spikes)]
+        if len(spikes) < len(read) and node.kind == "cat":
+            raise InputError(
+                f"'{node.name}' concatenates a value in front of its ReLU; put a ReLU in each branch first"
+            )
+        if isinstance(one, Sum):
+            if node.kind in ("conv", "linear"):
+                raise _refuse_reader(one, node)
+            if affine is not None and one.behind is None:
+                return replace(one, terms=_scaled(one.terms, affine))
+            return replace(one, behind=one.behind or node.name)
+        if node.kind in ("conv", "linear"):
+            return Sum(node.name, node.name, (_fold_into(node.weighted, one, shape),))
+        if affine is not None:
+            return replace(one, name=node.name, affine=_then(one, affine))
+        if node.kind == "cat":
+            return replace(self.concat(spikes), name=node.name)
+        operations = {
+            "maxpool": self.max_pool, "avgpool": self.mean, "flatten": self.flatten, "pad": self.pad, "slice": self.slice,
+            "windows": self.windows,
+        }  # fmt: skip
+        return replace(operations[node.kind](node, one, shape), name=node.name)
+
+    def relu(self, node: Node, value: Spikes | Sum) -> Spikes:
+        """The spikes of a layer of neurons, which is made here."""
+        if isinstance(value, Spikes):
+            if not value.is_sum:
+                raise _refuse_relu(node, value)
+            value = self.sum_of(value, value.name)
+        if value.behind is not None:
+            raise InputError(
+                f"'{value.behind}' stands between ReLU '{node.name}' and its weighted layer and cannot be folded; move it"
+            )
+        self.nodes[node.name] = Node(node.name, "relu", (self.emit(value, self.shapes[node.name]),), node.module)
+        return self.source(node.name)
+
+    def output(self, value: Spikes | Sum) -> str:
+        """The name of the network's last node; a sum or mean of spikes at the end becomes a layer of its own."""
+        name = value.behind if isinstance(value, Sum) else value.name
+        if isinstance(value, Spikes):
+            if value.name in self.nodes and self.nodes[value.name].kind == "relu":
+                return value.name
+            if value.is_sum:
+                value, name = self.sum_of(value, value.name), None
+        if not isinstance(value, Sum) or name is not None:
+            raise InputError(f"'{name}' stands behind the last weighted layer; end the network with that layer")
+        return self.emit(value, self.shapes[self.graph.output])
+
+    def add(self, node: Node, read: list[Spikes | Sum]) -> Spikes | Sum:
+        shapes = [tuple(self.shapes[name]) for name in node.inputs]
+        if len(set(shapes)) > 1:
+            raise InputError(
+                f"'{node.name}' adds values of the shapes {shapes}; the exact mapping adds values of one shape"
+            )
+        spikes = [value for value in read if isinstance(value, Spikes)]
+        if len(spikes) == len(read):
+            return replace(self.joint(spikes, self.shapes[node.name], [0] * len(read)), name=node.name)
+        sums = [
+            self.sum_of(value, name) if isinstance(value, Spikes) else value
+            for value, name in zip(read, node.inputs, strict=True)
+        ]
+        behind = next((one.behind for one in sums if one.behind), None)
+        name = next(value.name for value in read if isinstance(value, Sum))
+        return Sum(name, node.name, tuple(term for one in sums for term in one.terms), behind)
+
+    def joint(self, values: list[Spikes], shape: torch.Size, starts: list[int]) -> Spikes:
+        """Spikes of several values, of which each begins at a channel of the result: the sum, or the concatenation."""
+        affines = [_explicit(value, self.shapes[value.name], self.graph.device) for value in values]
+        index = torch.cat([index + start for (_, index, _), start in zip(affines, starts, strict=True)])
+        adds = len(set(starts)) < len(starts)
+        share = torch.cat([share / len(values) if adds else share for *_, share in affines])
+        kappa = torch.cat([affine.kappa for affine, *_ in affines])
+        shifts = [affine.shift for affine, *_ in affines]
+        if any(shift.ndim > 1 for shift in shifts):
+            shifts = [
+                affine.shift_map(self.shapes[value.name]) for (affine, *_), value in zip(affines, values, strict=True)
+            ]
+        shift = sum(shifts[1:], shifts[0]) if adds else torch.cat(shifts)
+        plain = all(value.affine is None for value in values)
+        ordered = not adds and torch.equal(index, torch.arange(len(index), device=index.device))
+        return Spikes(
+            values[0].name,
+            tuple(branch for value in values for branch in value.branches),
+            None if plain else Affine(kappa, shift),
+            None if ordered else index,
+            None if all(value.share is None for value in values) and not adds else share,
+        )
+
+    def concat(self, values: list[Spikes]) -> Spikes:
+        widths = [self.shapes[value.name][0] for value in values]
+        return self.joint(values, torch.Size(), [sum(widths[:i]) for i in range(len(widths))])
+
+    def sum_of(self, value: Spikes, name: str) -> Sum:
+        """The same value as synapses of weight kappa, one for each channel of spikes."""
+        shape = self.shapes[value.name]
+        affine, index, share = _explicit(value, shape, self.graph.device)
+        weight = torch.zeros(shape[0], value.channels, dtype=self.graph.dtype, device=index.device)
+        macs, k = weight.clone(), torch.arange(value.channels, device=index.device)
+        weight[index, k], macs[index, k] = affine.kappa.to(weight), share.to(weight)
+        bias = affine.shift.to(weight) if value.affine is not None else None
+        if len(shape) == 1:
+            return Sum(name, name, (Term(value.branches, _weighted(weight, bias), macs),))
+        like = nn.Conv2d(1, 1, 1, device="meta")
+        weight, macs = weight[..., None, None], macs[..., None, None]
+        return Sum(name, name, (Term(value.branches, _weighted(weight, bias, like), macs),))
+
+    def max_pool(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        if value.is_sum or value.share is not None or (value.affine is not None and value.affine.shift.ndim > 1):
+            raise InputError(
+                f"max-pool '{node.name}' reads sums, means or padding ('{value.name}'): the largest of several sums of spikes "
+                "is no spike; put a ReLU in between"
+            )
+        branches, start = [], 0
+        for branch in value.branches:
+            kappa = None if value.affine is None else value.affine.kappa[start : start + branch.channels]
+            step = node if kappa is None else pool_scaled_maps(node, kappa)
+            branches.append(branch.then(step, branch.channels))
+            start += branch.channels
+        return replace(value, branches=tuple(branches))
+
+    def mean(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        """An average pool: each spike of a window is read with its share of the weight behind the pool."""
+        windows, divisor = _windows_of(node, shape, self.shapes[node.name])
+        if windows.area == 1 and windows.stride == (1, 1) and divisor == 1 and not any(windows.padding):
+            return value
+        affine, index, share = _explicit(value, shape, self.graph.device)
+        area, step = windows.area, Node(node.name, "windows", (), windows)
+        shift = affine.shift
+        if shift.ndim > 1 or any(windows.padding) or area != divisor:
+            shift = windows(affine.shift_map(shape)[None])[0].unflatten(0, (-1, area)).sum(1) / divisor
+        return Spikes(
+            node.name,
+            tuple(branch.then(step, branch.channels * area) for branch in value.branches),
+            Affine(affine.kappa.repeat_interleave(area) / divisor, shift),
+            index.repeat_interleave(area),
+            share.repeat_interleave(area) / area,
+        )
+
+    def flatten(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        places, affine, index = shape[1:].numel(), value.affine, value.index
+        if affine is not None:
+            shift = affine.shift
+            flat = shift.repeat_interleave(places) if shift.ndim == 1 else shift.flatten()
+            affine = Affine(affine.kappa.repeat_interleave(places), flat)
+        if index is not None:
+            index = (index[:, None] * places + torch.arange(places, device=index.device)).flatten()
+        share = None if value.share is None else value.share.repeat_interleave(places)
+        branches = tuple(branch.then(node, branch.channels * places) for branch in value.branches)
+        return Spikes(node.name, branches, affine, index, share)
+
+    def pad(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        padding = [*node.module.padding, *[0] * (2 * len(shape) - len(node.module.padding))]
+        *places, before, after = padding
+        affine, index, branches = value.affine, value.index, value.branches
+        if before < 0 or after < 0:
+            raise InputError(f"'{node.name}' crops channels by negative padding; take them by a slice, as in x[:, :8]")
+        if any(places):
+            step = Node(node.name, "pad", (), Pad(places))
+            branches = tuple(branch.then(step, branch.channels) for branch in branches)
+        if affine is not None:
+            affine = Affine(affine.kappa, node.module(affine.shift_map(shape)[None])[0])
+        if before or after:
+            index = _explicit(value, shape, self.graph.device)[1] + before
+        return Spikes(node.name, branches, affine, index, value.share)
+
+    def slice(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        slices = [*node.module.slices, *[ALL] * (len(shape) - len(node.module.slices))]
+        kept = torch.arange(shape[0])[slice(*slices[0])]
+        if len(kept) < shape[0] and (value.index is not None or len(value.branches) > 1):
+            raise InputError(
+                f"'{node.name}' takes channels of sums, means or concatenations ('{value.name}'); the exact mapping takes "
+                "slices of a single layer's channels"
+            )
+        affine = value.affine
+        if affine is not None:
+            kappa = affine.kappa if len(kept) == shape[0] else affine.kappa[kept.to(affine.kappa.device)]
+            affine = Affine(kappa, node.module(affine.shift_map(shape)[None])[0])
+        step = Node(node.name, "slice", (), Slice(slices))
+        whole = len(kept) == shape[0]
+        branches = tuple(branch.then(step, branch.channels if whole else len(kept)) for branch in value.branches)
+        return Spikes(node.name, branches, affine, value.index, value.share)
+
+    def windows(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
+        assert value.affine is None and value.index is None  # made by an earlier folding, which left nothing pending
+        area = node.module.area
+        return replace(value, branches=tuple(branch.then(node, branch.channels * area) for branch in value.branches))
+
+    def emit(self, value: Sum, shape: torch.Size) -> str:
+        """Adds the layer of a sum, and what its synapses read; returns its name."""
+        term = _merged(value, shape)
+        ends = tuple(self.end(branch) for branch in term.branches)
+        source = ends[0]
+        if len(ends) > 1:
+            if ends not in self.joined:
+                self.joined[ends] = self.unique(f"{value.name}_inputs")
+                self.nodes[self.joined[ends]] = Node(self.joined[ends], "cat", ends, Concat())
+            source = self.joined[ends]
+        name = self.unique(value.name)
+        kind, module = ("linear" if isinstance(term.module, nn.Linear) else "conv"), term.module
+        if term.macs is not None:
+            module.register_buffer("macs", term.macs)
+        self.nodes[name] = Node(name, kind, (source,), module)
+        return name
+
+    def end(self, branch: Branch) -> str:
+        """The name of the last node of a branch, whose nodes are made where they are not there."""
+        source = branch.source
+        for step in branch.steps:
+            key = source, id(step.module)
+            if key not in self.steps:
+                self.steps[key] = name = self.unique(step.name)
+                self.nodes[name] = Node(name, step.kind, (source,), step.module)
+            source = self.steps[key]
+        return source
+
+    def unique(self, name: str) -> str:
+        """The name, with a number where it is taken."""
+        free, number = name, 1
+        while free in self.nodes:
+            number += 1
+            free = f"{name}_{number}"
+        return free
+
+
+def _refuse_reader(value: Sum, node: Node) -> InputError:
+    if value.node != value.name:
+        return InputError(
+            f"'{node.name}' reads the sum '{value.node}', which has no ReLU behind it: a sum may be negative, and a spike "
+            "stands for a value of 0 or more; train with a ReLU after the addition"
+        )
+    return InputError(
+        f"'{value.name}' and '{node.name}' are two weighted layers with no ReLU between them; in the exact mapping they must "
+        "alternate"
+    )
+
+
+def _refuse_relu(node: Node, value: Spikes) -> InputError:
+    source = value.branches[0].source
+    if source == "input":
+        return InputError(
+            f"ReLU '{node.name}' stands before the first weighted layer; the exact mapping takes none there"
+        )
+    return InputError(
+        f"'{source}' and '{node.name}' are two ReLUs with no weighted layer between them; in the exact mapping they must "
+        "alternate"
+    )
+
+
+def _per_channel(node: Node, shape: torch.Size, device: torch.device) -> Affine | None:
+    """The operation of a batch norm, a constant or a factor on a value of shape (C, ...), None for any other node."""
+    found = affine_of(node)
+    if found is None:
+        return None
+    return Affine(*(values.detach().to(device).expand(shape[0]) for values in (found.factor, found.shift)))
+
+
+def _explicit(value: Spikes, shape: torch.Size, device: torch.device) -> tuple[Affine, Tensor, Tensor]:
+    """affine, index and share of a value of shape (C, ...), where they are None as well."""
+    ones = torch.ones(value.channels, dtype=torch.float64, device=device)
+    affine = value.affine or Affine(ones, ones.new_zeros(shape[0]))
+    index = torch.arange(value.channels, device=device) if value.index is None else value.index
+    return affine, index, ones if value.share is None else value.share
+
+
+def _then(value: Spikes, later: Affine) -> Affine:
+    """The operation of a value followed by another, (C,) each."""
+    if value.affine is None and value.index is None:
+        return later
+    kappa = later.kappa if value.index is None else later.kappa[value.index]
+    if value.affine is None:
+        return Affine(kappa, later.shift)
+    shift, places = value.affine.shift, [1] * (value.affine.shift.ndim - 1)
+    return Affine(kappa * value.affine.kappa, later.kappa.view(-1, *places) * shift + later.shift.view(-1, *places))
+
+
+def _windows_of(node: Node, shape: torch.Size, ends: torch.Size) -> tuple[Windows, int]:
+    """The windows of an average pool from maps of `shape` to `ends`, and the number by which their sums are divided."""
+    pool, sides = node.module, shape[-2:]
+    refused = InputError(
+        f"average pool '{node.name}' ({type(pool).__name__}) has windows of unequal size; the exact mapping takes windows of "
+        "one size, as of nn.AvgPool2d(2) or nn.AdaptiveAvgPool2d(1)"
+    )
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        if any(side % end for side, end in zip(sides, ends[-2:], strict=True)):
+            raise refused
+        kernel = sides[0] // ends[-2], sides[1] // ends[-1]
+        return Windows(kernel, kernel), kernel[0] * kernel[1]
+    assert isinstance(pool, nn.AvgPool2d)
+    kernel, stride = pair(pool.kernel_size), pair(pool.stride)
+    (rows, columns), padded = pair(pool.padding), pair(pool.padding) != (0, 0)
+    windows = Windows(kernel, stride, (columns, columns, rows, rows))
+    exact = windows(torch.zeros(1, 1, *sides)).shape[-2:] == ends[-2:]  # ceil_mode may add windows that are cut off
+    if not exact or (padded and not pool.count_include_pad and not pool.divisor_override):
+        raise refused
+    return windows, pool.divisor_override or windows.area
+
+
+def _fold_into(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:
+    """The synapses that compute of spikes what `layer` computes of the value (C, ...) that is made of them."""
+    if value.index is not None:
+        return _fold_channels(layer, value, shape)
+    macs = getattr(layer, "macs", None)
+    if value.affine is None:
+        return Term(value.branches, layer, macs)
+    if isinstance(layer, nn.Conv2d):
+        return Term(value.branches, _fold_into_conv(layer, value.affine, shape), macs)
+    return Term(value.branches, _fold_into_linear(layer, value.affine), macs)
+
+
+def _fold_channels(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:
+    """`_fold_into` where channels of spikes are summed or reordered: W'_k = kappa_k W_index(k)."""
+    affine, index, share = _explicit(value, shape, layer.weight.device)
+    weight, connected = _dense(layer)
+    per_input = (1, -1, *[1] * (weight.ndim - 2))
+    folded = weight[:, index] * affine.kappa.to(weight).view(per_input)
+    macs = None
+    if value.share is not None or connected is not None:
+        ones = torch.ones_like(folded) if connected is None else connected[:, index]
+        macs = ones * share.to(weight).view(per_input)
+    bias = _shifted_bias(layer, affine, shape)
+    like = layer if isinstance(layer, nn.Conv2d) else None
+    return Term(value.branches, _weighted(folded, bias, like), macs)
+
+
+def _shifted_bias(layer: Weighted, affine: Affine, shape: torch.Size) -> Tensor:
+    """The layer's bias with what a shift of its input adds: (N,), or (N, H, W) where that differs by place."""
+    weight = layer.weight.detach()
+    with torch.no_grad():
+        found = layer(affine.shift_map(shape).to(weight)[None])[0]
+    if isinstance(layer, nn.Linear) or _differs_by_place(layer, affine):
+        return found
+    return found[:, 0, 0]
+
+
+def _differs_by_place(conv: nn.Conv2d, affine: Affine) -> bool:
+    padded = any(conv._reversed_padding_repeated_twice) and bool(affine.shift.any())
+    return padded or affine.shift.ndim > 1 or isinstance(conv, BiasMapConv2d)
+
+
+def _dense(layer: Weighted) -> tuple[Tensor, Tensor | None]:
+    """Weights (N, C, ...) without groups, zero where there is no connection, and where there is one, None for everywhere."""
+    weight = layer.weight.detach()
+    if isinstance(layer, nn.Linear) or layer.groups == 1:
+        return weight, None
+    groups, inputs = layer.groups, weight.shape[1]
+    whole = weight.new_zeros(groups, len(weight) // groups, groups, *weight.shape[1:])
+    for group, part in enumerate(weight.view(groups, -1, *weight.shape[1:])):
+        whole[group, :, group] = part
+    connected = torch.zeros_like(whole)
+    for group in range(groups):
+        connected[group, :, group] = 1
+    size = len(weight), groups * inputs, *weight.shape[2:]
+    return whole.reshape(size), connected.reshape(size)
+
+
+def _weighted(weight: Tensor, bias: Tensor | None, like: nn.Conv2d | None = None) -> Weighted:
+    """A linear layer, or a convolution (without groups) with the windows of another.
+
+    bias: (N,), (N, 1, 1), or (N, H, W) of one per place.
+    """
+    if like is None:
+        linear = linear_of(weight, bias)
+        assert isinstance(linear, nn.Linear)
+        return linear
+    inputs = {"in_channels": weight.shape[1], "groups": 1} if weight.shape[1] != like.weight.shape[1] else {}
+    changed = {"out_channels": len(weight), "kernel_size": tuple(weight.shape[2:])} | inputs
+    conv = nn.Conv2d(**conv_settings(like) | changed, bias=False, device="meta")
+    conv.weight = nn.Parameter(weight)
+    if bias is not None and bias.ndim > 1 and bias[0].numel() > 1:
+        return BiasMapConv2d(conv, bias)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.flatten())
+    return conv
+
+
+def _scaled(terms: tuple[Term, ...], affine: Affine) -> tuple[Term, ...]:
+    """The terms of kappa y + shift, for those of y."""
+    found = []
+    for i, term in enumerate(terms):
+        module, weight = term.module, term.module.weight.detach()
+        per_neuron = [-1, *[1] * (weight.ndim - 1)]
+        bias = bias_of(module) * affine.kappa.to(weight).view(per_neuron[:-1])
+        bias = bias + affine.shift.to(weight).view(per_neuron[:-1]) if i == 0 else bias
+        like = module if isinstance(module, nn.Conv2d) else None
+        found.append(replace(term, module=_weighted(weight * affine.kappa.to(weight).view(per_neuron), bias, like)))
+    return tuple(found)
+
+
+def _merged(value: Sum, shape: torch.Size) -> Term:
+    """One layer that computes the sum of all terms, in maps or features of this shape.
+
+    The kernels of a convolution with stride 1 that keeps the size of its maps can also hold convolutions of 1x1, in their
+    middle. Any other convolution becomes one of 1x1 on its windows.
+    """
+    if len(value.terms) == 1:
+        return value.terms[0]
+    branches = tuple(branch for term in value.terms for branch in term.branches)
+    biases = [bias_of(term.module) for term in value.terms]
+    bias = sum(biases[1:], biases[0])
+    if len(shape) == 1:
+        weights = [term.module.weight.detach() for term in value.terms]
+        macs = [torch.ones_like(term.module.weight) if term.macs is None else term.macs for term in value.terms]
+        whole = None if all(term.macs is None for term in value.terms) else torch.cat(macs, 1).detach()
+        return Term(branches, _weighted(torch.cat(weights, 1), bias), whole)
+    convs = [term.module for term in value.terms if isinstance(term.module, nn.Conv2d)]
+    kept = max((conv for conv in convs if _keeps_size(conv)), key=lambda conv: conv.weight[0, 0].numel(), default=None)
+    like = kept if kept is not None else nn.Conv2d(1, 1, 1, device="meta")
+    geometry = like.kernel_size, like.dilation
+    branches, parts, macs = (), [], []
+    for i, term in enumerate(value.terms):
+        conv = term.module
+        assert isinstance(conv, nn.Conv2d)
+        weight, connected = _dense(conv)
+        connected = term.macs if term.macs is not None else connected
+        connected = torch.ones_like(weight) if connected is None else connected
+        if not (_keeps_size(conv) and (conv.kernel_size, conv.dilation) == geometry):
+            if not (_keeps_size(conv) and conv.kernel_size == (1, 1)):
+                windows = Windows(conv.kernel_size, conv.stride, conv._reversed_padding_repeated_twice, conv.dilation)
+                step = Node(f"{value.name}_windows{i + 1}", "windows", (), windows)
+                term = replace(
+                    term, branches=tuple(branch.then(step, branch.channels * windows.area) for branch in term.branches)
+                )
+                weight, connected = (tensor.flatten(1)[..., None, None] for tensor in (weight, connected))
+            rows, columns = ((side - 1) // 2 for side in like.kernel_size)
+            around = columns, columns, rows, rows
+            weight, connected = F.pad(weight, around), F.pad(connected, around)
+        branches += term.branches
+        parts.append(weight)
+        macs.append(connected)
+    return Term(branches, _weighted(torch.cat(parts, 1), bias, _ungrouped(like)), torch.cat(macs, 1))
+
+
+def _keeps_size(conv: nn.Conv2d) -> bool:
+    """Whether a convolution has stride 1 and padding by half its window: each place of its maps is the middle of a window."""
+    sides = zip(conv.kernel_size, conv.dilation, strict=True)
+    rows, columns = (dilation * (kernel - 1) / 2 if kernel % 2 else -1.0 for kernel, dilation in sides)
+    padding = tuple(conv._reversed_padding_repeated_twice)
+    return tuple(conv.stride) == (1, 1) and padding == (columns, columns, rows, rows)
+
+
+def _ungrouped(conv: nn.Conv2d) -> nn.Conv2d:
+    return nn.Conv2d(**conv_settings(conv) | {"in_channels": 1, "out_channels": 1, "groups": 1}, device="meta")
+
+
+def _fold_into_linear(linear: nn.Linear, affine: Affine) -> nn.Linear:
+    """W' = W diag(kappa), b' = b + W shift."""
+    weight = linear.weight.detach()
+    moved = weight @ affine.shift.to(weight)
+    folded = nn.Linear(linear.in_features, linear.out_features, device="meta")
+    folded.weight = nn.Parameter(weight * affine.kappa.to(weight))
+    folded.bias = nn.Parameter(moved if linear.bias is None else linear.bias.detach() + moved)
+    return folded
+
+
+def _fold_into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Conv2d:
+    """W' = W diag(kappa); b' at each place is the convolution of the map of shifts, padded with zeros."""
+    weight = conv.weight.detach()
+    with torch.no_grad():
+        bias_map = conv(affine.shift_map(shape).to(weight)[None])[0]  # includes the bias of the convolution
+    folded = BiasMapConv2d(conv, bias_map)
+    folded.weight.data *= per_input(affine.kappa.to(weight), conv)
+    return folded if _differs_by_place(conv, affine) else conv_with_bias(folded, bias_map[:, 0, 0])
+
+
+def per_input(factor: Tensor, module: Weighted) -> Tensor:
+    """Factors (C,) of the inputs in the shape of the weights they multiply: (1, F) or (C', C / groups, 1, 1)."""
+    if isinstance(module, nn.Linear):
+        return factor[None]
+    grouped = factor.view(module.groups, 1, -1).expand(-1, module.out_channels // module.groups, -1)
+    return grouped.flatten(0, 1)[..., None, None]
+
+
+def conv_with_bias(conv: nn.Conv2d, bias: Tensor) -> nn.Conv2d:
+    """A plain convolution with the same weights and settings, and a bias (C,)."""
+    plain = nn.Conv2d(**conv_settings(conv), device="meta")
+    plain.weight, plain.bias = nn.Parameter(conv.weight.detach().clone()), nn.Parameter(bias.clone())
+    return plain
