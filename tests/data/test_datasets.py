@@ -241,7 +241,7 @@ def test_the_same_pixels_in_image_files_are_told_equal_and_by_which_files(tmp_pa
 
 
 def test_where_it_is_not_the_line_says_what_to_unpack_and_where(tmp_path):
-    with pytest.raises(InputError, match=r"CIFAR-10 in .*cifar-10-batches-py.*data=cifar10_jpeg"):
+    with pytest.raises(InputError, match=r"CIFAR-10 in .*cifar-10-batches-py.*data=cifar10_images"):
         cifar10(tmp_path)
     with pytest.raises(InputError, match=r"CIFAR-100 in .*cifar-100-python.*data.root="):
         cifar100(tmp_path)

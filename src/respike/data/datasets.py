@@ -216,7 +216,7 @@ def cifar10(root: str | Path) -> ImageSet:
         from respike.data.image_folder import image_folder  # which imports this module
 
         return image_folder(root / "CIFAR10", size=32, channels=3, name="CIFAR-10 (image files)")
-    alternative = "; image files of them are data=cifar10_images, JPEG copies data=cifar10_jpeg"
+    alternative = "; image files of them are data=cifar10_images"
     return _read_cifar(datasets.CIFAR10, root, "CIFAR-10", alternative)
 
 
