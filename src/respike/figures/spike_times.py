@@ -67,7 +67,7 @@ def raster(spike_times: Mapping[str, Tensor], windows: Windows, latency: float, 
 
 def _equal_intervals(axes: Axes, windows: Windows) -> None:
     """Scale the time axis such that the intervals of all layers are equally wide; ticks are at their ends."""
-    bounds = np.array([0.0, *(t_max for _, t_max in windows.values())])
+    bounds = np.unique([0.0, *(t_max for _, t_max in windows.values())])  # branches may end in any order
     corners = np.array([bounds[0] - 1, *bounds, bounds[-1] + 1])  # outside, one unit is as wide as an interval
     places = np.arange(-1.0, len(corners) - 1)
     low = axes.get_xlim()[0]
