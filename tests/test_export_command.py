@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import nir
+import numpy as np
 import pytest
 import torch
 import yaml
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from respike.convert import RateSNN
 from respike.export import main
@@ -115,25 +117,58 @@ def test_a_directly_trained_network_of_a_run_is_written(tmp_path, capsys):
     assert "7 LIF" in said and "above the threshold (>)" in said
 
 
-def test_the_file_is_simulated_by_the_command_line_as_the_network_was(tmp_path):
-    """On rendered digits: the same counts of spikes, layer by layer."""
-    main([str(RUN), "--nir", str(tmp_path / "net.nir")])
+def digits_of(path, tmp_path, *typed):
+    """The config of a run that simulates a file on rendered digits."""
     places = [
         f"paths.run={tmp_path / 'run'}",
         f"paths.stages={tmp_path / 'stages'}",
         "logger=none",
         "callbacks.figures=null",
     ]
-    sizes = ["data=digits", "data.dataset.train_count=20", "data.dataset.test_count=40", "simulate.duration=0.02"]
-    cfg = compose_run(["experiment=nir", f"model.path={tmp_path / 'net.nir'}", "encode=rate", *sizes, *places])
+    sizes = ["data=digits", "data.dataset.train_count=20", "data.dataset.test_count=40"]
+    return compose_run(["experiment=nir", f"model.path={path}", *sizes, *places, *typed])
+
+
+def test_the_file_is_simulated_by_the_command_line_as_the_network_was(tmp_path, caplog):
+    """On rendered digits: the same counts of spikes, layer by layer; input coding and 41 steps are what the file says."""
+    main([str(RUN), "--nir", str(tmp_path / "net.nir")])
+    with caplog.at_level("INFO"):
+        cfg = digits_of(tmp_path / "net.nir", tmp_path)
+    (line,) = (record.getMessage() for record in caplog.records if "unless typed" in record.getMessage())
+    assert "encode=rate encode.max_rate=1000" in line and "simulate.start_at_zero=true" in line
     metrics = train(cfg)
     snn = RateSNN.load(RUN / "checkpoints" / "snn.pt")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["snn/test_acc"] == metrics["snn/test_acc"]
     data = instantiate(cfg.data)
     data.setup()
     images, index = data.images.test_images[data.index["test"]], data.index["test"]
-    record = simulate(snn, images, index=index, encode=Rate(1000.0), duration=0.02)
+    loop = {"start_at_zero": True, "drop_first_output": True}
+    record = simulate(snn, images, index=index, encode=Rate(1000.0), duration=0.04, **loop)
+    assert len(record.predicted) == 41
     spikes = sum(float(counts.sum()) for name, counts in record.spikes.items() if name != "input")
     assert metrics["snn/spikes_per_image"] == pytest.approx(spikes / len(images))
     right = record.predicted[-1] == torch.as_tensor(data.labels("test"))
     assert metrics["snn/test_acc"] == pytest.approx(float(right.float().mean()))
+
+
+def test_what_is_typed_goes_before_what_the_file_says(tmp_path):
+    graph = nir.NIRGraph.from_list(nir.IF(np.ones(2), np.ones(2), np.zeros(2)))
+    graph.metadata = {"simulated": "encode=Rate(max_rate=400.0), duration=0.1, start_at_zero=True, weight_bits=None"}
+    nir.write(tmp_path / "net.nir", graph)
+    cfg = digits_of(tmp_path / "net.nir", tmp_path)
+    assert cfg.encode.max_rate == 400 and cfg.simulate.duration == 0.1 and cfg.simulate.weight_bits is None
+    cfg = digits_of(tmp_path / "net.nir", tmp_path, "simulate.duration=0.02", "encode=threshold")
+    assert cfg.simulate.duration == 0.02 and cfg.simulate.start_at_zero and "spike_threshold" in cfg.simulate.encode
+
+
+def test_what_a_file_does_not_say_is_as_in_the_config(tmp_path):
+    """Files of others, and metadata that are no settings: nothing of a file is run."""
+    graph = nir.NIRGraph.from_list(nir.IF(np.ones(2), np.ones(2), np.zeros(2)))
+    plain = digits_of(tmp_path / "missing.nir", tmp_path)
+    said = ["", "_target_='os.system', seed=[1]", "encode=Rate(_target_='os.system')", "dt=1("]
+    for text in said:
+        graph.metadata = {"simulated": text} if text else {}
+        nir.write(tmp_path / "net.nir", graph)
+        cfg = digits_of(tmp_path / "net.nir", tmp_path)
+        same, other = (OmegaConf.to_container(one.simulate, resolve=False) for one in (plain, cfg))
+        assert same == other and "os.system" not in OmegaConf.to_yaml(cfg)

@@ -26,7 +26,7 @@ from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_l
 from respike.errors import InputError, explain
 from respike.report.terminal import run_text, terminal_width
 from respike.runs.check import check_machine
-from respike.runs.compose import check_run, compose_run, override_error
+from respike.runs.compose import check_run, compose_run, override_error, take_from_file
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.offline import offline_lines
@@ -168,6 +168,7 @@ def _job(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | str]:
 def run_config(cfg: DictConfig) -> Any:
     """Run the config that Hydra composed. An InputError is one line on stderr and status 1; in a sweep, one failed job."""
     try:
+        take_from_file(cfg, HydraConfig.get().overrides.task)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(_job, cfg, HydraConfig.get().overrides.task)
         _job(cfg, HydraConfig.get().overrides.task)

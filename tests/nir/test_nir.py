@@ -21,7 +21,7 @@ from respike.networks.resnet19 import SpikingResNet19
 from respike.neurons.encode import Current, Rate
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.neurons.lif import LIF
-from respike.nir.read import nir_network, nir_neuron
+from respike.nir.read import nir_network, nir_neuron, simulated
 from respike.nir.write import export_nir
 from respike.simulate import simulate, simulate_stepwise
 
@@ -285,7 +285,7 @@ def test_a_directly_trained_network_spikes_by_the_equations_in_its_file(mean, tm
         expected = net.eval().spikes(images)
     assert int(expected.sum()) > 20 and torch.equal(outputs, expected.double())
     again, neuron = read_back(tmp_path / "net.nir", images)
-    assert neuron.tau == pytest.approx(0.25)
+    assert neuron.tau == pytest.approx(0.25) and simulated(tmp_path / "net.nir")["duration"] == 0.004
     record = simulate(again, images, encode=Current(), neuron=neuron, duration=0.004, weight_bits=None)
     assert torch.equal(record.counts, expected.sum(0).to(record.counts))
 

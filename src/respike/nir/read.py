@@ -6,6 +6,7 @@ of the neurons are divided into the weights. What NIR leaves to the reader (time
 the metadata of files of respike, and can be given.
 """
 
+import ast
 import keyword
 import math
 import re
@@ -29,6 +30,8 @@ from respike.neurons.neuron import Neuron
 SOURCE = "python -m respike.export RUN_DIR --nir net.nir writes one, as do nir.write and the exports of other libraries"
 FIRES = ("file", "above", "at")
 NEURONS = (nir.IF, nir.LIF)
+# Settings of `simulate` that the metadata of a file of respike say
+SIMULATED = ("encode", "dt", "duration", "start_at_zero", "drop_first_output", "read_from", "weight_bits")
 READ = "Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Scale, Flatten, IF and LIF"
 
 
@@ -134,6 +137,26 @@ def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "f
         return LIF(v_th=1.0, tau=decay)
     reset, start = _said(graph, "reset") or "zero", _number(_said(graph, "start") or 0.0, "start", line)
     return IntegrateFire(fire_above=above, reset=str(reset), start=start)
+
+
+def simulated(path: str | Path | None) -> dict[str, Any]:
+    """What a file of respike says of its simulation, of SIMULATED: encode as the name of its class, encode.NAME its arguments.
+
+    {} for a file that says nothing, and for one that cannot be read, which `nir_network` refuses. Nothing of it is run.
+    """
+    try:
+        said = ast.parse(f"dict({_said(_read(path), 'simulated') or ''})", mode="eval").body
+        pairs = [(one.arg, one.value) for one in said.keywords] if isinstance(said, ast.Call) else []
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name == "encode" and isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+                found["encode"] = value.func.id
+                found |= {f"encode.{one.arg}": ast.literal_eval(one.value) for one in value.keywords}
+            elif name in SIMULATED and name != "encode":
+                found[name] = ast.literal_eval(value)
+    except (InputError, SyntaxError, TypeError, ValueError):
+        return {}
+    return {name: value for name, value in found.items() if value is None or isinstance(value, str | int | float)}
 
 
 def _read(path: str | Path | None) -> nir.NIRGraph:

@@ -30,6 +30,7 @@ from respike.neurons.integrate_fire import IntegrateFire
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
 from respike.nir.paths import NodePath
+from respike.nir.read import SIMULATED
 from respike.simulate.connections import layer_shapes, path_shape, with_plain_pools
 from respike.simulate.rate.fixed_point import fold_pools, round_layer, weights_of
 from respike.simulate.rate.program import grid_of_input, pools, synapse_paths
@@ -59,8 +60,10 @@ def export_nir(
     spike times, average pools with windows of unequal size, and biases that differ by place as no padded convolution has them.
     """
     if hasattr(snn, "spiking_layers"):
+        steps = int(getattr(snn, "steps", 40))
         snn, neuron = _direct_layers(snn)
-        settings = {"encode": Current(), "weight_bits": None} | settings | {"neuron": neuron}
+        clock = {"dt": 0.001, "duration": 0.001 * steps}  # its steps have no length
+        settings = {"encode": Current(), "weight_bits": None, **clock} | settings | {"neuron": neuron}
     if isinstance(snn, TTFSNet):
         raise InputError(
             "NIR has no spike times: of method=ttfs nothing can be written; export a network of method=rate"
@@ -144,8 +147,7 @@ class _Writer:
             "reset": getattr(self.neuron, "reset", "zero"),
             "readout": "current" if self._reads_current else "counts",
         }
-        names = ("encode", "dt", "duration", "start_at_zero", "drop_first_output", "read_from", "weight_bits")
-        metadata["simulated"] = ", ".join(f"{name}={getattr(self.settings, name)}" for name in names)
+        metadata["simulated"] = ", ".join(f"{name}={getattr(self.settings, name)}" for name in SIMULATED)
         if getattr(self.neuron, "start", 0.0):
             metadata["start"] = float(self.neuron.start)  # type: ignore[attr-defined]  # a share of the threshold
         if self.lost:

@@ -1,6 +1,7 @@
 """The config of a run: how it is composed, the check of its choices, and the lists of options in --help."""
 
 import inspect
+import logging
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 import respike.system.precision  # noqa: F401  registers ${fastest_precision:...}
 from respike.errors import InputError
+from respike.nir.read import simulated
 from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
 from respike.runs.check import check_settings, resolved_target
 from respike.runs.conf import CONF, names, options
@@ -19,6 +21,7 @@ from respike.runs.kinds import said_as
 from respike.runs.overrides import check_typed, explained
 from respike.simulate.rate.settings import steps_of
 
+log = logging.getLogger(__name__)
 BLOCKS = ("method", "protocol", "data", "recipe", "model", "trainer", "paths", "lit", "simulate", "callbacks")
 
 Choices = Mapping[str, str | None]  # config group -> chosen option
@@ -37,6 +40,7 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
         if line is None:
             raise
         raise InputError(line) from error
+    take_from_file(cfg, overrides)
     check_run(cfg, choices, overrides)
     return cfg
 
@@ -55,6 +59,34 @@ def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
         del cfg["hydra"]
         cfg.experiment = choices.get("experiment")
     return cfg, choices
+
+
+def take_from_file(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """The settings with which a NIR file of respike says it was simulated, in place of those of the config that are not typed.
+
+    Does nothing for another network, and for a file that says nothing or cannot be read.
+    """
+    network = OmegaConf.select(cfg, "model._target_", throw_on_missing=False)
+    if network != "respike.nir.read.nir_network" or not isinstance(cfg.get("simulate"), DictConfig):
+        return
+    said, taken = simulated(cfg.model.get("path")), list[str]()
+    keys = [line.lstrip("+~").partition("=")[0] for line in typed]
+    encoders = {str(path.stem): OmegaConf.load(path) for path in options("encode")}
+    coding = next(
+        (name for name, one in encoders.items() if one._target_.rpartition(".")[2] == said.get("encode")), None
+    )
+    if coding and not any(key.split(".")[0] == "encode" for key in keys):
+        cfg.encode = encoders[coding]
+        taken.append(f"encode={coding}")
+        for name in set(encoders[coding]) - {"_target_"}:
+            cfg.encode[name] = said.get(f"encode.{name}", cfg.encode[name])
+            taken.append(f"encode.{name}={said_as(cfg.encode[name])}")
+    for name in said:
+        if name != "encode" and name in cfg.simulate and f"simulate.{name}" not in keys:
+            cfg.simulate[name] = said[name]
+            taken.append(f"simulate.{name}={said_as(said[name])}")
+    if taken:
+        log.info("%s says how it was simulated; so it is here, unless typed: %s", cfg.model.path, " ".join(taken))
 
 
 def check_run(cfg: DictConfig, choices: Choices, typed: Sequence[str] = ()) -> None:
