@@ -4,6 +4,8 @@ import dataclasses
 import logging
 import math
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -82,9 +84,7 @@ class SimulateTTFS(Callback):
         assert self.energy is not None
         snn, data = converted(trainer, TTFSNet), data_of(trainer)
         connections = network_connections(snn, torch.Size(data.input_shape))
-        calls = [call for call in trace(eval_copy(pl_module.net), data.input_shape)[1] if call[1] in snn.layers]
-        once = len({path for path, _ in calls}) == len(calls)
-        layer_of = dict(calls) if once else {}  # the mapping keeps the names of layers
+        layer_of = layer_of_modules(pl_module.net, data.input_shape, snn.layers)
         operations = time_operations(
             self.record,
             {name: _weights(layer) for name, layer in snn.layers.items()},
@@ -94,6 +94,25 @@ class SimulateTTFS(Callback):
         )
         accuracies = quantized_accuracies(trainer, pl_module, self.energy, operations)
         return accuracies | energy_of_run(trainer, self.energy, operations)
+
+
+def layer_of_modules(net: nn.Module, input_shape: Sequence[int], layers: Iterable[str]) -> dict[str, str]:
+    """The layer of a mapped network that holds the weights of a module, by its path; without modules called several times.
+
+    The mapping keeps the name of one weighted layer in front of each ReLU; others whose values are added there belong to it.
+    """
+    graph, calls = trace(eval_copy(net), input_shape)
+
+    def relu_behind(name: str) -> str:
+        while graph.nodes[name].kind != "relu" and len(graph.readers(name)) == 1:
+            name = graph.readers(name)[0].name
+        return name
+
+    layer_in_front = {relu_behind(layer): layer for layer in layers if layer in graph.nodes}
+    weighted = [(path, name) for path, name in calls if name and graph.nodes[name].kind in ("conv", "linear")]
+    times = Counter(path for path, _ in weighted)
+    found = {path: layer_in_front.get(relu_behind(name)) for path, name in weighted if times[path] == 1}
+    return {path: layer for path, layer in found.items() if layer is not None}
 
 
 def _weights(layer: nn.Module) -> int:

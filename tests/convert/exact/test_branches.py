@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from respike.callbacks.simulate_ttfs import layer_of_modules
 from respike.convert import TTFSNet, exact_map
 from respike.convert.exact.mapping import b1_map
 from respike.convert.exact.preprocessing import preprocess
@@ -225,6 +226,15 @@ def test_operations_are_those_of_the_branches_and_not_of_the_kernels_that_hold_t
     assert record.synops["head"] == 3 * int((pooled > 0).sum())
     convs = (2 + 4 * 4) * 4 * (3 * 6 - 2) ** 2
     assert record.ann_macs == convs + 2 * 4 * 36 + 36 * 3
+
+
+def test_a_projection_belongs_to_the_layer_that_it_is_added_in():
+    """Its products of the ReLU network are counted there."""
+    net = drawn("projection")
+    snn = exact_map(net, FEW, input_range=RANGE)
+    found = layer_of_modules(net, FEW.shape[1:], snn.layers)
+    inner, last = "body_main_0", "body_shortcut_0"  # named by the first branch with weights
+    assert found == {"stem": "stem", "body.main.0": inner, "body.main.3": last, "body.shortcut.0": last, "head": "head"}
 
 
 REFUSED = {
