@@ -83,6 +83,18 @@ def summed_spikes(x, first, norm, second):
     return F.relu(second(0.5 * F.max_pool2d(a, 3, 1, 1) + norm(a) - 0.3))
 
 
+class Named(nn.Module):
+    """A convolution that two layers are made of, and a ReLU with the name that the second would get."""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.norm, self.c, self.h_2 = conv(4, 4), nn.BatchNorm2d(4), conv(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        h = self.h(x)
+        return self.h_2(h + self.c(F.relu(self.norm(h))))
+
+
 def mlp(x, first, second, third):
     a = F.relu(first(x.flatten(1)))
     return F.relu(third(F.relu(second(a))) + a[:, :6])
@@ -118,6 +130,11 @@ NETS = {
     "sums of spikes": lambda: Net(Of(summed_spikes, conv(4, 4), nn.BatchNorm2d(4), conv(4, 6, groups=2)), 216),
     "linear": lambda: Net(Of(mlp, nn.Linear(144, 8), nn.Linear(8, 5), nn.Linear(5, 6)), 6),
     "padding": lambda: Net(Of(shifted_pad, nn.BatchNorm2d(4), conv(4, 4)), 252),
+    "slices of a mean": lambda: Net(Of(lambda x: F.avg_pool2d(x, 2)[:, :4, 1:]), 24),
+    "max-pool of rectified sums": lambda: Net(
+        Of(lambda x, a: F.max_pool2d(F.relu(F.relu(a(x)) + F.avg_pool2d(x, 3, 1, 1)), 2), conv(4, 4)), 36
+    ),
+    "names": lambda: Net(Named(), 144),
     "padded average pool": lambda: Net(
         nn.Sequential(nn.BatchNorm2d(4), nn.AvgPool2d(3, 2, 1), conv(4, 4), nn.ReLU()), 36
     ),
@@ -246,7 +263,11 @@ REFUSED = {
         Net(Of(lambda x, a: F.relu(torch.cat([a(x), x], 1)), conv(4, 4)), 288), "'cat1' concatenates a value in front"
     ),
     "a max-pool of a sum": (
-        Net(Of(lambda x, a: F.max_pool2d(F.relu(a(x)) + x, 2), conv(4, 4)), 36), "'maxpool1' reads sums, means or padding"
+        Net(Of(lambda x, a: F.max_pool2d(F.relu(a(x)) + x, 2), conv(4, 4)), 36), "'maxpool1' reads sums or means"
+    ),
+    "a max-pool of padded shifts": (
+        Net(Of(lambda x, norm: F.max_pool2d(F.pad(norm(x), (1, 1)), 2), nn.BatchNorm2d(4)), 48),
+        "'maxpool1' reads zero padding behind a shift .'pad1'.",
     ),
     "windows of unequal size": (Net(nn.AdaptiveAvgPool2d(4), 64), "'body' .AdaptiveAvgPool2d. has windows of unequal"),
     "borders that do not count": (

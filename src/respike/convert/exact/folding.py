@@ -261,10 +261,15 @@ class _Folding:
         return Sum(name, name, (Term(value.branches, _weighted(weight, bias, like), macs),))
 
     def max_pool(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
-        if value.is_sum or value.share is not None or (value.affine is not None and value.affine.shift.ndim > 1):
+        if value.is_sum or value.share is not None:
             raise InputError(
-                f"max-pool '{node.name}' reads sums, means or padding ('{value.name}'): the largest of several sums of spikes "
-                "is no spike; put a ReLU in between"
+                f"max-pool '{node.name}' reads sums or means ('{value.name}'): the largest of several sums of spikes is no "
+                "spike; put a ReLU in between"
+            )
+        if value.affine is not None and value.affine.shift.ndim > 1:
+            raise InputError(
+                f"max-pool '{node.name}' reads zero padding behind a shift ('{value.name}'), and the shift of a map must be "
+                "the same everywhere; pad in the convolutions, or in the max-pool"
             )
         branches, start = [], 0
         for branch in value.branches:
@@ -331,8 +336,8 @@ class _Folding:
         if affine is not None:
             kappa = affine.kappa if len(kept) == shape[0] else affine.kappa[kept.to(affine.kappa.device)]
             affine = Affine(kappa, node.module(affine.shift_map(shape)[None])[0])
-        step = Node(node.name, "slice", (), Slice(slices))
         whole = len(kept) == shape[0]
+        step = Node(node.name, "slice", (), Slice([ALL if whole else slices[0], *slices[1:]]))
         branches = tuple(branch.then(step, branch.channels if whole else len(kept)) for branch in value.branches)
         return Spikes(node.name, branches, affine, value.index, value.share)
 
@@ -370,9 +375,9 @@ class _Folding:
         return source
 
     def unique(self, name: str) -> str:
-        """The name, with a number where it is taken."""
+        """The name, with a number where it is taken, also by a ReLU that follows: ReLUs keep their names."""
         free, number = name, 1
-        while free in self.nodes:
+        while free in self.nodes or (free in self.graph.nodes and self.graph.nodes[free].kind == "relu"):
             number += 1
             free = f"{name}_{number}"
         return free

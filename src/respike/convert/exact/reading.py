@@ -120,14 +120,20 @@ def pool_scaled_maps(node: Node, factor: Tensor) -> Node:
 
 
 def _drop_repeated_relus(graph: Graph) -> Graph:
-    """Drop each ReLU whose input is 0 or more already."""
+    """Drop each ReLU whose input is 0 or more already, but those whose spikes a max-pool needs in place of sums or means."""
     rectified: set[str] = set()
+    summed: set[str] = set()
     for node in graph.nodes.values():
+        if node.kind in ("add", "avgpool") or (node.kind in PASSED and summed.intersection(node.inputs)):
+            summed.add(node.name)
         if node.kind == "relu" or (node.kind in PASSED and rectified.issuperset(node.inputs)):
             rectified.add(node.name)
     repeated = [
         node.name
         for node in graph.nodes.values()
-        if node.kind == "relu" and node.inputs[0] in rectified and not isinstance(node.module, CappedReLU)
+        if node.kind == "relu"
+        and node.inputs[0] in rectified
+        and not isinstance(node.module, CappedReLU)
+        and not (node.inputs[0] in summed and any(reader.kind == "maxpool" for reader in graph.readers(node.name)))
     ]
     return _without(graph, repeated)
