@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from respike.convert import exact_map
-from respike.convert.exact.folding import fold_forward, unit_input
+from respike.convert.exact.folding import fold_forward
 from respike.convert.exact.mapping import map_graph
 from respike.convert.exact.preprocessing import bound_weight_sums, preprocess
 from respike.convert.exact.ranges import measure_ranges
@@ -39,9 +39,7 @@ def test_each_step_of_phase_1_keeps_the_function(case, bounds):
     chain = read_relu_graph(read_graph(net), shape)
     assert difference(chain, images, expected) < 1e-9
     unit = (images - p) / (q - p)
-    ranged = unit_input(chain, p, q, shape)
-    assert difference(ranged, unit, expected) < 1e-9
-    folded = fold_forward(ranged, shape)
+    folded = fold_forward(chain, shape, (p, q))
     assert difference(folded, unit, expected) < 1e-9
     assert {node.kind for node in folded.nodes.values()} <= {"conv", "linear", "relu", "maxpool", "flatten"}
     bounded = bound_weight_sums(folded, shape, *bounds)

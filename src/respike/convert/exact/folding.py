@@ -105,29 +105,20 @@ class Sum:
     behind: str | None = None
 
 
-def unit_input(graph: Graph, p: float, q: float, input_shape: Sequence[int]) -> Graph:
-    """The graph f' for images (x - p) / (q - p) in [0, 1] instead of x in [p, q]: f'((x - p) / (q - p)) = f(x), folded forward.
+def fold_forward(graph: Graph, input_shape: Sequence[int], input_range: Sequence[float] = (0.0, 1.0)) -> Graph:
+    """The graph in which weighted layers read spikes: of ReLUs or of the input, selected and concatenated, nothing else.
 
-    The operation x -> (q - p) x + p on the input is folded into the weighted layers that read it.
+    It takes images (x - p) / (q - p) in [0, 1] in place of x in [p, q] = input_range: the operation x -> (q - p) x + p, and all
+    else behind a ReLU or the input, is folded into the next weighted layers; the terms of a sum in front of a ReLU become one
+    layer. Max-pools may lie between: a negative kappa turns a channel's max-pool into a min-pool. Zero padding has no shift, so
+    a padded convolution gets one bias per place. Raises InputError for what has no exact form in spike times.
     """
+    p, q = input_range
     if not p < q:
         raise InputError(
             f"convert.input_range=[{p},{q}]: two rising numbers are needed, as in convert.input_range=[0,1]"
         )
-    first = next(node.weighted.weight for node in graph.nodes.values() if node.kind in ("conv", "linear"))
-    ones = torch.ones(input_shape[0], dtype=first.dtype, device=first.device)
-    return fold_forward(graph, input_shape, Affine((q - p) * ones, p * ones))
-
-
-def fold_forward(graph: Graph, input_shape: Sequence[int], pending: Affine | None = None) -> Graph:
-    """The graph in which weighted layers read spikes: of ReLUs or of the input, selected and concatenated, nothing else.
-
-    All else behind a ReLU is folded into the next weighted layers; the terms of a sum in front of a ReLU become one layer.
-    Max-pools may lie between: a negative kappa turns a channel's max-pool into a min-pool. Zero padding has no shift, so a
-    padded convolution gets one bias per place. pending: an operation on the input, folded as well. Raises InputError for
-    what has no exact form in spike times.
-    """
-    return _Folding(graph, input_shape).run(pending)
+    return _Folding(graph, input_shape).run(p, q)
 
 
 class _Folding:
@@ -137,8 +128,9 @@ class _Folding:
         self.steps: dict[tuple[str, int], str] = {}  # (source, id of a module) -> the node that has been made
         self.joined: dict[tuple[str, ...], str] = {}
 
-    def run(self, pending: Affine | None) -> Graph:
-        values: dict[str, Spikes | Sum] = {"input": self.source("input", pending)}
+    def run(self, p: float, q: float) -> Graph:
+        ones = torch.ones(self.shapes["input"][0], dtype=self.graph.dtype, device=self.graph.device)
+        values: dict[str, Spikes | Sum] = {"input": self.source("input", Affine((q - p) * ones, p * ones))}
         for node in self.graph.nodes.values():
             values[node.name] = self.value(node, [values[name] for name in node.inputs])
         return Graph(self.nodes, self.output(values[self.graph.output]))
@@ -172,9 +164,12 @@ class _Folding:
         if node.kind == "cat":
             return replace(self.concat(spikes), name=node.name)
         operations = {
-            "maxpool": self.max_pool, "avgpool": self.mean, "flatten": self.flatten, "pad": self.pad, "slice": self.slice,
-            "windows": self.windows,
-        }  # fmt: skip
+            "maxpool": self.max_pool,
+            "avgpool": self.mean,
+            "flatten": self.flatten,
+            "pad": self.pad,
+            "slice": self.slice,
+        }
         return replace(operations[node.kind](node, one, shape), name=node.name)
 
     def relu(self, node: Node, value: Spikes | Sum) -> Spikes:
@@ -341,11 +336,6 @@ class _Folding:
         branches = tuple(branch.then(step, branch.channels if whole else len(kept)) for branch in value.branches)
         return Spikes(node.name, branches, affine, value.index, value.share)
 
-    def windows(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
-        assert value.affine is None and value.index is None  # made by an earlier folding, which left nothing pending
-        area = node.module.area
-        return replace(value, branches=tuple(branch.then(node, branch.channels * area) for branch in value.branches))
-
     def emit(self, value: Sum, shape: torch.Size) -> str:
         """Adds the layer of a sum, and what its synapses read; returns its name."""
         term = _merged(value, shape)
@@ -460,12 +450,11 @@ def _fold_into(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:
     """The synapses that compute of spikes what `layer` computes of the value (C, ...) that is made of them."""
     if value.index is not None:
         return _fold_channels(layer, value, shape)
-    macs = getattr(layer, "macs", None)
     if value.affine is None:
-        return Term(value.branches, layer, macs)
+        return Term(value.branches, layer)
     if isinstance(layer, nn.Conv2d):
-        return Term(value.branches, _fold_into_conv(layer, value.affine, shape), macs)
-    return Term(value.branches, _fold_into_linear(layer, value.affine), macs)
+        return Term(value.branches, _fold_into_conv(layer, value.affine, shape))
+    return Term(value.branches, _fold_into_linear(layer, value.affine))
 
 
 def _fold_channels(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:

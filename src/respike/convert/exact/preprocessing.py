@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from respike.convert.exact.folding import conv_with_bias, fold_forward, per_input, unit_input
+from respike.convert.exact.folding import conv_with_bias, fold_forward, per_input
 from respike.convert.exact.reading import read_relu_graph
 from respike.convert.exact.ttfs_net import unit_leads
 from respike.convert.graph.check import TOLERANCE, check_graph
@@ -44,7 +44,7 @@ def preprocess(
     images = None if images is None or not len(images) else images.to(graph.device)
     expected = None if images is None else _value(graph, layers.output, images.to(dtype))
     del graph  # its weights need not be held until the end
-    layers = fold_forward(unit_input(layers, p, q, input_shape), input_shape)
+    layers = fold_forward(layers, input_shape, (p, q))
     if weight_bounds is not None:
         layers = bound_weight_sums(layers, input_shape, *weight_bounds)
     if images is not None and expected is not None:
