@@ -1,7 +1,6 @@
 """Tables of the published systems: their rows in outputs/reference/runs."""
 
 import json
-import math
 
 import pandas as pd
 
@@ -53,7 +52,7 @@ def sparse_vgg(reference: Reference) -> str:
         f"The penalty on activations of `exact_vgg_cifar10_l1` leaves {sparse['ttfs/spikes_per_neuron']:.3f} instead of "
         f"{plain['ttfs/spikes_per_neuron']:.3f} spikes per neuron and costs {100 * (accuracy - sparse['snn/test_acc']):.2f} "
         f"points; two standard errors of one accuracy on {count(images)} images are "
-        f"{200 * math.sqrt(accuracy * (1 - accuracy) / images):.2f}."
+        f"{200 * (accuracy * (1 - accuracy) / images) ** 0.5:.2f}."
     )
 
 
