@@ -38,7 +38,7 @@ def exact(reference: Reference) -> str:
     """The exactly mapped networks."""
     names = (
         "exact_fc", "exact_fc_l1", "exact_lenet", "exact_vgg_mnist", "exact_vgg_fashion", "exact_vgg_cifar10",
-        "exact_vgg_cifar10_l1",
+        "exact_vgg_cifar10_l1", "exact_resnet20_cifar10",
     )  # fmt: skip
     measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
     return reference.table(names, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, REDUCED])
