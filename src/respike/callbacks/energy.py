@@ -1,4 +1,4 @@
-"""What the energy model needs beside a simulation: the ReLU network's own pass. Shared by the callbacks."""
+"""What the energy model needs beside a simulation: accuracies of quantized ReLU networks. Shared by the callbacks."""
 
 import json
 import time

@@ -70,7 +70,8 @@ class SimulateTTFS(Callback):
         self.record = simulate_test_set(self.simulate, snn, data, pl_module.device, part_size)
         seconds = time.perf_counter() - start
         passed = relu_pass(trainer, pl_module, double=True)
-        relu, energy = passed.outputs, self._energy(trainer, pl_module, passed.macs) if self.energy else {}
+        relu = passed.outputs
+        energy = self._energy(trainer, pl_module, passed.macs) if self.energy else {}
         if rank() > 0:
             return
         table = disagreements(self.record.index, labels, relu.argmax(1), self.record.predicted)
