@@ -41,6 +41,24 @@ def test_a_stage_is_made_once_and_read_afterwards(tmp_path):
     assert stage.folder == tmp_path / "new" / stage_hash(KEY)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_value_is_measured_once_where_stages_are_kept_and_at_every_call_elsewhere(tmp_path, kept):
+    measured = []
+
+    def measure():
+        measured.append(len(measured))
+        return measured[-1]
+
+    def save(value, folder):
+        (folder / "content").write_text(str(value))
+
+    root = tmp_path if kept else None
+    first, second = (cache.measured_once(root, KEY, measure, save, read) for _ in range(2))
+    assert (first[0], first[2]) == (0, False)
+    assert second == (0, first[1], True) if kept else (second[0], second[2]) == (1, False)
+    assert list(tmp_path.glob("*/content")) == [tmp_path / stage_hash(KEY) / "content"] * kept
+
+
 def test_a_stage_that_was_whole_but_not_renamed_is_adopted(tmp_path):
     unfinished = tmp_path / f"{stage_hash(KEY)}.unfinished"
     unfinished.mkdir()

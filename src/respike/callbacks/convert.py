@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from respike.callbacks.log import log_metrics, log_network
 from respike.convert import RateSNN, TTFSNet, load_snn
 from respike.errors import InputError, SilentLayer
-from respike.system.cache import cached, code_hash, network_key
-from respike.system.distributed import rank
+from respike.system.cache import code_hash, measured_once, network_key
 from respike.training.trainer import callbacks_of, data_of
 
 Network = TypeVar("Network", RateSNN, TTFSNet)
@@ -74,27 +72,20 @@ class Convert(Callback):
 
     def _cached_conversion(self, trainer: Trainer, net: nn.Module) -> tuple[RateSNN | TTFSNet, float, bool]:
         """The spiking network, the seconds that its conversion took, and whether an earlier run did it."""
-        if self.stages is None:
-            start = time.perf_counter()
-            return self.convert(net, self._images(trainer)), time.perf_counter() - start, False
-
-        def make(folder: Path) -> float:
-            start = time.perf_counter()
-            snn = self.convert(net, self._images(trainer))
-            if rank() == 0:
-                snn.save(folder / "snn.pt")
-            return time.perf_counter() - start
-
         key = {
             "stage": "convert",
             "convert": _described(self.convert),
             "data": [data_of(trainer).fingerprint(self.calibrate_on), self.calibration_size, self.calibration_seed],
             "source": code_hash("conversion"),
         }
-        key |= network_key(net)
         device = next(net.parameters(), torch.empty(0)).device
-        snn, stage = cached(self.stages, key, make, lambda folder: load_snn(folder / "snn.pt", device))
-        return snn, stage.seconds, not stage.fresh
+        return measured_once(
+            self.stages,
+            key | network_key(net),
+            measure=lambda: self.convert(net, self._images(trainer)),
+            save=lambda snn, folder: snn.save(folder / "snn.pt"),
+            load=lambda folder: load_snn(folder / "snn.pt", device),
+        )
 
     def _images(self, trainer: Trainer) -> Iterator[Tensor]:
         """The calibration images in batches. In a distributed run each process gets its share of them."""

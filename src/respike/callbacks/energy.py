@@ -1,7 +1,5 @@
 """What the energy model needs beside a simulation: accuracies of quantized ReLU networks. Shared by the callbacks."""
 
-import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +8,14 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from respike.callbacks.convert import converter
+from respike.callbacks.train_accuracy import read_accuracy, write_accuracy
 from respike.data.datamodule import ImageDataModule
 from respike.metrics.energy import EnergyModel, baselines, model_metrics
 from respike.metrics.operations import Operations
 from respike.networks.quantize import quantized
-from respike.system.cache import cached, network_key, source_hash
-from respike.system.distributed import all_gather, rank
-from respike.system.files import write_csv, write_json
+from respike.system.cache import measured_once, network_key, source_hash
+from respike.system.distributed import all_gather
+from respike.system.files import write_csv
 from respike.training.trainer import data_of
 
 CALIBRATION = 500  # training images that give the ranges of quantized activations
@@ -59,23 +58,16 @@ def quantized_accuracies(
 def _quantized_accuracy(trainer: Trainer, pl_module: LightningModule, bits: int, stages: Path | None) -> float:
     data, net = data_of(trainer), pl_module.net
 
-    def measured() -> float:
+    def measure() -> float:
         few = next(iter(data.batches("train", CALIBRATION, first=CALIBRATION)))[0].to(pl_module.device)
         classes = predicted_classes(quantized(net, few, bits), data, pl_module.device)
         return float((classes == data.labels("test")).double().mean())
 
-    def make(folder: Path) -> float:
-        start = time.perf_counter()
-        accuracy = measured()
-        if rank() == 0:
-            write_json(folder / "accuracy.json", {"accuracy": accuracy})
-        return time.perf_counter() - start
-
-    if stages is None:
-        return measured()
     images = [data.fingerprint("train"), data.fingerprint("test")]
-    key = {"stage": "quantized", "bits": bits, "data": images, "source": source_hash(quantized)} | network_key(net)
-    return cached(stages, key, make, lambda folder: json.loads((folder / "accuracy.json").read_text())["accuracy"])[0]
+    key = {"stage": "quantized accuracy", "bits": bits, "data": images, "source": source_hash(quantized)} | network_key(
+        net
+    )
+    return measured_once(stages, key, measure, write_accuracy, read_accuracy)[0]
 
 
 def energy_of_run(trainer: Trainer, model: EnergyModel, operations: Operations) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The pass of the ReLU network over the test images, which all simulations of one network share."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from torch import Tensor
 from respike.callbacks.convert import converter
 from respike.metrics.operations import counted_macs
 from respike.networks.copying import eval_copy
-from respike.system.cache import cached, network_key, source_hash
-from respike.system.distributed import all_gather, rank
+from respike.system.cache import measured_once, network_key, source_hash
+from respike.system.distributed import all_gather
 from respike.system.files import write_json
 from respike.training.trainer import data_of
 
@@ -33,7 +32,7 @@ def relu_pass(trainer: Trainer, pl_module: LightningModule, double: bool = False
     """The pass in the precision of the network, or in float64. Done once for each network where stages are kept."""
     data, stages = data_of(trainer), converter(trainer).stages
 
-    def measured() -> ReluPass:
+    def measure() -> ReluPass:
         net = eval_copy(pl_module.net)
         net, size = (net.double(), BATCH) if double else (net, data.eval_batch_size)
         with torch.inference_mode(), counted_macs(net) as counts:
@@ -45,21 +44,18 @@ def relu_pass(trainer: Trainer, pl_module: LightningModule, double: bool = False
             macs[path] = macs.get(path, 0) + count
         return ReluPass(torch.cat([output for found, _ in parts for output in found]), macs)
 
-    def make(folder: Path) -> float:
-        start, found = time.perf_counter(), measured()
-        if rank() == 0:
-            np.save(folder / "outputs.npy", found.outputs.numpy())
-            write_json(folder / "macs.json", found.macs)
-        return time.perf_counter() - start
-
-    def load(folder: Path) -> ReluPass:
-        macs = json.loads((folder / "macs.json").read_text(encoding="utf-8"))
-        return ReluPass(torch.from_numpy(np.load(folder / "outputs.npy")), macs)
-
-    if stages is None:
-        return measured()
     key = {
         "stage": "relu pass", "double": double, "data": data.fingerprint("test"), "source": source_hash(counted_macs),
         "device": pl_module.device.type,
     }  # fmt: skip
-    return cached(stages, key | network_key(pl_module.net), make, load)[0]
+    return measured_once(stages, key | network_key(pl_module.net), measure, _save, _load)[0]
+
+
+def _save(found: ReluPass, folder: Path) -> None:
+    np.save(folder / "outputs.npy", found.outputs.numpy())
+    write_json(folder / "macs.json", found.macs)
+
+
+def _load(folder: Path) -> ReluPass:
+    macs = json.loads((folder / "macs.json").read_text(encoding="utf-8"))
+    return ReluPass(torch.from_numpy(np.load(folder / "outputs.npy")), macs)

@@ -1,15 +1,14 @@
 """Measures the accuracy of the trained ReLU network on its whole training set, once per network and training set."""
 
 import json
-import time
 from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from respike.callbacks.log import log_metrics
-from respike.system.cache import cached, code_hash, network_key
-from respike.system.distributed import all_gather, rank
+from respike.system.cache import code_hash, measured_once, network_key
+from respike.system.distributed import all_gather
 from respike.system.files import write_json
 from respike.training.trainer import data_of
 
@@ -24,24 +23,28 @@ class TrainAccuracy(Callback):
         """Measure, or read the cached measurement, and log."""
         data = data_of(trainer)
 
-        def make(folder: Path) -> float:
-            start = time.perf_counter()
+        def measure() -> float:
             correct = torch.zeros(2, dtype=torch.int64)  # correct images, images
             with torch.inference_mode():
                 for images, labels, _ in data.batches("train", data.eval_batch_size, shared=True):
                     predicted = pl_module(images.to(pl_module.device)).argmax(1).cpu()
                     correct += torch.tensor([int((predicted == labels).sum()), len(labels)])
             right, count = torch.stack(all_gather(correct)).sum(0).tolist()
-            if rank() == 0:
-                write_json(folder / "accuracy.json", right / count)
-            return time.perf_counter() - start
+            return right / count
 
         key = {"stage": "train_acc", "data": data.fingerprint("train"), "source": code_hash("train_acc")}
-        accuracy, _ = cached(self.stages, key | network_key(pl_module.net), make, _read)
+        accuracy, _, _ = measured_once(
+            self.stages, key | network_key(pl_module.net), measure, write_accuracy, read_accuracy
+        )
         log_metrics(trainer, {"ann/train_acc": accuracy})
 
 
-def _read(folder: Path) -> float:
+def write_accuracy(accuracy: float, folder: Path) -> None:
+    """Write a stage that holds one accuracy."""
+    write_json(folder / "accuracy.json", accuracy)
+
+
+def read_accuracy(folder: Path) -> float:
     """The accuracy in a stage. Raises ValueError for a file that was cut: the start of a number is a number too."""
     text = (folder / "accuracy.json").read_text(encoding="utf-8")
     accuracy = float(json.loads(text))

@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,32 @@ def cached(
             unfinished.rename(folder)
         barrier()
         return load(folder), Stage(folder, seconds, True)
+
+
+def measured_once(
+    root: Path | None,
+    key: dict[str, Any],
+    measure: Callable[[], Loaded],
+    save: Callable[[Loaded, Path], None],
+    load: Callable[[Path], Loaded],
+) -> tuple[Loaded, float, bool]:
+    """What `measure()` returns, the seconds that it took, and whether an earlier call took them: see `cached`.
+
+    save: writes the value into a folder, on rank 0 alone; load: reads it on every rank. root: None measures at every call.
+    """
+    if root is None:
+        start = time.perf_counter()
+        return measure(), time.perf_counter() - start, False
+
+    def make(folder: Path) -> float:
+        start = time.perf_counter()
+        value = measure()
+        if rank() == 0:
+            save(value, folder)
+        return time.perf_counter() - start
+
+    loaded, stage = cached(root, key, make, load)
+    return loaded, stage.seconds, not stage.fresh
 
 
 def _seconds(folder: Path) -> float | None:

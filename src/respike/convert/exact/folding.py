@@ -1,108 +1,23 @@
 """Folds all that is linear between two ReLUs into one weighted layer that reads spikes (phase 1, steps 2 and 3, and branches).
 
 A batch norm or constant behind a ReLU, an average pool, a concatenation and a sum become weights: a mean or a sum of spikes is
-no spike, but the synapses behind it can read every spike of it, with its share of the weight. Operations of the form
-x -> kappa x + shift per channel are `Affine`. C channels of a value, K channels of the spikes that it is computed from.
+no spike, but the synapses behind it can read every spike of it, with its share of the weight.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from respike.convert.exact.reading import pool_scaled_maps
-from respike.convert.exact.ttfs_net import bias_of
-from respike.convert.graph.modules import linear_of, pair
-from respike.convert.graph.nodes import (
-    BiasMapConv2d,
-    Concat,
-    Graph,
-    Node,
-    Pad,
-    Slice,
-    Weighted,
-    Windows,
-    affine_of,
-    conv_settings,
-)
+from respike.convert.exact.values import Affine, Branch, Spikes, Sum, Term
+from respike.convert.exact.weights import fold_into, layer_of_weights, merge_terms, scale_terms
+from respike.convert.graph.modules import pair
+from respike.convert.graph.nodes import Concat, Graph, Node, Pad, Slice, Windows, affine_of
 from respike.errors import InputError
 
 ALL = (None, None, None)  # a slice that takes everything
-
-
-@dataclass(frozen=True)
-class Affine:
-    """x -> kappa x + shift; kappa (K,); shift (C,), or (C, H, W) where zero padding has none."""
-
-    kappa: Tensor
-    shift: Tensor
-
-    def shift_map(self, shape: torch.Size) -> Tensor:
-        """The shift at each place of a value of this shape."""
-        return self.shift.view(-1, *[1] * (len(shape) - 1)).expand(shape) if self.shift.ndim == 1 else self.shift
-
-
-@dataclass(frozen=True)
-class Branch:
-    """Spikes of one source on their way to synapses. steps: what selects or copies them; channels: their number K behind."""
-
-    source: str
-    steps: tuple[Node, ...]
-    channels: int
-
-    def then(self, step: Node, channels: int) -> "Branch":
-        """The branch with one more step."""
-        return Branch(self.source, (*self.steps, step), channels)
-
-
-@dataclass(frozen=True)
-class Spikes:
-    """A value y_c = sum of kappa_k x_k over the channels k with index_k = c, plus shift_c; x are the spikes of all branches.
-
-    name: of its node. affine: None for kappa = 1 without shift; index (K,): None for k = c. share (K,): part of one
-    multiply-accumulate of the ReLU network for which a connection to k stands; None for 1.
-    """
-
-    name: str
-    branches: tuple[Branch, ...]
-    affine: Affine | None = None
-    index: Tensor | None = None
-    share: Tensor | None = None
-
-    @property
-    def channels(self) -> int:
-        """K."""
-        return sum(branch.channels for branch in self.branches)
-
-    @property
-    def is_sum(self) -> bool:
-        """Whether several spikes are added in one of its channels."""
-        return self.index is not None and len(self.index.unique()) < len(self.index)
-
-
-@dataclass(frozen=True)
-class Term:
-    """Spikes and the synapses that read them, with the bias. macs: of `TTFSLayer`, in the shape of the weights, or None."""
-
-    branches: tuple[Branch, ...]
-    module: Weighted
-    macs: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Sum:
-    """A value in front of a ReLU: the sum of several terms.
-
-    name: of its first weighted layer; node: the last operation in it, an addition or that layer; behind: an operation that
-    follows and cannot be folded.
-    """
-
-    name: str
-    node: str
-    terms: tuple[Term, ...]
-    behind: str | None = None
 
 
 def fold_forward(graph: Graph, input_shape: Sequence[int], input_range: Sequence[float] = (0.0, 1.0)) -> Graph:
@@ -155,12 +70,12 @@ class _Folding:
             if node.kind in ("conv", "linear"):
                 raise _refuse_reader(one, node)
             if affine is not None and one.behind is None:
-                return replace(one, terms=_scaled(one.terms, affine))
+                return replace(one, terms=scale_terms(one.terms, affine))
             return replace(one, behind=one.behind or node.name)
         if node.kind in ("conv", "linear"):
-            return Sum(node.name, node.name, (_fold_into(node.weighted, one, shape),))
+            return Sum(node.name, node.name, (fold_into(node.weighted, one, shape),))
         if affine is not None:
-            return replace(one, name=node.name, affine=_then(one, affine))
+            return one.followed_by(affine, node.name)
         if node.kind == "cat":
             return replace(self.concat(spikes), name=node.name)
         operations = {
@@ -216,7 +131,7 @@ class _Folding:
 
     def joint(self, values: list[Spikes], shape: torch.Size, starts: list[int]) -> Spikes:
         """Spikes of several values, of which each begins at a channel of the result: the sum, or the concatenation."""
-        affines = [_explicit(value, self.shapes[value.name], self.graph.device) for value in values]
+        affines = [value.explicit(self.shapes[value.name], self.graph.device) for value in values]
         index = torch.cat([index + start for (_, index, _), start in zip(affines, starts, strict=True)])
         adds = len(set(starts)) < len(starts)
         share = torch.cat([share / len(values) if adds else share for *_, share in affines])
@@ -244,16 +159,16 @@ class _Folding:
     def sum_of(self, value: Spikes, name: str) -> Sum:
         """The same value as synapses of weight kappa, one for each channel of spikes."""
         shape = self.shapes[value.name]
-        affine, index, share = _explicit(value, shape, self.graph.device)
+        affine, index, share = value.explicit(shape, self.graph.device)
         weight = torch.zeros(shape[0], value.channels, dtype=self.graph.dtype, device=index.device)
         macs, k = weight.clone(), torch.arange(value.channels, device=index.device)
         weight[index, k], macs[index, k] = affine.kappa.to(weight), share.to(weight)
         bias = affine.shift.to(weight) if value.affine is not None else None
         if len(shape) == 1:
-            return Sum(name, name, (Term(value.branches, _weighted(weight, bias), macs),))
+            return Sum(name, name, (Term(value.branches, layer_of_weights(weight, bias), macs),))
         like = nn.Conv2d(1, 1, 1, device="meta")
         weight, macs = weight[..., None, None], macs[..., None, None]
-        return Sum(name, name, (Term(value.branches, _weighted(weight, bias, like), macs),))
+        return Sum(name, name, (Term(value.branches, layer_of_weights(weight, bias, like), macs),))
 
     def max_pool(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
         if value.is_sum or value.share is not None:
@@ -279,7 +194,7 @@ class _Folding:
         windows, divisor = _windows_of(node, shape, self.shapes[node.name])
         if windows.area == 1 and windows.stride == (1, 1) and divisor == 1 and not any(windows.padding):
             return value
-        affine, index, share = _explicit(value, shape, self.graph.device)
+        affine, index, share = value.explicit(shape, self.graph.device)
         area, step = windows.area, Node(node.name, "windows", (), windows)
         shift = affine.shift
         if shift.ndim > 1 or any(windows.padding) or area != divisor:
@@ -316,7 +231,7 @@ class _Folding:
         if affine is not None:
             affine = Affine(affine.kappa, node.module(affine.shift_map(shape)[None])[0])
         if before or after:
-            index = _explicit(value, shape, self.graph.device)[1] + before
+            index = value.explicit(shape, self.graph.device)[1] + before
         return Spikes(node.name, branches, affine, index, value.share)
 
     def slice(self, node: Node, value: Spikes, shape: torch.Size) -> Spikes:
@@ -338,7 +253,7 @@ class _Folding:
 
     def emit(self, value: Sum, shape: torch.Size) -> str:
         """Adds the layer of a sum, and what its synapses read; returns its name."""
-        term = _merged(value, shape)
+        term = merge_terms(value, shape)
         ends = tuple(self.end(branch) for branch in term.branches)
         source = ends[0]
         if len(ends) > 1:
@@ -405,25 +320,6 @@ def _per_channel(node: Node, shape: torch.Size, device: torch.device) -> Affine 
     return Affine(*(values.detach().to(device).expand(shape[0]) for values in (found.factor, found.shift)))
 
 
-def _explicit(value: Spikes, shape: torch.Size, device: torch.device) -> tuple[Affine, Tensor, Tensor]:
-    """affine, index and share of a value of shape (C, ...), where they are None as well."""
-    ones = torch.ones(value.channels, dtype=torch.float64, device=device)
-    affine = value.affine or Affine(ones, ones.new_zeros(shape[0]))
-    index = torch.arange(value.channels, device=device) if value.index is None else value.index
-    return affine, index, ones if value.share is None else value.share
-
-
-def _then(value: Spikes, later: Affine) -> Affine:
-    """The operation of a value followed by another, (C,) each."""
-    if value.affine is None and value.index is None:
-        return later
-    kappa = later.kappa if value.index is None else later.kappa[value.index]
-    if value.affine is None:
-        return Affine(kappa, later.shift)
-    shift, places = value.affine.shift, [1] * (value.affine.shift.ndim - 1)
-    return Affine(kappa * value.affine.kappa, later.kappa.view(-1, *places) * shift + later.shift.view(-1, *places))
-
-
 def _windows_of(node: Node, shape: torch.Size, ends: torch.Size) -> tuple[Windows, int]:
     """The windows of an average pool from maps of `shape` to `ends`, and the number by which their sums are divided."""
     pool, sides = node.module, shape[-2:]
@@ -444,184 +340,3 @@ def _windows_of(node: Node, shape: torch.Size, ends: torch.Size) -> tuple[Window
     if not exact or (padded and not pool.count_include_pad and not pool.divisor_override):
         raise refused
     return windows, pool.divisor_override or windows.area
-
-
-def _fold_into(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:
-    """The synapses that compute of spikes what `layer` computes of the value (C, ...) that is made of them."""
-    if value.index is not None:
-        return _fold_channels(layer, value, shape)
-    if value.affine is None:
-        return Term(value.branches, layer)
-    if isinstance(layer, nn.Conv2d):
-        return Term(value.branches, _fold_into_conv(layer, value.affine, shape))
-    return Term(value.branches, _fold_into_linear(layer, value.affine))
-
-
-def _fold_channels(layer: Weighted, value: Spikes, shape: torch.Size) -> Term:
-    """`_fold_into` where channels of spikes are summed or reordered: W'_k = kappa_k W_index(k)."""
-    affine, index, share = _explicit(value, shape, layer.weight.device)
-    weight, connected = _dense(layer)
-    per_input = (1, -1, *[1] * (weight.ndim - 2))
-    folded = weight[:, index] * affine.kappa.to(weight).view(per_input)
-    macs = None
-    if value.share is not None or connected is not None:
-        ones = torch.ones_like(folded) if connected is None else connected[:, index]
-        macs = ones * share.to(weight).view(per_input)
-    bias = _shifted_bias(layer, affine, shape)
-    like = layer if isinstance(layer, nn.Conv2d) else None
-    return Term(value.branches, _weighted(folded, bias, like), macs)
-
-
-def _shifted_bias(layer: Weighted, affine: Affine, shape: torch.Size) -> Tensor:
-    """The layer's bias with what a shift of its input adds: (N,), or (N, H, W) where that differs by place."""
-    weight = layer.weight.detach()
-    with torch.no_grad():
-        found = layer(affine.shift_map(shape).to(weight)[None])[0]
-    if isinstance(layer, nn.Linear) or _differs_by_place(layer, affine):
-        return found
-    return found[:, 0, 0]
-
-
-def _differs_by_place(conv: nn.Conv2d, affine: Affine) -> bool:
-    padded = any(conv._reversed_padding_repeated_twice) and bool(affine.shift.any())
-    return padded or affine.shift.ndim > 1 or isinstance(conv, BiasMapConv2d)
-
-
-def _dense(layer: Weighted) -> tuple[Tensor, Tensor | None]:
-    """Weights (N, C, ...) without groups, zero where there is no connection, and where there is one, None for everywhere."""
-    weight = layer.weight.detach()
-    if isinstance(layer, nn.Linear) or layer.groups == 1:
-        return weight, None
-    groups, inputs = layer.groups, weight.shape[1]
-    whole = weight.new_zeros(groups, len(weight) // groups, groups, *weight.shape[1:])
-    for group, part in enumerate(weight.view(groups, -1, *weight.shape[1:])):
-        whole[group, :, group] = part
-    connected = torch.zeros_like(whole)
-    for group in range(groups):
-        connected[group, :, group] = 1
-    size = len(weight), groups * inputs, *weight.shape[2:]
-    return whole.reshape(size), connected.reshape(size)
-
-
-def _weighted(weight: Tensor, bias: Tensor | None, like: nn.Conv2d | None = None) -> Weighted:
-    """A linear layer, or a convolution (without groups) with the windows of another.
-
-    bias: (N,), (N, 1, 1), or (N, H, W) of one per place.
-    """
-    if like is None:
-        linear = linear_of(weight, bias)
-        assert isinstance(linear, nn.Linear)
-        return linear
-    inputs = {"in_channels": weight.shape[1], "groups": 1} if weight.shape[1] != like.weight.shape[1] else {}
-    changed = {"out_channels": len(weight), "kernel_size": tuple(weight.shape[2:])} | inputs
-    conv = nn.Conv2d(**conv_settings(like) | changed, bias=False, device="meta")
-    conv.weight = nn.Parameter(weight)
-    if bias is not None and bias.ndim > 1 and bias[0].numel() > 1:
-        return BiasMapConv2d(conv, bias)
-    if bias is not None:
-        conv.bias = nn.Parameter(bias.flatten())
-    return conv
-
-
-def _scaled(terms: tuple[Term, ...], affine: Affine) -> tuple[Term, ...]:
-    """The terms of kappa y + shift, for those of y."""
-    found = []
-    for i, term in enumerate(terms):
-        module, weight = term.module, term.module.weight.detach()
-        per_neuron = [-1, *[1] * (weight.ndim - 1)]
-        bias = bias_of(module) * affine.kappa.to(weight).view(per_neuron[:-1])
-        bias = bias + affine.shift.to(weight).view(per_neuron[:-1]) if i == 0 else bias
-        like = module if isinstance(module, nn.Conv2d) else None
-        found.append(replace(term, module=_weighted(weight * affine.kappa.to(weight).view(per_neuron), bias, like)))
-    return tuple(found)
-
-
-def _merged(value: Sum, shape: torch.Size) -> Term:
-    """One layer that computes the sum of all terms, in maps or features of this shape.
-
-    The kernels of a convolution with stride 1 that keeps the size of its maps can also hold convolutions of 1x1, in their
-    middle. Any other convolution becomes one of 1x1 on its windows.
-    """
-    if len(value.terms) == 1:
-        return value.terms[0]
-    branches = tuple(branch for term in value.terms for branch in term.branches)
-    biases = [bias_of(term.module) for term in value.terms]
-    bias = sum(biases[1:], biases[0])
-    if len(shape) == 1:
-        weights = [term.module.weight.detach() for term in value.terms]
-        macs = [torch.ones_like(term.module.weight) if term.macs is None else term.macs for term in value.terms]
-        whole = None if all(term.macs is None for term in value.terms) else torch.cat(macs, 1).detach()
-        return Term(branches, _weighted(torch.cat(weights, 1), bias), whole)
-    convs = [term.module for term in value.terms if isinstance(term.module, nn.Conv2d)]
-    kept = max((conv for conv in convs if _keeps_size(conv)), key=lambda conv: conv.weight[0, 0].numel(), default=None)
-    like = kept if kept is not None else nn.Conv2d(1, 1, 1, device="meta")
-    geometry = like.kernel_size, like.dilation
-    branches, parts, macs = (), [], []
-    for i, term in enumerate(value.terms):
-        conv = term.module
-        assert isinstance(conv, nn.Conv2d)
-        weight, connected = _dense(conv)
-        connected = term.macs if term.macs is not None else connected
-        connected = torch.ones_like(weight) if connected is None else connected
-        if not (_keeps_size(conv) and (conv.kernel_size, conv.dilation) == geometry):
-            if not (_keeps_size(conv) and conv.kernel_size == (1, 1)):
-                windows = Windows(conv.kernel_size, conv.stride, conv._reversed_padding_repeated_twice, conv.dilation)
-                step = Node(f"{value.name}_windows{i + 1}", "windows", (), windows)
-                term = replace(
-                    term, branches=tuple(branch.then(step, branch.channels * windows.area) for branch in term.branches)
-                )
-                weight, connected = (tensor.flatten(1)[..., None, None] for tensor in (weight, connected))
-            rows, columns = ((side - 1) // 2 for side in like.kernel_size)
-            around = columns, columns, rows, rows
-            weight, connected = F.pad(weight, around), F.pad(connected, around)
-        branches += term.branches
-        parts.append(weight)
-        macs.append(connected)
-    return Term(branches, _weighted(torch.cat(parts, 1), bias, _ungrouped(like)), torch.cat(macs, 1))
-
-
-def _keeps_size(conv: nn.Conv2d) -> bool:
-    """Whether a convolution has stride 1 and padding by half its window: each place of its maps is the middle of a window."""
-    sides = zip(conv.kernel_size, conv.dilation, strict=True)
-    rows, columns = (dilation * (kernel - 1) / 2 if kernel % 2 else -1.0 for kernel, dilation in sides)
-    padding = tuple(conv._reversed_padding_repeated_twice)
-    return tuple(conv.stride) == (1, 1) and padding == (columns, columns, rows, rows)
-
-
-def _ungrouped(conv: nn.Conv2d) -> nn.Conv2d:
-    return nn.Conv2d(**conv_settings(conv) | {"in_channels": 1, "out_channels": 1, "groups": 1}, device="meta")
-
-
-def _fold_into_linear(linear: nn.Linear, affine: Affine) -> nn.Linear:
-    """W' = W diag(kappa), b' = b + W shift."""
-    weight = linear.weight.detach()
-    moved = weight @ affine.shift.to(weight)
-    folded = nn.Linear(linear.in_features, linear.out_features, device="meta")
-    folded.weight = nn.Parameter(weight * affine.kappa.to(weight))
-    folded.bias = nn.Parameter(moved if linear.bias is None else linear.bias.detach() + moved)
-    return folded
-
-
-def _fold_into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Conv2d:
-    """W' = W diag(kappa); b' at each place is the convolution of the map of shifts, padded with zeros."""
-    weight = conv.weight.detach()
-    with torch.no_grad():
-        bias_map = conv(affine.shift_map(shape).to(weight)[None])[0]  # includes the bias of the convolution
-    folded = BiasMapConv2d(conv, bias_map)
-    folded.weight.data *= per_input(affine.kappa.to(weight), conv)
-    return folded if _differs_by_place(conv, affine) else conv_with_bias(folded, bias_map[:, 0, 0])
-
-
-def per_input(factor: Tensor, module: Weighted) -> Tensor:
-    """Factors (C,) of the inputs in the shape of the weights they multiply: (1, F) or (C', C / groups, 1, 1)."""
-    if isinstance(module, nn.Linear):
-        return factor[None]
-    grouped = factor.view(module.groups, 1, -1).expand(-1, module.out_channels // module.groups, -1)
-    return grouped.flatten(0, 1)[..., None, None]
-
-
-def conv_with_bias(conv: nn.Conv2d, bias: Tensor) -> nn.Conv2d:
-    """A plain convolution with the same weights and settings, and a bias (C,)."""
-    plain = nn.Conv2d(**conv_settings(conv), device="meta")
-    plain.weight, plain.bias = nn.Parameter(conv.weight.detach().clone()), nn.Parameter(bias.clone())
-    return plain

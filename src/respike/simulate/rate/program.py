@@ -149,6 +149,14 @@ class Program:
         """The shape of the values of the input and of each layer."""
         return {"input": self.input_shape} | {layer.name: layer.shape for layer in self.layers}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        tensors = (
+            tensor for layer in self.layers for tensor in (*layer.synapses.parameters(), *layer.connections.fan_outs)
+        )
+        return next(tensors).device
+
     def input_values(self, encoded: Tensor) -> Tensor:
         """Encoded input (spikes, or currents rounded to the input grid) in the program's dtype."""
         encoded = encoded.to(self.dtype)

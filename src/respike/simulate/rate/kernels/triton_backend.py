@@ -54,7 +54,7 @@ def is_selected(program: Program, settings: Settings) -> bool:
     Logs why not, if this backend was asked for or a GPU is there.
     """
     asked = settings.backend == "triton"
-    wanted = asked or (settings.backend == "auto" and device_of(program).type == "cuda" and program.fixed_point)
+    wanted = asked or (settings.backend == "auto" and program.device.type == "cuda" and program.fixed_point)
     if not wanted:
         return False
     reason = unsupported(program)
@@ -70,7 +70,7 @@ def unsupported(program: Program, device: str | None = None) -> str | None:
     kernels = triton_kernels()
     if kernels is None:
         return "Triton is not installed (pip install triton)"
-    if (device or device_of(program).type) != "cuda" and not kernels.INTERPRETED:
+    if (device or program.device.type) != "cuda" and not kernels.INTERPRETED:
         return "simulate.backend=triton needs the network on a CUDA device (trainer=gpu)"
     return None
 
@@ -80,19 +80,11 @@ def _log_fallback(reason: str) -> None:
     log.warning("%s: the simulation runs in plain PyTorch, with the same result, slower", reason)
 
 
-def device_of(program: Program) -> torch.device:
-    """Where the program's weights are."""
-    tensors = (
-        tensor for layer in program.layers for tensor in (*layer.synapses.parameters(), *layer.connections.fan_outs)
-    )
-    return next(tensors).device
-
-
 class TritonProgram:
     """A program prepared for the kernels; `run` simulates chunks of up to `chunk` images."""
 
     def __init__(self, program: Program, settings: Settings):
-        self.program, self.settings, self.device = program, settings, device_of(program)
+        self.program, self.settings, self.device = program, settings, program.device
         kernels = triton_kernels()
         assert kernels is not None  # callers ask `is_selected` first
         self.kernels = kernels
@@ -206,8 +198,8 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
             and isinstance(modules[1], Scale)
             and not modules[1].factor.ndim
         ):
-            return _pool(layer, modules[0], int(modules[1].factor), shape, device_of(program))
-    neurons, device = layer.shape.numel(), device_of(program)
+            return _pool(layer, modules[0], int(modules[1].factor), shape, program.device)
+    neurons, device = layer.shape.numel(), program.device
     grid = _elementwise_grid(neurons)
     return Plan("scan", grid, (_starts(layer, device),), {"neurons": neurons}, {"SIZE": SIZE})
 
