@@ -1,6 +1,7 @@
 """Write the report: a page for the browser, the same in Markdown, its figures and a table for machines."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,17 +83,19 @@ def check_folder(out: Path, what: str) -> None:
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """The text of a template of this package."""
+    """The text of a template of this package. A page for the browser does not break the line between a number and its %."""
+    html = template.endswith(".html.j2")
     environment = Environment(
         loader=PackageLoader("respike.report"),
-        autoescape=template.endswith(".html.j2"),
+        autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["md"] = tables.markdown_text
-    return environment.get_template(template).render(content)
+    text = environment.get_template(template).render(content)
+    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text) if html else text
 
 
 @contextmanager

@@ -90,34 +90,38 @@ def cause_rows(operations: Operations, model: EnergyModel) -> list[list[str]]:
     return [[CAUSE_WORDS[cause], *(count(cost[cause] / 1000) for cost in costs)] for cause in CAUSE_WORDS]
 
 
+def decision_pages(found: Sequence[Decision], out: Path, title: str) -> dict[str, str]:
+    """The pages, by the names of their files in the folder `out`: index.html, and for several networks one page each."""
+    model = default_model()
+    names: list[str] = []
+    for one in found:
+        names.append(slug(one.title, names))
+    files = ["index.html"] if len(found) == 1 else [f"{name}.html" for name in names]
+    lines = [verdict(one, model) for one in found]
+    pages = {}
+    for one, file, line in zip(found, files, lines, strict=True):
+        content = {"title": title, "decision": one, "sections": _sections(one, model), "verdict": line}
+        content |= {"advice": advice(one, model), "limits": LIMITS, "links": _links(one, out)}
+        pages[file] = render("decide.html.j2", content)
+    if len(found) > 1:
+        entries = list(zip(found, files, lines, strict=True))
+        pages["index.html"] = render("decide_index.html.j2", {"title": title, "entries": entries, "limits": LIMITS})
+    return pages
+
+
 def write_decisions(runs: pd.DataFrame, out: Path | str, title: str) -> list[str]:
-    """Write out/index.html, and for several networks one page each; returns a line per network.
+    """Write `decision_pages` into the folder `out`; returns a line per network.
 
     runs: a frame from `load_runs`. Raises InputError when `out` is a file, or no run counted its operations.
     """
     out, model = Path(out), default_model()
     check_folder(out, "page")
     found = [one for one in decisions(runs, model) if one.measured]
-    names: list[str] = []
-    for one in found:
-        names.append(slug(one.title, names))
-    pages = ["index.html"] if len(found) == 1 else [f"{name}.html" for name in names]
-    lines = [verdict(one, model) for one in found]
+    pages = decision_pages(found, out, title)
     with replaced(out, "decide-") as folder:
-        for one, page in zip(found, pages, strict=True):
-            content = {
-                "title": title,
-                "decision": one,
-                "sections": _sections(one, model),
-                "verdict": verdict(one, model),
-            }
-            content |= {"advice": advice(one, model), "limits": LIMITS, "links": _links(one, out)}
-            (folder / page).write_text(render("decide.html.j2", content), encoding="utf-8")
-        if len(found) > 1:
-            entries = list(zip(found, pages, lines, strict=True))
-            text = render("decide_index.html.j2", {"title": title, "entries": entries, "limits": LIMITS})
-            (folder / "index.html").write_text(text, encoding="utf-8")
-    return [f"{one.title}, {one.data}: {line}" for one, line in zip(found, lines, strict=True)]
+        for file, text in pages.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    return [f"{one.title}, {one.data}: {verdict(one, model)}" for one in found]
 
 
 def _sections(decision: Decision, model: EnergyModel) -> list[tuple[str, Sequence[str], list[list[str]]]]:

@@ -1,7 +1,8 @@
 """python -m respike.report.docs: write the measured tables and sentences of README.md and docs/ from outputs/reference.
 
-A page marks them by <!-- table NAME --> or <!-- text NAME --> and <!-- end -->; NAME is a key of BLOCKS. A test compares the
-pages with what this command would write. --check only compares.
+A page marks them by <!-- table NAME --> or <!-- text NAME --> and <!-- end -->; NAME is a key of BLOCKS. The pages that decide
+whether spiking pays, in outputs/reference/energy/decision, are written as well. A test compares all of them with what this
+command would write. --check only compares.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from respike.errors import InputError
+from respike.report.decision import decision_pages
 from respike.report.docs import energy, papers, speed, sweeps
 from respike.report.docs.reference import Reference
 from respike.system.signals import run_command
@@ -44,6 +46,13 @@ def written(page: Path, reference: Reference) -> str:
     return BLOCK.sub(made, page.read_text(encoding="utf-8"))
 
 
+def decided(reference: Reference) -> dict[Path, str]:
+    """The pages whether spiking pays, for each network of outputs/reference/energy, by path."""
+    folder = reference.folder / "energy" / "decision"
+    found = decision_pages(reference.decisions, folder, "Is spiking worth it?")
+    return {folder / file: text for file, text in found.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the pages. Returns the exit status: 1 if --check finds a difference, 2 for mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.report.docs", description=(__doc__ or "").splitlines()[0])
@@ -52,13 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         reference = Reference(given.root / "outputs" / "reference")
-        texts = {page: written(page, reference) for page in pages(given.root)}
+        texts = {page: written(page, reference) for page in pages(given.root)} | decided(reference)
     except (InputError, OSError) as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
-    changed = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
+    changed = [page for page, text in texts.items() if not page.is_file() or text != page.read_text(encoding="utf-8")]
     for page in changed:
         if not given.check:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(texts[page], encoding="utf-8")
         print(f"{page}: {'differs from outputs/reference; type make docs' if given.check else 'written'}")
     return int(given.check and bool(changed))

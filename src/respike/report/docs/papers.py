@@ -21,9 +21,9 @@ def results(reference: Reference) -> str:
     """The main rows of every paper."""
     names = (
         "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
-        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet",
-        "ttfs_finetune_fc_alpha_noise", "ttfs_finetune_fc_levels", "ttfs_finetune_fc_latency",
-        "stbp_resnet19_two_epochs",
+        "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet", "exact_vgg_cifar10",
+        "exact_resnet20_cifar10", "ttfs_finetune_fc_alpha_noise", "ttfs_finetune_fc_levels", "ttfs_finetune_fc_latency",
+        "stbp_resnet19", "stbp_resnet19_two_epochs",
     )  # fmt: skip
     accuracies = [
         column
