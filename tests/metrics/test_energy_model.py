@@ -77,7 +77,8 @@ def test_synapses_without_weights_read_none():
 
 
 def test_spike_times_are_multiplied_or_integrated_step_by_step():
-    """16 levels: 4 bits. By events: a product of 8 x 4 bits per synapse and one update at it; by the clock 16 steps."""
+    """16 levels: 4 bits. By events: a product of 8 x 4 bits per synapse and one update at it. By the clock 16
+    steps in the interval of the sources and 16 in its own, in which the slope is read too."""
     operations = Operations((INPUT, replace(HIDDEN, drives=1, accumulates=20.0)), None)
     layer = operations.layers[1]
     by_event = {"accumulates": 20 * (1.5 + 2), "membrane": 8 * 2 + 6, "potentials": 20 * 16}
@@ -85,7 +86,7 @@ def test_spike_times_are_multiplied_or_integrated_step_by_step():
     busy = replace(layer, accumulates=1000.0)
     assert MODEL.updates(operations, busy, "low") == "clock-driven"
     cost = MODEL.spiking(operations, busy, "low")
-    assert (cost["accumulates"], cost["membrane"], cost["potentials"]) == (1000, 8 * 16 * 2 + 6, 8 * 16 * 16)
+    assert (cost["accumulates"], cost["membrane"], cost["potentials"]) == (1000, 8 * 32 * 2 + 6, 8 * 32 * (16 + 8))
 
 
 def test_the_relu_network_by_hand():

@@ -146,6 +146,33 @@ def test_exactly_mapped_spikes_reach_as_many_synapses_as_activations_other_than_
     assert operations.macs == record.ann_macs == torch_macs(net.float(), images)
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)])
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_a_batch_norm_behind_a_relu_leaves_its_zeros(pool, norm_first):
+    """As in the folded network: an exactly mapped chain without mean pools has as many spikes at its synapses."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3).eval()
+    with torch.no_grad():
+        for values in (norm.weight, norm.bias, norm.running_mean):
+            values.normal_()
+    between = [norm, pool] if norm_first else [pool, norm]
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), *between, nn.Flatten(), nn.Linear(12, 4)).double()
+    images = torch.rand(8, 1, 6, 6).double() - 0.2
+    with counted_macs(net, (1, 6, 6)) as counts, torch.no_grad():
+        net(images)
+        rectified = net[:2](images)
+        if isinstance(pool, nn.MaxPool2d) and norm_first:  # a negative factor makes it a min-pool
+            rectified = rectified * norm.weight.view(-1, 1, 1)
+        active = int((pool(rectified) != 0).sum())
+    assert counts["5"] == 4 * active < 4 * 12 * 8
+    with counted_macs(net) as counts, torch.no_grad():
+        net(images)
+    assert counts["5"] == 4 * 12 * 8
+    if isinstance(pool, nn.MaxPool2d):
+        record = simulate_ttfs(exact_map(net, images, input_range=(-0.2, 0.8)), images)
+        assert list(record.synops.values())[-1] == 4 * active
+
+
 def test_the_rows_of_a_file_give_the_operations_back(tmp_path):
     from respike.system.files import read_csv, write_csv
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from respike.metrics.energy import ENDS, Baseline, break_even, relu_energy
+from respike.metrics.energy import ENDS, MAC_PJ, Baseline, break_even, relu_energy
 from respike.metrics.operations import LayerOperations, Operations
 from respike.report import load_runs
 from respike.report.__main__ import main
@@ -35,9 +35,11 @@ def counted(make_run):
     """counted(name, share, **metrics) -> a finished run with operations.csv."""
 
     def make(name, share, steps=8, metrics=None, **parts):
-        known = {"ann/int8_acc": 0.986, "ann/bits_acc": 0.95, **(metrics or {})}
+        operations = network(share, steps)
+        sums = {"snn/synops_per_image": operations.accumulates, "energy/ann_nj": operations.macs * MAC_PJ / 1000}
+        known = {"ann/int8_acc": 0.986, "ann/bits_acc": 0.95, **sums, **(metrics or {})}
         run = make_run(name, metrics=known, **parts)
-        write_csv(run / "operations.csv", network(share, steps).rows())
+        write_csv(run / "operations.csv", operations.rows())
         return run
 
     return make
@@ -112,7 +114,10 @@ def test_without_a_relu_network_spiking_pays_only_if_it_costs_less_at_both_ends(
     zeros = tuple(one for one in decision.candidates if "zeros skipped" not in one.name)
     dense = decision.candidate("ReLU network, int8").energy
     for factors, begins in {
-        (0.5, 0.9): "Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: ",
+        (
+            0.5,
+            0.9,
+        ): "Spiking pays against a dense int8 ReLU network; what one would cost that skips zeros is not known: ",
         (0.5, 1.5): "Spiking pays under one assumption about memory and not under the other: ",
         (1.2, 1.5): "Spiking does not pay: ",
     }.items():
@@ -125,6 +130,37 @@ def test_nothing_beats_itself_or_what_was_not_measured():
     one = Candidate("a", True, 0.9, 8, "8 steps", "", (1.0, 2.0))
     assert not one.beats(one) and replace(one, time=4).beats(one) and not one.beats(replace(one, accuracy=math.nan))
     assert not replace(one, time=4, accuracy=0.8).beats(one)
+
+
+def test_networks_of_one_architecture_that_were_trained_apart_have_a_page_each(counted):
+    """And so have tests on other numbers of images: the ReLU networks beside a run are its own."""
+    runs = [
+        counted("a", 0.3),
+        counted("b", 0.3, metrics={"ann/test_acc": 0.91, "ann/int8_acc": 0.9}),
+        counted("c", 0.3, metrics={"test_images": 10}),
+        counted("d", 0.5),
+    ]
+    found = decisions(load_runs(runs), MODEL)
+    assert [list(one.measured) for one in found] == [["a", "d"], ["b"], ["c"]]
+    assert [one.candidate("ReLU network, int8").accuracy for one in found] == [0.986, 0.9, 0.986]
+
+
+def test_the_advice_says_what_a_network_of_as_many_values_would_cost(counted):
+    decision = decided(counted("a", 3.0))
+    (said,) = (line for line in advice(decision, MODEL) if line.startswith("A dense ReLU network of 4 bits"))
+    assert "the energy of a (95.00 %)" in said
+
+
+@pytest.mark.parametrize(
+    ("levels", "begins"), [(None, "It would break even with int8 at "), (4, "It costs less than int8")]
+)
+def test_spike_times_break_even_at_no_more_than_a_spike_per_neuron(counted, levels, begins):
+    run = counted("a", 0.3, None, metrics={"ttfs/latency": 3.0})
+    operations = replace(network(0.3, None), levels=levels)
+    write_csv(run / "operations.csv", operations.rows())
+    limits = [break_even(MODEL, operations, Baseline("int8", 8), end) for end in ENDS]
+    (line,) = (line for line in advice(decided(run), MODEL) if line.startswith(begins))
+    assert ("at any number of spikes, at most one per neuron" in line) == (min(limits) >= 1)
 
 
 def test_the_advice_names_the_break_even_and_the_largest_cause(counted):
@@ -182,10 +218,23 @@ def test_runs_from_before_operations_were_counted_are_answered_in_a_line(lacks, 
     assert said.count("\n") == 1 and "run them again" in said and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", ["", "name,neurons", "name,neurons,steps\nfc1,many,8"])
-def test_damaged_counts_are_answered_in_a_line(content, counted, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "name,neurons",
+        lambda text: "name,neurons,steps\nfc1,many,8",
+        lambda text: text[: len(text) - 30],
+        lambda text: text[: text.rindex("fc2")],
+        lambda text: text.replace("141120.0", "-141120.0"),
+        lambda text: text.replace("141120.0", "14112.0"),
+    ],
+)
+def test_damaged_counts_are_answered_in_a_line(damage, counted, tmp_path, capsys):
     run = counted("a", 0.3)
-    (run / "operations.csv").write_text(content)
+    text = (run / "operations.csv").read_text()
+    (run / "operations.csv").write_text(damage(text))
+    assert damage(text) != text
     assert main([str(run), "--decide", "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "operations.csv: damaged" in said and not (tmp_path / "out").exists()

@@ -35,7 +35,7 @@ def relu_pass(trainer: Trainer, pl_module: LightningModule, double: bool = False
     def measure() -> ReluPass:
         net = eval_copy(pl_module.net)
         net, size = (net.double(), BATCH) if double else (net, data.eval_batch_size)
-        with torch.inference_mode(), counted_macs(net) as counts:
+        with torch.inference_mode(), counted_macs(net, data.input_shape) as counts:
             batches = (images.to(pl_module.device) for images, _, _ in data.batches("test", size, shared=True))
             outputs = [net(images.double() if double else images).cpu() for images in batches]
         parts = all_gather((outputs, dict(counts)))

@@ -170,10 +170,14 @@ class EnergyModel:
             "membrane": layer.neurons * (operations.steps or 1) * per_step + resets,
             "potentials": layer.accumulates * update,
         }
-        steps = operations.steps or operations.levels or self.time_levels
+        steps, stored = operations.steps or 1, 1.0
+        if (
+            operations.steps is None
+        ):  # it integrates while its sources spike, and then until it spikes; its slope is read too
+            steps, stored = 2 * (operations.levels or self.time_levels), 1.5
         by_clock = by_event | {
             "membrane": layer.neurons * steps * per_step + resets,
-            "potentials": layer.neurons * steps * update,
+            "potentials": layer.neurons * steps * stored * update,
         }
         if operations.steps is None:  # a potential is the sum of weights times the time since their spikes
             by_event["accumulates"] = layer.accumulates * self.mac(self.weight_bits, self._time_bits(operations))

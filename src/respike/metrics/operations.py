@@ -3,7 +3,8 @@
 All counts are of the simulation or of the ReLU network's own pass over the same images; none is estimated.
 """
 
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -13,25 +14,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from respike.convert.graph.nodes import Node, affine_of, per_channel
+from respike.convert.graph.trace import trace
 from respike.simulate.connections import Connections, fan_out
 from respike.simulate.record import SpikeRecord
 from respike.simulate.ttfs.record import TTFSRecord
 
 INPUT = "input"
+WEIGHTED = ("conv", "linear")
+BEGIN = (*WEIGHTED, "relu", "add", "cat")  # kinds of nodes at which a path to a layer begins
 
 
 @dataclass(frozen=True)
 class LayerOperations:
     """Means per image of one layer, or of the input, which has neither weights nor operations.
 
-    neurons: N, or the windows of a max-pool, or the values that a layer without neurons carries. weights: W, stored ones.
-    macs: dense multiply-accumulates M of the ReLU network; effective_macs: those with an activation other than 0, None if
-    there is no ReLU network. input_macs, current_macs: multiply-accumulates on an analog image, which is the same at each step,
-    and on carried currents at each step. accumulates: A, synapses that spikes reach; unweighted: those of A without a weight,
-    such as identity shortcuts. spikes: F, that the layer emits. fires: it compares potentials with a threshold; of the
-    input, its pixels are spikes. drives:
-    additions per neuron and step that no spike causes: a constant current, a leak; where there are none, the potential of a
-    neuron changes by spikes alone.
+    neurons: N, or the windows of a max-pool, or the values that a layer without neurons carries. weights: W, stored ones. macs:
+    dense multiply-accumulates M of the ReLU network; effective_macs: those with an activation other than 0, None if there is no
+    ReLU network. input_macs, current_macs: multiply-accumulates on an analog image, which is the same at each step, and on
+    carried currents at each step. accumulates: A, synapses that spikes reach; unweighted: those of A that read no stored
+    weight: shortcuts and pools in which every spike reaches as many. spikes: F, that the layer emits. fires: it compares
+    potentials with a threshold; of the input, its pixels are spikes. drives: additions per neuron and step that no spike
+    causes: a constant current, a leak; where there are none, the potential of a neuron changes by spikes alone.
     """
 
     name: str
@@ -95,12 +99,20 @@ class Operations:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[Any, Any]]) -> "Operations":
-        """From the rows of operations.csv, in which numbers that are not known are NaN or None."""
+        """From the rows of operations.csv, in which numbers that are not known are NaN or None.
+
+        Raises TypeError or ValueError for other missing numbers, and for negative ones.
+        """
         known = [{name: None if value != value else value for name, value in row.items()} for row in rows]
         kinds = {field.name: field.type if isinstance(field.type, type) else float for field in fields(LayerOperations)}
 
         def value(row: Mapping[Any, Any], name: str) -> Any:
-            return None if row[name] is None else kinds[name](row[name])
+            if row[name] is None and name == "effective_macs":
+                return None
+            found = kinds[name](row[name])
+            if not isinstance(found, str) and not 0 <= found < math.inf:
+                raise ValueError(f"{name} {found}")
+            return found
 
         layers = [LayerOperations(**{name: value(row, name) for name in kinds}) for row in known]
         steps, levels = (known[0][name] for name in ("steps", "levels"))
@@ -187,29 +199,71 @@ def time_operations(
 
 
 @contextmanager
-def counted_macs(net: nn.Module) -> Iterator[dict[str, int]]:
+def counted_macs(net: nn.Module, input_shape: Sequence[int] | None = None) -> Iterator[dict[str, int]]:
     """Within the context: by the path of each Linear and Conv2d, its multiply-accumulates on inputs other than 0, exact.
 
-    Summed over the images that pass through the network. Weights of 0 count.
+    Summed over the images that pass through the network. Weights of 0 count. input_shape: (C, H, W) of an image; then the shift
+    of a batch norm between a ReLU and the layer counts as folded into the layer: what is 0 behind the ReLU is skipped. Raises
+    InputError, with input_shape, for a network that cannot be traced.
     """
     counts: dict[str, int] = {}
     reached: dict[tuple[str, torch.Size], Tensor] = {}
+    shifted = {} if input_shape is None else _shifted_inputs(net, input_shape)
 
-    def count(path: str, module: nn.Module, x: Tensor) -> None:
+    def count(path: str, x: Tensor) -> None:
         key = path, x.shape[1:]
         if key not in reached:
-            bare = copy(module)  # with the same weights; this hook counts no calls of the copy
+            bare = copy(net.get_submodule(path))  # with the same weights; this hook counts no calls of the copy
             bare._forward_pre_hooks = OrderedDict()
             reached[key] = fan_out([bare], x.shape[1:])
         counts[path] = counts.get(path, 0) + int(((x != 0).sum(0) * reached[key]).sum())
 
-    hooks = [
-        module.register_forward_pre_hook(lambda module, inputs, path=path: count(path, module, inputs[0]))
-        for path, module in net.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ]
+    def count_unshifted(path: str, x: Tensor) -> None:
+        for node in shifted[path][1]:
+            affine = affine_of(node)
+            x = node.module(x) if affine is None else x * per_channel(affine.factor, x)
+        count(path, x)
+
+    hooks = []
+    for path, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            begin, counter = (
+                (net.get_submodule(shifted[path][0]), count_unshifted) if path in shifted else (module, count)
+            )
+            hooks.append(
+                begin.register_forward_pre_hook(lambda _, inputs, path=path, counter=counter: counter(path, inputs[0]))
+            )
     try:
         yield counts
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _shifted_inputs(net: nn.Module, input_shape: Sequence[int]) -> dict[str, tuple[str, list[Node]]]:
+    """For each weighted layer that reads a ReLU through a batch norm: the path of the batch norm, and all nodes from it on.
+
+    By the path of the layer; without modules that the network calls several times.
+    """
+    graph, calls = trace(net, input_shape)
+    times = Counter(path for path, _ in calls)
+    norms = {
+        name: path
+        for path, name in calls
+        if times[path] == 1 and isinstance(net.get_submodule(path), nn.BatchNorm1d | nn.BatchNorm2d)
+    }
+    found = {}
+    for path, name in calls:
+        if times[path] > 1 or not name or not isinstance(net.get_submodule(path), nn.Linear | nn.Conv2d):
+            continue
+        between: list[Node] = []
+        source = graph.nodes[name].inputs[0]
+        while source != "input" and graph.nodes[source].kind not in BEGIN:
+            between.insert(0, graph.nodes[source])
+            source = graph.nodes[source].inputs[0]
+        norm = next((i for i, node in enumerate(between) if affine_of(node) is not None), None)
+        if source == "input" or graph.nodes[source].kind in WEIGHTED or norm is None:
+            continue
+        if between[norm].name in norms:
+            found[path] = norms[between[norm].name], between[norm:]
+    return found

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from respike.errors import InputError
-from respike.metrics.energy import ENDS, Baseline, Cost, EnergyModel, baselines, relu_energy, spiking_energy
+from respike.metrics.energy import ENDS, MAC_PJ, Baseline, Cost, EnergyModel, baselines, relu_energy, spiking_energy
 from respike.metrics.operations import Operations
 from respike.report.columns import count, latency
 from respike.report.comparison.varied import named_by_settings
@@ -91,9 +91,16 @@ class Decision:
 
 
 def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
-    """One per network and data set of a frame from `load_runs`. Raises InputError if no run counted its operations."""
-    judged = judge(runs)
-    found = [_decision(group.title, group.runs, model) for group in groups_by_network(judged)]
+    """One per trained network and its test images, of a frame from `load_runs`.
+
+    Runs of one architecture whose ReLU networks differ in accuracy, or which were tested on other numbers of images, are apart.
+    Raises InputError if no run counted its operations.
+    """
+    found = [
+        _decision(group.title, members, model)
+        for group in groups_by_network(judge(runs))
+        for _, members in group.runs.groupby(_trained(group.runs), sort=False)
+    ]
     if not any(one.measured for one in found):
         raise InputError(
             "no finished run has operations.csv, the counts of each layer, which runs have since the energy model exists: "
@@ -102,13 +109,20 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     return found
 
 
+def _trained(runs: pd.DataFrame) -> pd.Series:
+    """What tells trained networks apart: the accuracy as a ReLU network, and the number of test images."""
+    known = runs.reindex(columns=["ann/test_acc", "test_images"])
+    return known.map(lambda value: f"{value:.6g}" if is_number(value) else "").agg("|".join, axis=1)
+
+
 def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     measured: dict[str, tuple[pd.Series, Operations]] = {}
-    runs = named_by_settings(runs)
+    priced = [name for name in runs.columns if name.startswith("cfg.energy.")]  # of the run; all are priced anew here
+    runs = named_by_settings(runs.drop(columns=priced))
     for name, run in runs.iterrows():
         file = run["path"] / "operations.csv"
         if file.is_file():
-            measured[str(name)] = run, _read_operations(file)
+            measured[str(name)] = run, _read_operations(file, run)
     candidates: dict[str, Candidate] = {}
     for run, operations in measured.values():
         for baseline in baselines(operations, model):
@@ -120,11 +134,17 @@ def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     return Decision(title, str(runs["data"].iloc[0]), measured, (*order, *spiking), unmeasured)
 
 
-def _read_operations(file: Path) -> Operations:
+def _read_operations(file: Path, run: pd.Series) -> Operations:
+    """The counts of a run. Raises InputError for a file that was cut or edited: its sums are those of metrics.json."""
     try:
-        return Operations.from_rows([row.to_dict() for _, row in read_csv(file).iterrows()])
-    except (LookupError, TypeError, ValueError) as error:  # of a file that was cut or edited
+        operations = Operations.from_rows([row.to_dict() for _, row in read_csv(file).iterrows()])
+        whole = {"snn/synops_per_image": operations.accumulates, "energy/ann_nj": operations.macs * MAC_PJ / 1000}
+    except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged, not the counts that a run writes; run it again") from error
+    wrong = [key for key, found in whole.items() if is_number(run.get(key)) and not math.isclose(found, run[key])]
+    if wrong:
+        raise InputError(f"{file}: damaged, its sum is not the {wrong[0]} of metrics.json beside it; run it again")
+    return operations
 
 
 def _relu_candidate(run: pd.Series, operations: Operations, baseline: Baseline, model: EnergyModel) -> Candidate:

@@ -50,7 +50,7 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
     beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
     if not skipped and max(ratios) < 1:
-        return f"Spiking pays against a dense ReLU network; what one would cost that skips zeros is not known: {said}."
+        return f"Spiking pays against a dense int8 ReLU network; what one would cost that skips zeros is not known: {said}."
     if max(skipped or ratios) < 1:
         return f"Spiking pays: {said}{beside}."
     if min(skipped or ratios) < 1:
@@ -71,7 +71,7 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
     name = decision.best
     run, operations = decision.measured[name]
     said = [*_choice(decision), _largest(name, [spiking_energy(model, operations, end) for end in ENDS])]
-    said += [_break_even(operations, model), _dampfhoffer(operations.spikes_per_synapse)]
+    said += [_break_even(operations, model), *_fewer_bits(decision), _dampfhoffer(operations.spikes_per_synapse)]
     int8 = [c for c in decision.candidates if c.name == "ReLU network, int8" and not math.isnan(c.accuracy)]
     if int8:
         said.append(_accuracy(run, decision.candidate(name).accuracy, int8[0].accuracy))
@@ -80,6 +80,21 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
         said.append("There is no ReLU network of these weights: its accuracy, and its zeros, are not known.")
     if run.get("reduced"):
         said.append(f"The run was reduced: {run['reduced']}.")
+    return said
+
+
+def _fewer_bits(decision: Decision) -> list[str]:
+    """What the ReLU network costs with no more values than the steps or times of the spiking one tell apart."""
+    ours, said = decision.candidate(decision.best), []
+    for one in decision.candidates:
+        if one.spiking or not one.name.endswith("bits"):
+            continue
+        ratios = [theirs / energy for theirs, energy in zip(one.energy, ours.energy, strict=True)]
+        accuracy = "its accuracy is not known" if math.isnan(one.accuracy) else percent(one.accuracy)
+        said.append(
+            f"A dense ReLU network of {one.name.rpartition(', ')[2]}, as many values as a neuron's spikes tell apart, costs "
+            f"{_times(ratios)} the energy of {ours.name} ({accuracy})."
+        )
     return said
 
 
@@ -134,6 +149,15 @@ def _break_even(operations: Operations, model: EnergyModel) -> str:
         return "It had no spikes."
     low, high = (break_even(model, operations, INT8, end) * (operations.steps or 1) for end in ENDS)
     unit, fewer = "spikes per synapse and image", "; fewer steps could help" if operations.steps else ""
+    if operations.steps is None and min(low, high) >= 1:
+        return f"It costs less than int8 at any number of spikes, at most one per neuron; it has {count(now)} {unit}."
+    if operations.steps is None and max(low, high) >= 1:
+        always, other, limit = ("low", "high", high) if low >= 1 else ("high", "low", low)
+        where = f"breaks even at {count(limit)}" if limit else "at none"
+        return (
+            f"At the {always} end it costs less than int8 at any number of spikes, at most one per neuron, at the {other} end "
+            f"it {where} {unit}; it has {count(now)}."
+        )
     if low == high == 0:
         return (
             "No number of spikes is few enough to break even with int8: what does not depend on them (potentials, constant "

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from respike.metrics.interval import half_interval
 from respike.report.columns import NOTHING, Column, count, metric, percent, text_of
 from respike.report.docs.papers import EARLY, PROVED
 from respike.report.docs.reference import Reference, listed, sentence
@@ -116,10 +117,19 @@ def _by_steps(rows: pd.DataFrame, head: str) -> str:
 
 
 def zeta(reference: Reference) -> str:
-    """Margin of the exact mapping."""
-    rows = reference.sweep("exact_fc/zeta").sort_values("convert.zeta", ascending=False)
-    columns = [Column("convert.zeta", "zeta"), metric("ttfs/latency"), metric("snn/agreement"), EARLY, PROVED]
-    return to_markdown(rows, columns)
+    """Margin of the exact mapping: the FC net."""
+    return _zeta(reference, "exact_fc")
+
+
+def zeta_vgg(reference: Reference) -> str:
+    """Margin of the exact mapping: the VGG net for CIFAR-10."""
+    return _zeta(reference, "exact_vgg_cifar10")
+
+
+def _zeta(reference: Reference, network: str) -> str:
+    rows = reference.sweep(f"{network}/zeta").sort_values("convert.zeta", ascending=False)
+    columns = [Column("convert.zeta", "zeta"), metric("ttfs/latency"), metric("snn/test_acc"), metric("snn/agreement")]
+    return to_markdown(rows, [*columns, EARLY, PROVED])
 
 
 def smallest_zeta(reference: Reference) -> str:
@@ -134,22 +144,30 @@ def smallest_zeta(reference: Reference) -> str:
 
 
 def noise(reference: Reference) -> str:
-    """Noise of the exact mapping: mean over the trials."""
-    rows = reference.sweep("exact_fc/noise")
+    """Noise of the exact mapping: mean over the trials, FC net."""
+    return _noise(reference, "exact_fc")
+
+
+def noise_vgg(reference: Reference) -> str:
+    """Noise of the exact mapping: mean over the trials, VGG net for CIFAR-10."""
+    return _noise(reference, "exact_vgg_cifar10")
+
+
+def _noise(reference: Reference, network: str) -> str:
+    rows = reference.sweep(f"{network}/noise")
     kinds = {
         "simulate.time_noise": "spike times, sigma {:g}",
         "simulate.alpha_noise": "drive alpha, sigma {:g}",
         "simulate.levels": "spike times on a grid of {:g} levels per interval",
     }
     lines = []
-    for key, words in kinds.items():
+    for key, words in ((key, words) for key, words in kinds.items() if key in rows):
         for value, trials in rows[rows[key] > 0].groupby(key):
             accuracy, agreed = trials["snn/test_acc"], trials["snn/agreement"]
-            spread = f"{100 * accuracy.std():.2f}" if len(trials) > 1 else ""
-            lines.append(
-                [words.format(value), f"{len(trials)}", percent(accuracy.mean()), spread, percent(agreed.mean())]
-            )
-    heads = ["noise", "trials", "accuracy", "standard deviation (points)", "agreement"]
+            spread = [f"{100 * accuracy.std():.2f}", f"{100 * half_interval(list(accuracy)):.2f}"]
+            cells = [percent(accuracy.mean()), *(spread if len(trials) > 1 else ["", ""]), percent(agreed.mean())]
+            lines.append([words.format(value), f"{len(trials)}", *cells])
+    heads = ["noise", "trials", "accuracy", "standard deviation (points)", "95 % interval ± (points)", "agreement"]
     return markdown_table(heads, lines)
 
 
