@@ -118,7 +118,7 @@ def _trained(runs: pd.DataFrame) -> pd.Series:
 def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
     measured: dict[str, tuple[pd.Series, Operations]] = {}
     priced = [name for name in runs.columns if name.startswith("cfg.energy.")]  # of the run; all are priced anew here
-    runs = named_by_settings(runs.drop(columns=priced))
+    runs = named_by_settings(runs.drop(columns=priced).copy())
     for name, run in runs.iterrows():
         file = run["path"] / "operations.csv"
         if file.is_file():
