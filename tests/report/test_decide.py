@@ -142,6 +142,7 @@ def test_networks_of_one_architecture_that_were_trained_apart_have_a_page_each(c
     ]
     found = decisions(load_runs(runs), MODEL)
     assert [list(one.measured) for one in found] == [["a", "d"], ["b"], ["c"]]
+    assert all(one.title == found[0].title for one in found)
     assert [one.candidate("ReLU network, int8").accuracy for one in found] == [0.986, 0.9, 0.986]
 
 

@@ -53,7 +53,7 @@ def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     # A run without a model block is a group of its own.
     own = pd.Series(finished.index, finished.index).where(settings.isna().all(axis=1), "")
     keys = settings.fillna("").astype(str).agg("|".join, axis=1) + own + finished["data"].astype(str)
-    return [Group(_shared_title(members), members) for _, members in finished.groupby(keys, sort=False)]
+    return [Group(shared_title(members), members) for _, members in finished.groupby(keys, sort=False)]
 
 
 def group_figure(group: Group) -> Figure | None:
@@ -151,7 +151,8 @@ def _in_ms(drawn: pd.DataFrame) -> bool:
     return all("time_ms" in curve and curve["time_ms"].notna().all() for curve in drawn["curve"])
 
 
-def _shared_title(members: pd.DataFrame) -> str:
+def shared_title(members: pd.DataFrame) -> str:
+    """What the titles of runs share; of a single run its title."""
     if len(members) == 1:
         return members["method"].iloc[0] or str(members.index[0])
     shared = _shared_parts([method.split(", ") for method in members["method"]])

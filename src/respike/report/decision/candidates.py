@@ -15,7 +15,7 @@ from respike.metrics.energy import ENDS, MAC_PJ, Baseline, Cost, EnergyModel, ba
 from respike.metrics.operations import Operations
 from respike.report.columns import count, latency
 from respike.report.comparison.varied import named_by_settings
-from respike.report.groups import groups_by_network
+from respike.report.groups import groups_by_network, shared_title
 from respike.report.runs import is_number
 from respike.report.verdicts import judge
 from respike.runs.conf import CONF
@@ -97,7 +97,7 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     Raises InputError if no run counted its operations.
     """
     found = [
-        _decision(group.title, members, model)
+        _decision(shared_title(members), members, model)
         for group in groups_by_network(judge(runs))
         for _, members in group.runs.groupby(_trained(group.runs), sort=False)
     ]
