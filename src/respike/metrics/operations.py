@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from respike.convert.graph.nodes import Node, affine_of, per_channel
 from respike.convert.graph.trace import trace
+from respike.errors import InputError
 from respike.simulate.connections import Connections, fan_out
 from respike.simulate.record import SpikeRecord
 from respike.simulate.ttfs.record import TTFSRecord
@@ -203,8 +204,8 @@ def counted_macs(net: nn.Module, input_shape: Sequence[int] | None = None) -> It
     """Within the context: by the path of each Linear and Conv2d, its multiply-accumulates on inputs other than 0, exact.
 
     Summed over the images that pass through the network. Weights of 0 count. input_shape: (C, H, W) of an image; then the shift
-    of a batch norm between a ReLU and the layer counts as folded into the layer: what is 0 behind the ReLU is skipped. Raises
-    InputError, with input_shape, for a network that cannot be traced.
+    of a batch norm between a ReLU and the layer counts as folded into the layer: what is 0 behind the ReLU is skipped. Not in a
+    network that torch.fx cannot trace.
     """
     counts: dict[str, int] = {}
     reached: dict[tuple[str, torch.Size], Tensor] = {}
@@ -245,7 +246,10 @@ def _shifted_inputs(net: nn.Module, input_shape: Sequence[int]) -> dict[str, tup
 
     By the path of the layer; without modules that the network calls several times.
     """
-    graph, calls = trace(net, input_shape)
+    try:
+        graph, calls = trace(net, input_shape)
+    except InputError:  # a user's own conversion may take networks that ours refuse
+        return {}
     times = Counter(path for path, _ in calls)
     norms = {
         name: path
