@@ -166,6 +166,17 @@ def test_float32_stays_near_float64_and_its_bound_is_a_bound():
     assert not torch.equal(single.logits, double.logits)
 
 
+@pytest.mark.parametrize("disturbed", [{"time_noise": 0.01}, {"levels": 4}, {"alpha_noise": 0.05}, {}])
+def test_every_counted_spike_reaches_its_synapses(disturbed):
+    """Also the late spikes of silent neurons whose times have noise, and not those that the grid puts at t_max."""
+    _, images, snn = small()
+    record = simulate_ttfs(snn, images, **disturbed)
+    assert record.synops["linear2"] == 5 * record.counts["linear1"].active
+    exact = simulate_ttfs(snn, images).counts["linear1"].active
+    assert (record.counts["linear1"].active > exact) if "time_noise" in disturbed else True
+    assert (record.counts["linear1"].active < exact) if "levels" in disturbed else True
+
+
 def test_counts_are_those_of_the_relu_network():
     """Active neurons are positive activations, and synaptic operations their outgoing weights."""
     net, images, snn = small()

@@ -5,6 +5,7 @@ B images, N neurons.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,8 +105,9 @@ class Run:
             synops[name] = int(((leads > 0).sum(0, dtype=torch.int32) * self.fan_outs[name]).sum())
             if name == self.output_name:
                 break
-            leads, counts[name] = self.fire(self.programs[name], leads)
+            leads, found = self.fire(self.programs[name], leads)
             spikes[name] = leads = self.settings.disturbed(leads, name, self.programs[name].length, index)
+            counts[name] = replace(found, active=int((leads > 0).count_nonzero()))
             if trace:
                 times[name] = float(layer.t_max) - leads
         return TTFSRecord(
@@ -130,7 +132,7 @@ class Run:
         )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
-        """Leads (B, ...N) of a layer's spikes from those of its inputs (B, ...F), without noise, and the layer's counts."""
+        """Leads (B, ...N) of a layer's spikes, without noise, from those of its inputs (B, ...F), and counts without `active`."""
         evaluator, authors = self.settings.evaluator, self.settings.authors
         prove = evaluator == "certified"
         with plain_sums() if prove else nullcontext():
@@ -150,7 +152,7 @@ class Run:
             searched = int(chosen.count_nonzero())
             proved, early = search(program, inputs, leads, chosen, authors, prove) if searched else (0, 0)
             certified = leads.numel() - searched + proved
-        return leads, LayerCounts(leads.numel(), certified, early, int((leads > 0).count_nonzero()))
+        return leads, LayerCounts(leads.numel(), certified, early)
 
     def potentials(self, inputs: Tensor) -> Tensor:
         """Potentials (B, C) of the output layer at its t_min; later inputs have no effect."""

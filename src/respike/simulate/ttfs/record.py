@@ -17,7 +17,7 @@ class LayerCounts:
     """Counts of (image, neuron) pairs of one hidden layer.
 
     pairs: all; certified: proved by a bound to fire after their last input; early: found to fire before it; active: fire
-    before t_max.
+    before t_max, with noise and on the grid, so that a neuron which is silent without noise may count.
     """
 
     pairs: int = 0
