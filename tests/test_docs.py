@@ -1,5 +1,6 @@
 """README and docs: links resolve, commands compose, the Python example runs."""
 
+import importlib
 import re
 import shlex
 import tomllib
@@ -124,3 +125,16 @@ def test_the_python_example_runs(tmp_path, monkeypatch, page, steps):
     assert record.steps == steps and record.spikes["conv1"].sum() > 0 and type(snn).__name__ == "RateSNN"
     assert (record.predicted[-1] == names["labels"]).float().mean() > 0.9
     assert snn.readout == "current" and snn.scales["conv1"].shape == (4,)
+
+
+COMMANDS = "reproduce check export report report.docs bench bench.accuracy runs.offline"
+
+
+@pytest.mark.parametrize("name", COMMANDS.split())
+def test_every_command_has_help(name, capsys):
+    main = importlib.import_module(
+        f"respike.{name}" + (".__main__" if name in ("report", "report.docs", "bench") else "")
+    )
+    with pytest.raises(SystemExit) as end:
+        main.main(["--help"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith(f"usage: python -m respike.{name} ")

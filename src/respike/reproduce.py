@@ -31,12 +31,10 @@ from respike.train import train
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a preset. Returns the exit status: 1 if a row failed or an argument is wrong, 2 for other mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.reproduce", description=__doc__.splitlines()[0])
-    parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (%(default)s)")
+    parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (paper)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
     parser.add_argument("--fresh", action="store_true", help="run finished rows again")
-    parser.add_argument(
-        "--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (%(default)s)"
-    )
+    parser.add_argument("--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (1)")
     parser.add_argument("--long", action="store_true", help="also rows of an hour or more")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
     given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them

@@ -132,7 +132,7 @@ class Run:
         )
 
     def fire(self, program: LayerProgram, inputs: Tensor) -> tuple[Tensor, LayerCounts]:
-        """Leads (B, ...N) of a layer's spikes, without noise, from those of its inputs (B, ...F), and counts without `active`."""
+        """Leads (B, ...N) of a layer's spikes without noise, from those of its inputs (B, ...F); counts without `active`."""
         evaluator, authors = self.settings.evaluator, self.settings.authors
         prove = evaluator == "certified"
         with plain_sums() if prove else nullcontext():
