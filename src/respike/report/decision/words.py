@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, break_even, relu_energy, spiking_energy
+from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, baselines, break_even, relu_energy, spiking_energy
 from respike.metrics.operations import Operations
 from respike.report.columns import count, percent
 from respike.report.decision.candidates import INT8, Decision, in_nanojoule
@@ -71,7 +71,7 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
     name = decision.best
     run, operations = decision.measured[name]
     said = [*_choice(decision), _largest(name, [spiking_energy(model, operations, end) for end in ENDS])]
-    said += [_break_even(operations, model), *_fewer_bits(decision), _dampfhoffer(operations.spikes_per_synapse)]
+    said += [_break_even(operations, model), *_fewer_bits(decision, model), _dampfhoffer(operations.spikes_per_synapse)]
     int8 = [c for c in decision.candidates if c.name == "ReLU network, int8" and not math.isnan(c.accuracy)]
     if int8:
         said.append(_accuracy(run, decision.candidate(name).accuracy, int8[0].accuracy))
@@ -83,19 +83,20 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
     return said
 
 
-def _fewer_bits(decision: Decision) -> list[str]:
-    """What the ReLU network costs with no more values than the steps or times of the spiking one tell apart."""
-    ours, said = decision.candidate(decision.best), []
-    for one in decision.candidates:
-        if one.spiking or not one.name.endswith("bits"):
-            continue
-        ratios = [theirs / energy for theirs, energy in zip(one.energy, ours.energy, strict=True)]
-        accuracy = "its accuracy is not known" if math.isnan(one.accuracy) else percent(one.accuracy)
-        said.append(
-            f"A dense ReLU network of {one.name.rpartition(', ')[2]}, as many values as a neuron's spikes tell apart, costs "
-            f"{_times(ratios)} the energy of {ours.name} ({accuracy})."
-        )
-    return said
+def _fewer_bits(decision: Decision, model: EnergyModel) -> list[str]:
+    """What the ReLU network costs with no more values than the steps or times of the best run tell apart."""
+    ours = decision.candidate(decision.best)
+    _, operations = decision.measured[ours.name]
+    bits = next(one.bits for one in baselines(operations, model) if one.name == "bits")
+    one = next((one for one in decision.candidates if one.name == f"ReLU network, {bits} bits"), None)
+    if one is None:
+        return []
+    ratios = [theirs / energy for theirs, energy in zip(one.energy, ours.energy, strict=True)]
+    accuracy = "its accuracy is not known" if math.isnan(one.accuracy) else percent(one.accuracy)
+    return [
+        f"A dense ReLU network of {bits} bits, as many values as the spikes of a neuron tell apart, costs {_times(ratios)} the "
+        f"energy of {ours.name} ({accuracy})."
+    ]
 
 
 def _precision(run: pd.Series, operations: Operations, model: EnergyModel) -> list[str]:
