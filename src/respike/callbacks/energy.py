@@ -64,10 +64,8 @@ def _quantized_accuracy(trainer: Trainer, pl_module: LightningModule, bits: int,
         return float((classes == data.labels("test")).double().mean())
 
     images = [data.fingerprint("train"), data.fingerprint("test")]
-    key = {"stage": "quantized accuracy", "bits": bits, "data": images, "source": source_hash(quantized)} | network_key(
-        net
-    )
-    return measured_once(stages, key, measure, write_accuracy, read_accuracy)[0]
+    key = {"stage": "quantized accuracy", "bits": bits, "data": images, "source": source_hash(quantized)}
+    return measured_once(stages, key | network_key(net), measure, write_accuracy, read_accuracy)[0]
 
 
 def energy_of_run(trainer: Trainer, model: EnergyModel, operations: Operations) -> dict[str, float]:

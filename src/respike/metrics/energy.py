@@ -173,7 +173,7 @@ class EnergyModel:
         steps, stored = operations.steps or 1, 1.0
         if (
             operations.steps is None
-        ):  # it integrates while its sources spike, and then until it spikes; its slope is read too
+        ):  # the interval of its sources and its own, and a slope that is read beside the potential
             steps, stored = 2 * (operations.levels or self.time_levels), 1.5
         by_clock = by_event | {
             "membrane": layer.neurons * steps * per_step + resets,

@@ -154,10 +154,10 @@ def _break_even(operations: Operations, model: EnergyModel) -> str:
         return f"It costs less than int8 at any number of spikes, at most one per neuron; it has {count(now)} {unit}."
     if operations.steps is None and max(low, high) >= 1:
         always, other, limit = ("low", "high", high) if low >= 1 else ("high", "low", low)
-        where = f"breaks even at {count(limit)}" if limit else "at none"
+        where = count(limit) if limit else "no number of"
         return (
             f"At the {always} end it costs less than int8 at any number of spikes, at most one per neuron, at the {other} end "
-            f"it {where} {unit}; it has {count(now)}."
+            f"it breaks even at {where} {unit}; it has {count(now)}."
         )
     if low == high == 0:
         return (
