@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.runs.compose import CONF, compose_run, names
-from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, seconds_left, varied
+from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, run_job, seconds_left, varied
 from respike.train import main
 
 SMALL = (
@@ -164,6 +166,22 @@ def test_two_sweeps_at_once_train_once_and_do_not_hurt_each_other(tmp_path):
     for threshold in ("0.5", "1"):
         pair = [m for path, m in metrics.items() if f"neuron.threshold={threshold}," in path.name]
         assert len(pair) == 2 and pair[0]["snn/spikes_per_image"] == pair[1]["snn/spikes_per_image"]
+
+
+def test_a_job_that_two_sweeps_have_is_run_by_one_after_the_other(tmp_path, caplog):
+    cfg, running, most = OmegaConf.create({"paths": {"run": str(tmp_path / "grid" / "a=1")}}), [], []
+
+    def train(cfg, overrides):
+        running.append(overrides)
+        most.append(len(running))
+        time.sleep(1.5)
+        running.pop()
+        return overrides
+
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda number: run_job(train, cfg, [number]), range(2))) == [[0], [1]]
+    assert most == [1, 1] and "waiting for another process that runs the same job" in caplog.text
 
 
 @pytest.mark.parametrize(

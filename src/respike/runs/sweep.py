@@ -1,5 +1,6 @@
 """Jobs of a multirun: finished jobs are kept, a failed job does not stop the others, failures are listed at the end."""
 
+import contextlib
 import datetime
 import importlib.util
 import itertools
@@ -10,11 +11,12 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -31,6 +33,7 @@ from respike.runs.check import check_multirun
 from respike.runs.folder import finished
 from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
+from respike.system.cache import acquire
 from respike.system.distributed import rank
 from respike.system.files import write_json
 from respike.system.threads import cores
@@ -44,13 +47,17 @@ OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and
 
 
 def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
-    """Run one job of a sweep in cfg.paths.run, unless it is finished. A job that fails writes failure.json, returns None."""
+    """Run one job of a sweep in cfg.paths.run, unless it is finished. A job that fails writes failure.json, returns None.
+
+    Where another process runs the same job, as of the same sweep, wait for it and keep what it has done.
+    """
     folder = Path(cfg.paths.run)
     try:
-        if finished(cfg, folder):
-            return json.loads((folder / "metrics.json").read_text())
-        (folder / FAILURE).unlink(missing_ok=True)
-        return train(cfg, overrides)
+        with _one_process(folder):
+            if finished(cfg, folder):
+                return json.loads((folder / "metrics.json").read_text())
+            (folder / FAILURE).unlink(missing_ok=True)
+            return train(cfg, overrides)
     except Exception as error:
         reason = explain(error)
         if reason is None:
@@ -58,6 +65,21 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
         return None
+
+
+@contextlib.contextmanager
+def _one_process(folder: Path) -> Iterator[None]:
+    """One process at a time, with its ranks, works in the folder of a job."""
+    if rank() > 0:
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    acquire(lock, "runs the same job")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:

@@ -202,10 +202,7 @@ def _lock(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.info("waiting for another process that makes the same stage (%s)", lock.lock_file)
-        lock.acquire()
+        acquire(lock, "makes the same stage")
     except OSError as error:
         if not (folder / "stage.json").is_file():
             raise InputError(
@@ -217,6 +214,15 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def acquire(lock: FileLock, work: str) -> None:
+    """Take a lock, however long another process has it; says after a second what that one does, as "makes the same stage"."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info("waiting for another process that %s (%s)", work, lock.lock_file)
+        lock.acquire()
 
 
 def cache_folder(name: str) -> Path:
