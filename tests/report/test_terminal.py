@@ -35,7 +35,7 @@ def test_a_run_ends_with_its_numbers_the_published_ones_the_verdict_and_its_fold
 @pytest.mark.parametrize(
     ("metrics", "there", "absent"),
     [
-        (SPIKE_TIMES, {"latency": "14.46\u00a0intervals", "agreement": "100.00 %"}, {"within 1 of final"}),
+        (SPIKE_TIMES, {"latency": "14.5\u00a0intervals", "agreement": "100.00 %"}, {"within 1 of final"}),
         (DIRECT, {"within 1 of final": "2\u00a0steps"}, {"ReLU network", "agreement"}),
     ],
 )

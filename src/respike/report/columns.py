@@ -112,13 +112,13 @@ def duration(seconds: Any) -> str:
 def latency(run: pd.Series) -> str:
     """Steps and simulated time until the accuracy stays within one point of the final one: "12 steps, 12 ms".
 
-    A network of spike times is read once: "14.46 intervals" of the input.
+    A network of spike times is read once: "14.5 intervals" of the input.
     """
     steps, time_ms, intervals = (run.get(key) for key in ("snn/steps_to_1pct", "snn/time_to_1pct_ms", "ttfs/latency"))
     # No-break spaces: a line may end between the two, not between a number and its unit.
     parts = [] if is_missing(steps) else [f"{steps:g}\u00a0{'step' if steps == 1 else 'steps'}"]
     parts += [] if is_missing(time_ms) else [f"{time_ms:g}\u00a0ms"]
-    parts += [] if is_missing(intervals) else [f"{intervals:.2f}\u00a0intervals"]
+    parts += [] if is_missing(intervals) else [f"{count(intervals)}\u00a0intervals"]
     return ", ".join(parts) or NOTHING
 
 

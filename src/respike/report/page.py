@@ -95,7 +95,15 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     )
     environment.filters["md"] = tables.markdown_text
     text = environment.get_template(template).render(content)
-    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text) if html else text
+    return _bound(text) if html else text
+
+
+def _bound(page: str) -> str:
+    """The page without breaks between a number and its %, but in tables, whose columns these would widen."""
+    parts = re.split(r"(<table.*?</table>)", page, flags=re.DOTALL)
+    return "".join(
+        part if part.startswith("<table") else re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", part) for part in parts
+    )
 
 
 @contextmanager
