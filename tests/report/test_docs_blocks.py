@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from respike.errors import InputError
-from respike.report.docs.__main__ import BLOCK, BLOCKS, decided, main, pages, written
+from respike.report.docs.__main__ import BLOCK, BLOCKS, energy_pages, main, pages, written
 from respike.report.docs.reference import Reference, share
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_a_page_holds_what_the_command_writes(page, reference):
 
 
 def test_the_pages_whether_spiking_pays_are_what_the_command_writes(reference):
-    found = decided(reference)
+    found = energy_pages(reference)
     assert set(found) == set((reference.folder / "energy" / "decision").iterdir()), "type: make docs"
     for page, text in found.items():
         assert page.read_text(encoding="utf-8") == text, f"{page}: type make docs"

@@ -95,10 +95,10 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     )
     environment.filters["md"] = tables.markdown_text
     text = environment.get_template(template).render(content)
-    return _bound(text) if html else text
+    return _with_bound_percents(text) if html else text
 
 
-def _bound(page: str) -> str:
+def _with_bound_percents(page: str) -> str:
     """The page without breaks between a number and its %, but in tables, whose columns these would widen."""
     parts = re.split(r"(<table.*?</table>)", page, flags=re.DOTALL)
     return "".join(

@@ -99,7 +99,7 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     found = [
         _decision(shared_title(members), members, model)
         for group in groups_by_network(judge(runs))
-        for _, members in group.runs.groupby(_trained(group.runs), sort=False)
+        for _, members in group.runs.groupby(_network_of(group.runs), sort=False)
     ]
     if not any(one.measured for one in found):
         raise InputError(
@@ -109,7 +109,7 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     return found
 
 
-def _trained(runs: pd.DataFrame) -> pd.Series:
+def _network_of(runs: pd.DataFrame) -> pd.Series:
     """What tells trained networks apart: the accuracy as a ReLU network, and the number of test images."""
     known = runs.reindex(columns=["ann/test_acc", "test_images"])
     return known.map(lambda value: f"{value:.6g}" if is_number(value) else "").agg("|".join, axis=1)

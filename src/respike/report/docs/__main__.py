@@ -46,7 +46,7 @@ def written(page: Path, reference: Reference) -> str:
     return BLOCK.sub(made, page.read_text(encoding="utf-8"))
 
 
-def decided(reference: Reference) -> dict[Path, str]:
+def energy_pages(reference: Reference) -> dict[Path, str]:
     """The pages whether spiking pays, for each network of outputs/reference/energy, by path."""
     folder = reference.folder / "energy" / "decision"
     found = decision_pages(reference.decisions, folder, "Is spiking worth it?")
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         reference = Reference(given.root / "outputs" / "reference")
-        texts = {page: written(page, reference) for page in pages(given.root)} | decided(reference)
+        texts = {page: written(page, reference) for page in pages(given.root)} | energy_pages(reference)
     except (InputError, OSError) as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
