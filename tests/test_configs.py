@@ -180,9 +180,10 @@ def test_every_row_of_a_preset_composes(tmp_path, preset):
     names = [row.name for row in loaded.rows]
     assert len(set(names)) == len(names)
     for row in loaded.rows:
-        cfg = row_config(loaded, row, [], tmp_path / row.name)
-        assert cfg.name == row.name
-        assert cfg.budget_min > 0
+        for short in (False, True):
+            cfg = row_config(loaded, row, [], tmp_path / row.name, short)
+            assert cfg.name == row.name
+            assert cfg.budget_min > 0
     assert {name for group in loaded.groups for name in group.runs} == set(names)
 
 
@@ -344,6 +345,6 @@ def test_the_direct_row_is_whole_on_a_gpu_and_narrow_and_reduced_without(tmp_pat
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-        cfg = row_config(preset, row, [], tmp_path)
+        cfg = row_config(preset, row, [], tmp_path, short=True)
         assert (cfg.model.width_mult, cfg.trainer.accelerator, cfg.name) == (width, accelerator, "stbp_resnet19")
         assert reductions(cfg, SimpleNamespace(reductions=list)) == reasons

@@ -76,6 +76,21 @@ def test_conversions_of_one_network_train_it_once(finished):
     assert len({metrics["ann/test_acc"] for metrics in runs.values()}) == 1
 
 
+def test_a_run_starts_from_the_training_of_another_experiment_which_is_done_once(tmp_path):
+    few = [option for option in SMALL if not option.startswith("recipe.")]
+    places = [f"paths.outputs={tmp_path}", f"paths.data={tmp_path}", "callbacks.figures=null"]
+    mapped = [
+        "experiment=ttfs_finetune_fc_latency",
+        "train=false",
+        "lit.quantile=1.0",
+        f"paths.run={tmp_path / 'mapped'}",
+    ]
+    first = train(compose_run([*few, *places, *mapped]))
+    second = train(compose_run([*few, *places, "experiment=exact_fc", f"paths.run={tmp_path / 'exact'}"]))
+    assert second["time/fit_was_cached"]
+    assert first["ann/test_acc"] == second["ann/test_acc"] > 0.5
+
+
 def test_the_report_lays_rates_and_spike_times_side_by_side(finished, tmp_path):
     folder, runs = finished
     loaded = load_runs([folder / name for name in runs])

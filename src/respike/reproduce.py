@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
     parser.add_argument("--fresh", action="store_true", help="run finished rows again")
     parser.add_argument("--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (1)")
-    parser.add_argument("--long", action="store_true", help="also rows of an hour or more")
+    parser.add_argument("--long", action="store_true", help="also rows of an hour or more, and no row in a short form")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
     given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"respike: {error}", file=sys.stderr)
         return 1
     try:
-        preset = load_preset(given.preset)
+        preset = load_preset(given.preset, given.overrides)
         folder = Path(preset.paths.outputs, given.preset)
         if given.fresh:
             remove_runs(folder, [str(row.name) for row in preset.rows])

@@ -112,8 +112,11 @@ def _start(cfg: DictConfig) -> pl.LightningModule:
         "paths.stages": cfg.paths.stages,
     }
     kept |= {"paths.data": cfg.paths.data, "seed": cfg.seed, "paths.run": Path(cfg.paths.run, "start")}
+    if "download" in cfg.data.get("dataset", {}):
+        kept |= {"++data.dataset.download": cfg.data.dataset.download}
     typed = [f"{key}={'null' if value is None else value}" for key, value in kept.items()]
-    first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none", "callbacks={}", *typed])
+    first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none", *typed])
+    OmegaConf.update(first, "callbacks", {}, merge=False, force_add=True)
     data = instantiate(first.data)
     data.setup()
     module = untrained(first, data)

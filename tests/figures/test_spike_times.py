@@ -1,5 +1,6 @@
 """Every spike before t_max is a dot at its time, none at t_max is; shares add up; potentials meet what the record holds."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -96,6 +97,15 @@ def test_a_potential_is_drawn_to_its_spike_with_its_threshold_and_its_inputs_bel
             assert lines["potential V"].get_ydata()[-1] == pytest.approx(neuron.theta)
         strokes = sum(len(collection.get_segments()) for collection in bottom.collections)
         assert strokes == int((spikes["input"] < 1).sum())
+
+
+def test_a_neuron_without_inputs_is_drawn_too(traced):
+    snn, _, spikes = traced
+    windows, name = layer_windows(snn), next(iter(snn.layers))
+    (neuron,) = potentials(snn, name, spikes, [0])
+    alone = dataclasses.replace(neuron, arrivals=neuron.arrivals[:0], weights=neuron.weights[:0])
+    bottom = hidden_potentials({name: [alone]}, windows, "image 0").subfigs[0].axes[1]
+    assert [text.get_text() for text in bottom.texts] == ["0 input spikes"]
 
 
 def test_output_bars_are_what_the_record_reads_and_the_largest_is_named(traced):

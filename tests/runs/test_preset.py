@@ -47,6 +47,21 @@ def test_a_short_training_runs_with_several_seeds_and_finished_ones_are_kept(tmp
     assert capsys.readouterr().out.count(": kept, ReLU ") == 3
 
 
+def test_a_short_form_runs_until_the_whole_run_is_asked_for_which_is_then_kept(tmp_path, capsys):
+    row = {"name": "digits", "overrides": ["experiment=digits_cnn", "data.test_size=20", "train=false", "logger=none"]}
+    common = ["simulate.steps=10", "callbacks.figures=null", f"paths.outputs={tmp_path}"]
+    short = {"overrides": [*row["overrides"][:1], "data.test_size=10", *row["overrides"][2:]], "budget_min": 1}
+    preset = OmegaConf.create({"common": common, "rows": [row | {"short": short}]})
+
+    def images(long):
+        (run,), _, _ = run_rows(train, preset, tmp_path / "few", [], long=long)
+        return OmegaConf.load(run / "config.yaml").data.test_size
+
+    assert [images(False), images(True), images(False)] == [10, 20, 20]
+    printed = capsys.readouterr().out
+    assert "digits  1 min; in full, 3 min, with ARGS=--long" in printed and printed.count("digits  kept") == 1
+
+
 def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
     """Training is not under five minutes by the budget of diehl_fc, which is five; the run itself takes a second."""
     preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc", "budget_min=60"]})

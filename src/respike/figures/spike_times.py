@@ -218,8 +218,8 @@ def _potential_at(neuron: Potential, time: float) -> float:
 def _inputs(axes: Axes, neuron: Potential, t_min: float) -> None:
     """A vertical line at each input spike, as high as its weight. t_min: end of the inputs' interval."""
     active = neuron.arrivals < t_min
-    heights = neuron.weights[active] if bool(active.any()) else neuron.weights
-    low, high = min(0.0, float(heights.min())), max(0.0, float(heights.max()))
+    heights = (neuron.weights[active] if bool(active.any()) else neuron.weights).numpy()
+    low, high = float(heights.min(initial=0.0)), float(heights.max(initial=0.0))  # a neuron may have no input at all
     room = (high - low) or 1.0
     axes.set_ylim(low - 0.05 * room, high + 0.45 * room)
     for chosen, colour in ((active & (neuron.weights > 0), PALETTE[0]), (active & (neuron.weights < 0), PALETTE[1])):

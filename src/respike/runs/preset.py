@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,8 +24,10 @@ from respike.runs.folder import finished
 SHORT_TRAINING = 300.0  # seconds: rows that train longer are run with one seed
 
 
-def load_preset(name: str) -> DictConfig:
-    """The preset conf/report/<name>.yaml with its paths. Raises InputError for an unknown name."""
+def load_preset(name: str, typed: Sequence[str] = ()) -> DictConfig:
+    """The preset conf/report/<name>.yaml with its paths, or those among the typed overrides. Raises InputError for an unknown
+    name.
+    """
     file = CONF / "report" / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(names("report"))
@@ -32,6 +35,9 @@ def load_preset(name: str) -> DictConfig:
     paths = OmegaConf.load(CONF / "paths" / "default.yaml")
     preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
     assert isinstance(preset, DictConfig)
+    for override in OverridesParser.create().parse_overrides(list(typed)):
+        if override.key_or_group in ("paths.outputs", "paths.data"):
+            OmegaConf.update(preset, override.key_or_group, str(override.value()))
     return preset
 
 
@@ -43,18 +49,23 @@ def remove_runs(folder: Path, rows: Sequence[str]) -> None:
                 shutil.rmtree(run)
 
 
-def row_config(preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path) -> DictConfig:
+def row_config(
+    preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, short: bool = False
+) -> DictConfig:
     """The composed config of one row: the preset's common overrides, the row's, then those typed on the command line.
 
-    A row's on_gpu are its overrides on a machine with a GPU. Raises InputError for choices that do not go together.
+    A row's on_gpu are its overrides on a machine with a GPU. short: take the row's short form, with its own overrides and
+    budget_min, where there is one and no GPU. Raises InputError for choices that do not go together.
     """
-    chosen = row.on_gpu if row.get("on_gpu") and torch.cuda.is_available() else row.overrides
+    on_gpu = bool(row.get("on_gpu")) and torch.cuda.is_available()
+    form = row.short if short and row.get("short") and not on_gpu else row
+    chosen = row.on_gpu if on_gpu else form.overrides
     cfg = compose_run([*preset.common, *chosen, *extra, f"paths.run={folder}", f"name={row.name}"])
     OmegaConf.set_struct(cfg, False)
     if row.get("title"):
         cfg.paper.title = row.title
-    if row.get("budget_min"):
-        cfg.budget_min = row.budget_min
+    if form.get("budget_min"):
+        cfg.budget_min = form.budget_min
     return cfg
 
 
@@ -74,16 +85,20 @@ class _Row:
     def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
         self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
         self.name, self.reason, self.failed = str(row.name), "", False
-        if row.get("needs") and not Path(row.needs).is_file():
-            file = Path(row.needs).name
-            self.reason = f"needs {file} of dannyneil/spiking_relu_conversion in the data folder's diehl2015"
+        if row.get("needs") and not (file := Path(row.needs.file)).is_file():
+            self.reason = f"needs {file.name} of {row.needs.of} in the data folder's {file.parent.name}"
             return
+        self.short = False  # whether it is run in its short form; not where the whole run is there
         try:
             self.cfg = row_config(preset, row, extra, folder / self.name)
+            self.whole_minutes = self.cfg.budget_min or 0.0
+            if not long and not finished(self.cfg, folder / self.name):
+                if row.get("long"):
+                    self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
+                self.short = bool(row.get("short"))
+                self.cfg = row_config(preset, row, extra, folder / self.name, self.short)
             self.minutes = self.cfg.budget_min or 0.0
             self.fit_s = 60.0 * self.minutes
-            if row.get("long") and not long and not finished(self.cfg, folder / self.name):
-                self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
         except Exception as error:
             self.reason, self.failed = _reason(error), True
 
@@ -93,7 +108,7 @@ class _Row:
             return self.name, self.cfg, self.folder / self.name
         seed = self.cfg.seed + position
         place = self.folder / f"{self.name}-seed{seed}"
-        return place.name, row_config(self.preset, self.row, [*self.extra, f"seed={seed}"], place), place
+        return place.name, row_config(self.preset, self.row, [*self.extra, f"seed={seed}"], place, self.short), place
 
     def once(self) -> str:
         """Why one seed is enough, "" if several are run."""
@@ -112,8 +127,17 @@ class _Row:
         """The budgets of its runs from the position `first` on that have no result yet, in minutes."""
         if self.reason:
             return 0.0
-        places = [self.run(position)[2] for position in range(first, self.count(seeds))]
-        return self.minutes * sum(not (place / "metrics.json").is_file() for place in places)
+        runs = [self.run(position) for position in range(first, self.count(seeds))]
+        return self.minutes * sum(not finished(cfg, place) for _, cfg, place in runs)
+
+    def plan(self, seeds: int) -> str:
+        """What is going to be done, by the budgets."""
+        if self.reason:
+            return f"{'failed' if self.failed else 'skipped'}, {self.reason}"
+        if not (minutes := self.minutes_left(seeds)):
+            return "kept"
+        whole = f"; in full, {self.whole_minutes:g} min, with ARGS=--long" if self.minutes < self.whole_minutes else ""
+        return f"{minutes:g} min{whole}"
 
 
 def _is_random(cfg: DictConfig) -> bool:
@@ -140,6 +164,11 @@ def run_rows(
     """
     rows = [_Row(preset, row, extra, folder, long) for row in preset.rows]
     runs, skipped, failed = [], {}, False
+    minutes = {row.name: row.minutes_left(seeds) for row in rows}
+    total = duration(60 * sum(minutes.values()))
+    print(f"{len(rows)} rows, {sum(map(bool, minutes.values()))} of them to run, in {total} by their budgets:")
+    for row in rows:
+        print(f"  {row.name:{max(map(len, minutes))}}  {row.plan(seeds)}", flush=True)
     spent = planned = 0.0  # seconds of the runs so far, and their budgets
     for number, row in enumerate(rows, 1):
         head = f"[{number}/{len(rows)}]"
@@ -168,8 +197,8 @@ def run_rows(
             runs.append(place)
             if position == 1:
                 row.fit_s = float(metrics.get("time/fit_s", 0.0))
-            minutes = row.minutes_left(seeds, position) + sum(other.minutes_left(seeds) for other in rows[number:])
-            left = time_left(60 * minutes * (spent / planned if planned else 1))
+            to_do = row.minutes_left(seeds, position) + sum(minutes[other.name] for other in rows[number:])
+            left = time_left(60 * to_do * (spent / planned if planned else 1))
             said = (
                 f"kept, {numbers_text(metrics)}"
                 if done

@@ -3,9 +3,11 @@
 import json
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, published, text_of
-from respike.report.docs.reference import Reference, sentence, share
+from respike.report.docs.reference import Reference, listed, sentence, share
+from respike.runs.compose import names
 
 TOLD = {column.key: column for column in RESULTS}
 ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
@@ -19,7 +21,7 @@ VALIDATION = Column("snn/val_acc", "validation", "%")
 
 def results(reference: Reference) -> str:
     """The main rows of every paper."""
-    names = (
+    rows = (
         "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
         "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet", "exact_vgg_cifar10",
         "exact_resnet20_cifar10", "ttfs_finetune_fc_alpha_noise", "ttfs_finetune_fc_levels", "ttfs_finetune_fc_latency",
@@ -31,17 +33,27 @@ def results(reference: Reference) -> str:
         for column in (Column(kind, f"{name} published", of=published(f"{kind}/test_acc")), metric(f"{kind}/test_acc"))
     ]
     late = metric("snn/time_to_1pct_ms")
-    return reference.table(names, [ROW, METHOD, DATA, *accuracies, metric("snn/agreement"), late, VERDICT])
+    return reference.table(rows, [ROW, METHOD, DATA, *accuracies, metric("snn/agreement"), late, VERDICT])
 
 
 def exact(reference: Reference) -> str:
     """The exactly mapped networks."""
-    names = (
+    rows = (
         "exact_fc", "exact_fc_l1", "exact_lenet", "exact_vgg_mnist", "exact_vgg_fashion", "exact_vgg_cifar10",
         "exact_vgg_cifar10_l1", "exact_resnet20_cifar10",
     )  # fmt: skip
     measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
-    return reference.table(names, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, REDUCED])
+    return reference.table(rows, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, REDUCED])
+
+
+def not_run(reference: Reference) -> str:
+    """The experiments of which outputs/reference has no run."""
+    done: set[object] = set()
+    for file in reference.folder.rglob("config.yaml"):
+        facts = json.loads(file.with_name("metrics.json").read_text(encoding="utf-8"))
+        done.add(facts.get("experiment") or OmegaConf.load(file).get("name"))
+    left = [f"`{name}`" for name in names("experiment") if name not in done]
+    return sentence(f"No run of {listed(left)} is committed.")
 
 
 def sparse_vgg(reference: Reference) -> str:
@@ -59,7 +71,7 @@ def sparse_vgg(reference: Reference) -> str:
 def recovered(reference: Reference) -> str:
     """What hardware costs the mapped FC net and what training in spike time recovers; a network with fewer spikes."""
     kinds = ("alpha_noise", "levels", "latency")
-    names = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
+    rows = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
     base = {"linear": reference.runs.loc["exact_fc"], "conv": reference.runs.loc["exact_lenet"]}
 
     def lost(run: pd.Series) -> str:
@@ -75,7 +87,7 @@ def recovered(reference: Reference) -> str:
         SPIKES,
     ]
     sparse = [name for name in ("ttfs_sparse_lenet",) if name in reference.runs.index]
-    return reference.table([*names, *sparse], columns)
+    return reference.table([*rows, *sparse], columns)
 
 
 def recovered_trials(reference: Reference) -> str:
