@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report import judge, load_runs, to_text, write_report
-from respike.report.pictures import compact
 from respike.report.publish import publish
 from respike.report.runs import with_skipped
 from respike.report.terminal import terminal_width
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="run finished rows again")
     parser.add_argument("--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (1)")
     parser.add_argument("--long", action="store_true", help="also rows of an hour or more, and no row in a short form")
-    parser.add_argument("--publish", type=Path, metavar="DIR", help="also copy results and report there")
+    parser.add_argument(
+        "--publish", type=Path, metavar="DIR", help="also copy results there, with a page of all rows published"
+    )
     given = parser.parse_intermixed_args(arguments)  # options may stand between the overrides, as make writes them
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -55,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         assert isinstance(groups, list)
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
-            write_report(load_runs(publish(runs, given.publish)), skipped, given.publish, preset.title, groups)
-            compact(given.publish)
+            names = [str(row.name) for row in preset.rows]
+            publish(runs, given.publish, preset.title, names, groups, skipped)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2

@@ -48,8 +48,11 @@ def test_a_short_training_runs_with_several_seeds_and_finished_ones_are_kept(tmp
 
 
 def test_a_short_form_runs_until_the_whole_run_is_asked_for_which_is_then_kept(tmp_path, capsys):
-    row = {"name": "digits", "overrides": ["experiment=digits_cnn", "data.test_size=20", "train=false", "logger=none"]}
-    common = ["simulate.steps=10", "callbacks.figures=null", f"paths.outputs={tmp_path}"]
+    row = {
+        "name": "digits",
+        "overrides": ["experiment=digits_cnn", "data.test_size=20", "data.train_size=100", "trainer.max_epochs=1"],
+    }
+    common = ["logger=none", "simulate.duration=0.01", "callbacks.figures=null", f"paths.outputs={tmp_path}"]
     short = {"overrides": [*row["overrides"][:1], "data.test_size=10", *row["overrides"][2:]], "budget_min": 1}
     preset = OmegaConf.create({"common": common, "rows": [row | {"short": short}]})
 

@@ -14,6 +14,7 @@ from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.decision import write_decisions
 from respike.report.page import write_report
+from respike.report.publish import PAGE, write_published
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
 from respike.report.terminal import comparison_text, terminal_width
@@ -74,9 +75,12 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 def _report(given: argparse.Namespace) -> None:
-    runs = load_runs(given.run_dirs)
     out = given.out or Path("outputs/report")
-    write_report(runs, {}, out, given.title or "Spiking-network papers, reproduced")
+    if len(given.run_dirs) == 1 and (given.run_dirs[0] / PAGE).is_file():
+        runs = write_published(given.run_dirs[0], out, given.title or "")
+    else:
+        runs = load_runs(given.run_dirs)
+        write_report(runs, {}, out, given.title or "Spiking-network papers, reproduced")
     print(to_text(judge(runs), terminal_width()))
     print(f"\nreport: {out / 'index.html'}")
 

@@ -19,7 +19,7 @@ from respike.figures.layers import firing_rates
 from respike.figures.style import save
 from respike.report import columns, summary, tables
 from respike.report.groups import Group, caption, chosen_groups, group_figure, groups_by_network, slug
-from respike.report.pictures import Picture, run_pictures
+from respike.report.pictures import Picture, compact, run_pictures
 from respike.report.runs import RATES, is_number, with_skipped
 from respike.report.verdicts import judge
 
@@ -58,6 +58,7 @@ def write_report(
         sections = _sections(grouped, out, folder)
         shown = [group.runs.index[0] for group in grouped if len(group.runs) == 1]
         sheets = run_sheets(judged, shown, out, folder)
+        compact(folder)
         tables.to_csv(judged, folder / "results.csv")
         content = {
             "title": title,

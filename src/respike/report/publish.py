@@ -1,8 +1,17 @@
-"""Copies of results for the repository: without logs and without large networks."""
+"""Copies of results for the repository, without logs and without large networks, and the page of all that were published."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from respike.errors import InputError
+from respike.report.page import write_report
+from respike.report.pictures import compact
+from respike.report.runs import load_runs, with_skipped
 
 KEPT = (
     "config.yaml",
@@ -20,8 +29,21 @@ KEPT = (
 SMALL = 200_000  # bytes: networks of up to this size are copied
 
 
-def publish(runs: Sequence[Path], place: Path) -> list[Path]:
-    """Copy the results of the runs to place/runs; returns the folders of the copies."""
+PAGE = "page.yaml"  # beside the copies: what is needed to make their page again
+
+
+def publish(
+    runs: Sequence[Path],
+    place: Path,
+    title: str,
+    rows: Sequence[str],
+    groups: Sequence[Mapping[str, Any]],
+    skipped: Mapping[str, str],
+) -> None:
+    """Copy the results of the runs to place/runs, and write the page of all rows that were published there, now or earlier.
+
+    rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`.
+    """
     for run in runs:
         copied = place / "runs" / run.name
         if (copied / "provenance.json").is_file():
@@ -31,4 +53,23 @@ def publish(runs: Sequence[Path], place: Path) -> list[Path]:
             copy = copied / path.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    return [place / "runs" / run.name for run in runs]
+        compact(copied)
+    page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": dict(skipped)}
+    OmegaConf.save(OmegaConf.create(page), place / "runs" / PAGE)
+    write_published(place / "runs", place)
+
+
+def write_published(runs: Path, out: Path, title: str = "") -> pd.DataFrame:
+    """Write the page of a folder of published runs; returns the runs. Raises InputError for a folder without PAGE."""
+    if not (runs / PAGE).is_file():
+        raise InputError(f"{runs}: has no {PAGE}; publish with python -m respike.reproduce --publish=FOLDER")
+    page: Any = OmegaConf.to_container(OmegaConf.load(runs / PAGE))
+    found = [path for row in page["rows"] for path in [runs / row, *_seeds(runs, row)] if path.is_dir()]
+    skipped = {name: reason for name, reason in page["skipped"].items() if runs / name not in found}
+    write_report(load_runs(found), skipped, out, title or page["title"], page["groups"])
+    return with_skipped(load_runs(found), skipped)
+
+
+def _seeds(runs: Path, row: str) -> list[Path]:
+    """The folders of the further seeds of a row."""
+    return sorted(runs.glob(f"{row}-seed[0-9]*"), key=lambda path: int(path.name.rpartition("seed")[2]))

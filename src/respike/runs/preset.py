@@ -166,7 +166,7 @@ def run_rows(
     runs, skipped, failed = [], {}, False
     minutes = {row.name: row.minutes_left(seeds) for row in rows}
     total = duration(60 * sum(minutes.values()))
-    print(f"{len(rows)} rows, {sum(map(bool, minutes.values()))} of them to run, in {total} by their budgets:")
+    print(f"{sum(map(bool, minutes.values()))} of {len(rows)} rows to run, {total} by their budgets:")
     for row in rows:
         print(f"  {row.name:{max(map(len, minutes))}}  {row.plan(seeds)}", flush=True)
     spent = planned = 0.0  # seconds of the runs so far, and their budgets

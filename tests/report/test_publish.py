@@ -1,0 +1,58 @@
+"""Published runs: their page can be made again from the copies, byte for byte, and rows published earlier stay on it."""
+
+import pytest
+
+from respike.errors import InputError
+from respike.report.__main__ import main
+from respike.report.publish import PAGE, publish, write_published
+from respike.runs.compose import compose_run
+from respike.train import train
+
+ROWS = ["digits", "normalized", "absent"]
+GROUPS = [{"title": "digits", "runs": ["digits", "normalized"], "table": True}]
+SMALL = (
+    "experiment=digits_cnn",
+    "data.test_size=20",
+    "data.train_size=100",
+    "trainer.max_epochs=1",
+    "simulate.duration=0.01",
+    "logger=none",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two small runs, by row."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, convert in (("digits", "none"), ("normalized", "data_norm")):
+        places = [f"paths.run={folder / name}", f"paths.outputs={folder}", f"name={name}"]
+        train(compose_run([*SMALL, f"convert={convert}", *places]))
+    return {name: folder / name for name in ROWS[:2]}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def test_the_page_is_made_again_from_the_copies_byte_for_byte(runs, tmp_path):
+    publish(list(runs.values()), tmp_path, "Two nets", ROWS, GROUPS, {"absent": "needs a file"})
+    page = contents(tmp_path)
+    assert {"index.html", "REPORT.md", "results.csv", "fig-digits.png"} <= page.keys()
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    assert contents(tmp_path) == page
+    text = page["REPORT.md"].decode()
+    assert "# Two nets" in text and "needs a file" in text
+    assert not list((tmp_path / "runs").rglob("*.log"))
+
+
+def test_rows_published_earlier_stay_in_the_order_of_the_preset(runs, tmp_path):
+    publish([runs["normalized"]], tmp_path, "", ROWS, GROUPS, {"digits": "failed", "absent": "needs a file"})
+    publish([runs["digits"]], tmp_path, "", ROWS, GROUPS, {"normalized": "add ARGS=--long", "absent": "needs a file"})
+    found = write_published(tmp_path / "runs", tmp_path)
+    assert list(found.index) == ROWS
+    assert list(found["failure"].fillna("")) == ["", "", "needs a file"]
+
+
+def test_a_folder_that_was_not_published_is_refused(runs):
+    with pytest.raises(InputError, match=f"{PAGE}.*--publish"):
+        write_published(runs["digits"].parent, runs["digits"].parent / "out")
