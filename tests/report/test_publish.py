@@ -47,7 +47,7 @@ def test_the_page_is_made_again_from_the_copies_byte_for_byte(runs, tmp_path):
 
 def test_rows_published_earlier_stay_in_the_order_of_the_preset(runs, tmp_path):
     publish([runs["normalized"]], tmp_path, "", ROWS, GROUPS, {"digits": "failed", "absent": "needs a file"})
-    publish([runs["digits"]], tmp_path, "", ROWS, GROUPS, {"normalized": "add ARGS=--long", "absent": "needs a file"})
+    publish([runs["digits"]], tmp_path, "", ROWS, GROUPS, {"normalized": "add ARGS=--long"})
     found = write_published(tmp_path / "runs", tmp_path)
     assert list(found.index) == ROWS
     assert list(found["failure"].fillna("")) == ["", "", "needs a file"]

@@ -6,8 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from respike import reproduce
+from respike.errors import InputError
 from respike.report import load_runs
-from respike.runs.preset import _Row, load_preset, run_rows
+from respike.runs.preset import _Row, choose_rows, load_preset, run_rows
 from respike.train import train
 
 SMALL = (
@@ -89,6 +90,14 @@ def test_rows_that_train_long_or_draw_nothing_run_once(tmp_path):
     assert _Row(preset, OmegaConf.create(exact), ["simulate.time_noise=0.1"], tmp_path, True).once() == ""
     current = {"name": "x", "overrides": ["experiment=diehl_fc", "train=false", "encode=current"]}
     assert "random" in _Row(preset, OmegaConf.create(current), [], tmp_path, True).once()
+
+
+def test_some_rows_are_chosen_and_an_unknown_one_is_refused_with_those_there_are():
+    preset = load_preset("quick")
+    choose_rows(preset, "exact_fc, digits_cnn")
+    assert [row.name for row in preset.rows] == ["digits_cnn", "exact_fc"]
+    with pytest.raises(InputError, match="no row fc; choose from digits_cnn, exact_fc"):
+        choose_rows(preset, "fc")
 
 
 def test_seeds_follow_the_one_that_was_typed(tmp_path):

@@ -54,8 +54,11 @@ def publish(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
         compact(copied)
-    page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": dict(skipped)}
-    OmegaConf.save(OmegaConf.create(page), place / "runs" / PAGE)
+    file = place / "runs" / PAGE
+    earlier = OmegaConf.load(file).skipped if file.is_file() else {}
+    page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": {**earlier, **skipped}}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(page), file)
     write_published(place / "runs", place)
 
 

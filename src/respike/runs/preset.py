@@ -41,6 +41,15 @@ def load_preset(name: str, typed: Sequence[str] = ()) -> DictConfig:
     return preset
 
 
+def choose_rows(preset: DictConfig, only: str) -> None:
+    """Leave only these rows in the preset, names separated by commas; "" leaves all. Raises InputError for an unknown name."""
+    chosen, known = [name.strip() for name in only.split(",") if name.strip()], [str(row.name) for row in preset.rows]
+    if unknown := [name for name in chosen if name not in known]:
+        raise InputError(f"--only={only}: there is no row {', '.join(unknown)}; choose from {', '.join(known)}")
+    if chosen:
+        preset.rows = [row for row in preset.rows if row.name in chosen]
+
+
 def remove_runs(folder: Path, rows: Sequence[str]) -> None:
     """Remove the runs of these rows, of every seed, below the preset's folder; nothing else in it."""
     for row in rows:

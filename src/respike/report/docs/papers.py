@@ -51,7 +51,7 @@ def not_run(reference: Reference) -> str:
     done: set[object] = set()
     for file in reference.folder.rglob("config.yaml"):
         facts = json.loads(file.with_name("metrics.json").read_text(encoding="utf-8"))
-        done.add(facts.get("experiment") or OmegaConf.load(file).get("name"))
+        done.add(facts.get("experiment") or OmegaConf.select(OmegaConf.load(file), "name"))
     left = [f"`{name}`" for name in names("experiment") if name not in done]
     return sentence(f"No run of {listed(left)} is committed.")
 
