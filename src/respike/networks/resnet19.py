@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,7 @@ from respike.layers.neuron_layer import NeuronLayer, States
 from respike.layers.norm_neuron import NormNeuron
 from respike.layers.over_time import over_time
 from respike.layers.tdbn import TdBN, fold
+from respike.layers.wide_rows import convolve
 from respike.networks.standardize import Standardize
 from respike.neurons.lif import LIF
 from respike.neurons.neuron import Neuron
@@ -55,8 +57,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, states: States | None = None) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
-        y = self.fire1(over_time(self.conv1, x), states=states)
-        y = over_time(self.conv2, y)
+        y = self.fire1(over_time(partial(convolve, self.conv1), x), states=states)
+        y = over_time(partial(convolve, self.conv2), y)
         shortcut = x if self.shortcut is None else over_time(self.shortcut, x)
         return self.fire2(y, shortcut, states=states)
 
