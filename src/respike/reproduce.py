@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="run finished rows again")
     parser.add_argument("--seeds", default="1", metavar="N", help="run rows that train in minutes with N seeds (1)")
     parser.add_argument("--long", action="store_true", help="also rows of an hour or more, and no row in a short form")
+    parser.add_argument("--only", default="", metavar="ROWS", help="these rows of the preset, separated by commas")
     parser.add_argument(
         "--publish", type=Path, metavar="DIR", help="also copy results there, with a page of all rows published"
     )

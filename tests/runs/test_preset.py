@@ -100,6 +100,11 @@ def test_some_rows_are_chosen_and_an_unknown_one_is_refused_with_those_there_are
         choose_rows(preset, "fc")
 
 
+def test_the_command_takes_the_rows(capsys):
+    assert reproduce.main(["quick", "--only=nope"]) == 2
+    assert "there is no row nope; choose from digits_cnn" in capsys.readouterr().err
+
+
 def test_seeds_follow_the_one_that_was_typed(tmp_path):
     preset = load_preset("quick")
     row = _Row(preset, preset.rows[0], ["seed=7"], tmp_path, False)

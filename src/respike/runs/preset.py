@@ -25,9 +25,7 @@ SHORT_TRAINING = 300.0  # seconds: rows that train longer are run with one seed
 
 
 def load_preset(name: str, typed: Sequence[str] = ()) -> DictConfig:
-    """The preset conf/report/<name>.yaml with its paths, or those among the typed overrides. Raises InputError for an unknown
-    name.
-    """
+    """The preset conf/report/<name>.yaml with its paths, typed ones first. Raises InputError for an unknown name."""
     file = CONF / "report" / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(names("report"))
