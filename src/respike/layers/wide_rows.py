@@ -32,7 +32,7 @@ def in_wide_rows(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     b, c, h, w = x.shape
     stride = conv.stride[1]
-    slot = -(-(w + conv.padding[1]) // stride) * stride  # columns of an image and of the zeros behind it
+    slot = -(-(w + conv.kernel_size[1] // 2) // stride) * stride  # columns of an image and of the zeros behind it
     images = next((k for k in range(WIDTH // slot, 1, -1) if b % k == 0), 1)
     if images == 1:
         return conv(x)
