@@ -358,8 +358,8 @@ def test_scales_that_leave_the_range_of_float32_are_refused():
 
 def test_batches_are_read_once_and_all_of_them_count():
     expected = data_norm(cnn(), IMAGES).factors
-    for size in (1, 5, 12):
-        assert data_norm(cnn(), iter(IMAGES.split(size))).factors == expected
+    for size in (1, 5, 12):  # a matrix product of another batch size may round its sums otherwise
+        assert data_norm(cnn(), iter(IMAGES.split(size))).factors == pytest.approx(expected, rel=1e-6)
 
 
 def negated(net):

@@ -126,5 +126,5 @@ def time_steps(net: nn.Module, batch: int, timed: int, bf16: bool, warm_up: int)
     for _ in range(warm_up):
         step(batch)
     times = [step(batch) for _ in range(timed)]
-    grown = (peak_mib() - single) / max(1, batch - 1)
+    grown = max(0.0, peak_mib() - single) / max(1, batch - 1)  # Linux counts pages to within a few dozen
     return {"batch": batch, "images": batch, "mib_per_image": grown} | spread(times, batch)
