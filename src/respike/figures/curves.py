@@ -76,6 +76,7 @@ def accuracy_in_few_steps(
     means = rows.groupby(["method", "steps"])["acc"].mean()
     dashed = set(rows["method"][rows["each_T"].astype(bool)])
     places: dict[bool, int] = {False: 0, True: 0}
+    solid = len(set(order) - dashed)
     for name in order:
         i, dash = places[name in dashed], (0, (4, 1.5)) if name in dashed else "-"
         places[name in dashed] += 1
@@ -84,7 +85,7 @@ def accuracy_in_few_steps(
         for axes in (whole, top):
             axes.errorbar(
                 of.mean().index, of.mean(), yerr=None if halves.isna().all() else halves.fillna(0), linestyle=dash,
-                color=PALETTE[(i + 3 * (name in dashed)) % len(PALETTE)], marker=ALL_MARKERS[sum(places.values()) - 1],
+                color=PALETTE[(i + solid * (name in dashed)) % len(PALETTE)], marker=ALL_MARKERS[sum(places.values()) - 1],
                 markersize=5, linewidth=1.6, capsize=2, elinewidth=1, label=name,
             )  # fmt: skip
     for k, (name, points) in enumerate(reference.items()):

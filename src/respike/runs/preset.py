@@ -102,8 +102,9 @@ class _Row:
             if not long and not finished(self.cfg, folder / self.name):
                 if row.get("long"):
                     self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
-                self.short = bool(row.get("short"))
-                self.cfg = row_config(preset, row, extra, folder / self.name, self.short)
+                elif row.get("short"):
+                    self.short = True
+                    self.cfg = row_config(preset, row, extra, folder / self.name, short=True)
             self.minutes = self.cfg.budget_min or 0.0
             self.fit_s = 60.0 * self.minutes
         except Exception as error:
