@@ -2,12 +2,13 @@
 
 The same rules on the same calibration images, read after every number of steps: accuracy.csv. Rules are 0.999-quantiles of all
 activations, averaged over batches, per layer with potentials from 0 or per channel from half a threshold, and local threshold
-balancing. SpikingJelly takes the thresholds of the latter per channel and starts at half a threshold there, too.
+balancing by many small updates or by a few large ones, as in its authors' demo. SpikingJelly takes the thresholds of the latter
+per channel and starts at half a threshold there, too.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from respike.system.signals import run_command
 
 BATCH = 100  # images at a time, SpikingJelly's best here
 MOMENTUM = 0.1  # of SpikingJelly's average over batches
-UPDATES = 10  # images of an update of the local thresholds
+UPDATES = {"local thresholds": 10, "local thresholds, large updates": 100}  # images of an update
 READOUT: dict[str, Any] = {"readout": "current", "spiking_pools": False}
 WIRING: dict[str, Any] = {"output_layer": True, "fold_dropout": True, "max_pool": "count", **READOUT}
 
@@ -59,10 +60,12 @@ def batch_quantiles(
 
 
 QUANTILES = partial(measured_norm, measure=batch_quantiles, **WIRING)
-RULES: dict[str, tuple[Callable[..., Any], float]] = {  # our conversion, and the start of potentials in thresholds
+RULES: Mapping[str, tuple[Callable[..., Any], float]] = {  # our conversion, and the start of potentials in thresholds
     "quantile per layer": (partial(QUANTILES, scale="layer"), 0.0),
     "quantile per channel": (partial(QUANTILES, scale="channel"), 0.5),
-    "local thresholds": (partial(local_threshold_norm, batches=1000, batch_size=UPDATES, **READOUT), 0.5),
+} | {
+    rule: (partial(local_threshold_norm, batches=1000, batch_size=size, **READOUT), 0.5)
+    for rule, size in UPDATES.items()
 }
 
 
@@ -80,8 +83,8 @@ def theirs(rule: str, net: torch.nn.Module, train: Tensor, test: Tensor, steps: 
 
     from respike.bench.peers.spikingjelly import acceptable
 
-    if rule == "local thresholds":
-        recipe = ann2snn.LocalThresholdBalancingRecipe([cnn.standardize(part) for part in train.split(UPDATES)])
+    if rule in UPDATES:
+        recipe = ann2snn.LocalThresholdBalancingRecipe([cnn.standardize(part) for part in train.split(UPDATES[rule])])
     else:
         by_channel = rule.endswith("channel")
         recipe = ann2snn.RateCodingRecipe(
@@ -105,7 +108,10 @@ def theirs(rule: str, net: torch.nn.Module, train: Tensor, test: Tensor, steps: 
 
 
 def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict[str, Any]]:
-    """One row for each library, rule and number of steps 1, 2, 4, ... Raises InputError if files are missing."""
+    """One row for each library, rule and number of steps 1, 2, 4, ... Raises InputError if files are missing.
+
+    alone: the number of images that this library classifies correctly and the other one does not.
+    """
     net = ResNetCifar(path=data / cnn.WEIGHTS).eval()
     sample = image_folder(data / "CIFAR10", 32, 3, name="CIFAR-10", train_files=calibration, test_files=images)
     train, test, labels = (cnn.mixed(part) for part in (sample.train_images, sample.test_images, sample.test_labels))
@@ -115,11 +121,18 @@ def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict
     yield {"library": "ReLU network", "acc": float((relu == labels).double().mean()), **about}
     read = [2**power for power in range(steps.bit_length())]
     for rule in RULES:
-        for library, run in {"respike": ours, "SpikingJelly": theirs}.items():
-            took, predicted = seconds(run, rule, net, train, test, steps)
+        found = {
+            library: seconds(run, rule, net, train, test, steps)
+            for library, run in {"SpikingJelly": theirs, "respike": ours}.items()
+        }
+        right = {library: predicted.long() == labels for library, (_, predicted) in found.items()}
+        either = right["SpikingJelly"] | right["respike"]
+        for library, (took, _) in found.items():
+            other = right["respike" if library == "SpikingJelly" else "SpikingJelly"]
             for t in read:
-                acc = float((predicted[t - 1].long() == labels).double().mean())
-                yield {"library": library, "rule": rule, "steps": t, "acc": acc, "seconds": round(took, 1), **about}
+                shares = {"acc": float(right[library][t - 1].double().mean())}
+                shares["alone"] = int((either & ~other)[t - 1].sum())
+                yield {"library": library, "rule": rule, "steps": t, **shares, "seconds": round(took, 1), **about}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

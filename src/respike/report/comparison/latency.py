@@ -26,6 +26,7 @@ CONVERSION = ("convert", "callbacks.convert", "simulate.read_from")  # blocks th
 WORDS = {
     "convert.scale": "per {}",
     "convert.q": "q = {}",
+    "convert.rounding": "rounding {}",
     "simulate.read_from": "read after t0 = {}",
     "callbacks.convert.calibration_size": "{} images",
 }
@@ -208,7 +209,7 @@ def ordered_methods(network: Network) -> list[str]:
 def latency_table(network: Network) -> pd.DataFrame:
     """Texts: a row per method, then the published values.
 
-    Columns: accuracy at some T, spikes and synaptic operations per image, time of the conversion on its calibration images.
+    Columns: accuracy at some T, and at one T spikes and synaptic operations per image and the time of the conversion.
     """
     means = latency_means(network).set_index(["method", "steps"])
     steps = [t for t in TABLE if t in set(network.rows["steps"])]
@@ -221,7 +222,7 @@ def latency_table(network: Network) -> pd.DataFrame:
         cost = of.reindex([at]).iloc[0]
         for column, words in (("spikes", "spikes"), ("synops", "operations")):
             line[f"{words}, T = {at}"] = _short(float(cost[column]))
-        line["calibration"] = duration(of["convert_s"].mean())
+        line[f"calibration, T = {at}"] = duration(float(cost["convert_s"]))
         lines.append(line)
     for name, points in network.published.items():
         values = dict(points)

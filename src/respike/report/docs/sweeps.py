@@ -80,11 +80,44 @@ def few_steps(reference: Reference) -> str:
     return _by_steps(rows, "conversion")
 
 
+def few_steps_gains(reference: Reference) -> str:
+    """What thresholds and calibrations change in few steps, in points of accuracy."""
+    rows = read_csv(reference.folder / "sweeps" / "resnet20_cifar10" / "latency.csv")
+    accuracy: Any = rows.pivot(index="method", columns="steps", values="acc")
+
+    def gain(method: str, other: str, *steps: int) -> str:
+        return listed([f"{accuracy.at[method, t] - accuracy.at[other, t]:+.1f}" for t in steps])
+
+    channel, largest, start = "percentile, per channel", "data_norm, per channel", "mmse, per channel, rounding floor"
+    said = [
+        f"A threshold per channel instead of one per layer changes the accuracy of `percentile` by "
+        f"{gain(channel, 'percentile, per layer', 8, 32, 256)} points at T = 8, 32 and 256; the largest activation as the "
+        f"threshold (`data_norm`) instead of a quantile by {gain(largest, channel, 8, 32, 256)}.",
+        f"Calibrated biases change that of the thresholds that they start from, of `mmse` rounded down, by "
+        f"{gain('calibrate_bias', start, 1, 4, 8, 32)} points at T = 1, 4, 8 and 32; fitted weights by "
+        f"{gain('calibrate_weights', start, 1, 4, 8, 32)}.",
+    ]
+    return sentence(" ".join(said))
+
+
 def peer_accuracy(reference: Reference) -> str:
     """Accuracy of the same rules in SpikingJelly and here."""
     rows = read_csv(reference.folder / "bench" / "accuracy" / "accuracy.csv").dropna(subset=["rule"])
     rows = rows.assign(method=rows["rule"] + ", " + rows["library"], text=[percent(acc) for acc in rows["acc"]])
     return _by_steps(rows, "rule and library")
+
+
+def peer_differences(reference: Reference) -> str:
+    """By how much the two libraries differ, and by how many standard errors of paired answers."""
+    rows = read_csv(reference.folder / "bench" / "accuracy" / "accuracy.csv").dropna(subset=["rule"])
+    both = rows.pivot(index=["rule", "steps"], columns="library", values=["acc", "alone"])
+    points = 100 * (both["acc"]["respike"] - both["acc"]["SpikingJelly"]).abs()
+    here, there = both["alone"]["respike"], both["alone"]["SpikingJelly"]
+    errors = ((here - there).abs() / (here + there).clip(lower=1) ** 0.5).max()
+    return sentence(
+        f"At the same rule and T the two differ by at most {points.max():.2f} points, and by at most {errors:.1f} standard "
+        f"errors of the difference of paired answers."
+    )
 
 
 def qcfs(reference: Reference) -> str:
@@ -97,7 +130,7 @@ def qcfs(reference: Reference) -> str:
         acc = run["curve"].set_index("step")["acc"]
         read = acc.tail(1) if "calibrate" in method else acc  # a calibration is for one T
         cells = [percent(read[t]) if t in read.index else NOTHING for t in steps]
-        uneven = f"{100 * run['snn/unevenness']:.0f} %"
+        uneven = NOTHING if "calibrate" in method else f"{100 * run['snn/unevenness']:.0f} %"  # measured for T = L
         lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), *cells, uneven])
     heads = [
         "run",
