@@ -336,15 +336,22 @@ def test_a_long_row_is_left_out_unless_it_is_asked_for(tmp_path):
     assert trained == names
 
 
-def test_the_direct_row_is_whole_on_a_gpu_and_narrow_and_reduced_without(tmp_path, monkeypatch):
+def test_the_direct_row_runs_where_there_is_a_gpu_and_a_narrow_reduced_one_everywhere(tmp_path, monkeypatch):
     preset = load_preset("paper")
-    row = next(row for row in preset.rows if row.name == "stbp_resnet19")
-    for gpu, width, accelerator, reasons in (
-        (True, 1.0, "gpu", []),
-        (False, 0.25, "cpu", ["8 epochs instead of 11", "narrow: 0.25 of the width"]),
+    preset.rows = [row for row in preset.rows if row.name in ("stbp_resnet19_narrow", "stbp_resnet19")]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for gpu, expected in (
+        (True, {"stbp_resnet19_narrow": (0.25, "cpu"), "stbp_resnet19": (1.0, "gpu")}),
+        (False, {"stbp_resnet19_narrow": (0.25, "cpu")}),
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-        cfg = row_config(preset, row, [], tmp_path, short=True)
-        assert (cfg.model.width_mult, cfg.trainer.accelerator, cfg.name) == (width, accelerator, "stbp_resnet19")
-        assert reductions(cfg, SimpleNamespace(reductions=list)) == reasons
+        found = {}
+
+        def train(cfg, overrides, found=found):
+            found[cfg.name] = (cfg.model.width_mult, cfg.trainer.accelerator)
+            reasons = [] if cfg.name == "stbp_resnet19" else ["8 epochs instead of 11", "narrow: 0.25 of the width"]
+            assert reductions(cfg, SimpleNamespace(reductions=list)) == reasons
+
+        _, skipped, _ = run_rows(train, preset, tmp_path, [])
+        assert found == expected
+        assert ("--long" in skipped["stbp_resnet19"]) != gpu

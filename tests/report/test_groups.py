@@ -72,10 +72,24 @@ def test_steps_without_a_length_are_no_time(make_run):
     labels, text = said(make_run("rates"))
     assert labels == {"simulated time (ms)"} and "against simulated time" in text
     direct = make_run("direct", paper={"curve": [[10, 0.5]], "curve_source": "Table 2"})
-    (direct / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n")
+    (direct / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n3,0.9,9\n")
     labels, text = said(direct)
     assert labels == {"simulated steps"} and "against simulated steps" in text and "time" not in text + "".join(labels)
     assert "Table 2" not in text
+
+
+def test_two_steps_are_no_curve(make_run):
+    path = make_run("short")
+    (path / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n")
+    group = groups_by_network(judge(load_runs([path])))[0]
+    assert group_figure(group) is None and "more than two steps" in caption(group)
+
+
+def test_a_group_shows_the_pictures_of_the_run_it_names(make_run):
+    judged = judge(load_runs([make_run("a"), make_run("b", config={"model": {"width": 3}})]))
+    asked = [{"title": "T", "runs": ["a", "b"], "gallery": name} for name in ("b", "none", "")]
+    assert [group.gallery for group in chosen_groups(judged, asked)] == ["b", "", ""]
+    assert [group.gallery for group in groups_by_network(judged)] == ["a", "b"]
 
 
 def test_test_images_that_calibrated_are_told(make_run):

@@ -14,14 +14,17 @@ from PIL import Image
 from respike.report import load_runs, write_report
 from respike.report.pictures import CAPTIONS, compact, run_pictures
 
-GROUPS = [{"title": "Alone", "runs": ["digits"]}, {"title": "Together", "runs": ["one", "two"]}]
+GROUPS = [
+    {"title": "Shown", "runs": ["digits", "one"], "gallery": "digits"},
+    {"title": "Together", "runs": ["one", "two"]},
+]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 GREEN, RED = (0, 200, 30), (220, 30, 0)  # colours that nothing else on the page has
 
 
 @pytest.fixture
 def report(make_run, tmp_path):
-    """A report on a run with a section to itself and two that share one; each drew two of the known pictures."""
+    """A report with a section that shows the pictures of a run, and one that shows none; each run drew two of the known ones."""
     paths = [make_run(name) for name in ("digits", "one", "two")]
     for path in paths:
         Image.new("RGB", (600, 300), GREEN).save(path / "figures" / "samples.png")
@@ -42,10 +45,10 @@ def test_a_run_shows_the_pictures_it_drew_in_the_order_of_the_captions(make_run)
     assert [picture.file for picture in run_pictures(path)] == list(CAPTIONS)
 
 
-def test_a_run_alone_in_its_section_is_shown_there_and_others_in_their_details(report):
+def test_the_gallery_of_a_section_is_shown_there_and_other_pictures_in_the_details(report):
     sections = {s.find("h2").text: [i.get("src") for i in s.iter("img")] for s in page_of(report).iter("section")}
     own = ["../runs/digits/figures/samples.png", "../runs/digits/figures/confusion.gif"]
-    assert sections["Alone"] == ["fig-alone.png", *own]
+    assert sections["Shown"] == ["fig-shown.png", *own]
     assert sections["Together"] == ["fig-together.png"]
     kept = sections["Where the numbers come from"]
     assert not set(own) & set(kept)

@@ -148,11 +148,11 @@ def constants(run: pd.Series) -> str:
 
 
 def between(key: str) -> Callable[[pd.Series], str]:
-    """The low and the high end of a metric of the energy model, as "12,292 to 60,627"; nothing in runs from before it."""
+    """The two ends of a metric of the energy model, as "12,292 to 60,627"; nothing in runs from before it."""
 
     def cell(run: pd.Series) -> str:
         ends = [run.get(key.format(end)) for end in ("low", "high")]
-        texts = [count(end) for end in ends if is_number(end)]
+        texts = [count(end) for end in sorted(float(end) for end in ends if is_number(end))]  # type: ignore[arg-type]
         return NOTHING if len(texts) < 2 else texts[0] if len(set(texts)) == 1 else " to ".join(texts)
 
     return cell

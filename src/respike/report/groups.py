@@ -16,21 +16,27 @@ from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
 from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve
 
+FEWEST = 3  # steps of a curve that is drawn
+
 
 @dataclass(frozen=True)
 class Group:
-    """A section of the report: its title, the rows of its runs, its text, and whether a table lists the runs."""
+    """A section of the report: its title, the rows of its runs, its text, and whether a table lists the runs.
+
+    gallery: name of the row whose pictures it shows, "" for none.
+    """
 
     title: str
     runs: pd.DataFrame
     text: str = ""
     table: bool = False
+    gallery: str = ""
 
 
 def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """The groups of a config: {title, runs: [names], text?, table?}; names without a run and empty groups are left out.
+    """The groups of a config: {title, runs: [names], text?, table?, gallery?}.
 
-    Raises InputError when a group lacks its title or its runs.
+    Names without a run and empty groups are left out. Raises InputError when a group lacks its title or its runs.
     """
     finished, made = judged[judged["failure"] == ""], []
     for group in groups:
@@ -39,7 +45,9 @@ def chosen_groups(judged: pd.DataFrame, groups: Sequence[Mapping[str, Any]]) -> 
             raise InputError(f"report group {dict(group)!r}; expected title: text and runs: [names], text: is optional")
         members = finished[finished.index.isin(names) | finished["name"].isin(names)]
         if len(members):
-            made.append(Group(str(group["title"]), members, str(group.get("text") or ""), bool(group.get("table"))))
+            text, gallery = str(group.get("text") or ""), str(group.get("gallery") or "")
+            gallery = gallery if gallery in members.index else ""
+            made.append(Group(str(group["title"]), members, text, bool(group.get("table")), gallery))
     return made
 
 
@@ -53,7 +61,9 @@ def groups_by_network(judged: pd.DataFrame) -> list[Group]:
     # A run without a model block is a group of its own.
     own = pd.Series(finished.index, finished.index).where(settings.isna().all(axis=1), "")
     keys = settings.fillna("").astype(str).agg("|".join, axis=1) + own + finished["data"].astype(str)
-    return [Group(shared_title(members), members) for _, members in finished.groupby(keys, sort=False)]
+    networks = [members for _, members in finished.groupby(keys, sort=False)]
+    only = [str(members.index[0]) if len(members) == 1 else "" for members in networks]
+    return [Group(shared_title(members), members, gallery=one) for members, one in zip(networks, only, strict=True)]
 
 
 def group_figure(group: Group) -> Figure | None:
@@ -82,7 +92,7 @@ def caption(group: Group) -> str:
         what = (
             "points are accuracies with 95 % intervals"
             if len(_recovered(group))
-            else "no accuracy over time was recorded"
+            else "no accuracy over more than two steps was recorded"
         )
         return f"{group.text} Measured on {sets}; {what}.".strip()
     clock = "time" if _in_ms(drawn) else "steps"
@@ -109,7 +119,7 @@ def slug(text: str, taken: Sequence[str] = ()) -> str:
 
 def _drawn(group: Group) -> pd.DataFrame:
     """The runs with a curve, under the names of their curves; the column `row` keeps their names in the tables."""
-    drawn = group.runs[group.runs["curve"].map(lambda curve: "acc" in curve and len(curve) > 0).astype(bool)]
+    drawn = group.runs[group.runs["curve"].map(lambda curve: "acc" in curve and len(curve) >= FEWEST).astype(bool)]
     return drawn.assign(row=drawn.index).set_axis(_curve_names(drawn), axis="index")
 
 

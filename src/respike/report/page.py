@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from respike.errors import InputError
@@ -47,7 +48,7 @@ def write_report(
 
     runs: a frame from `load_runs`, in the order of the table. skipped: row -> reason. out: made when missing. Everything
     is written to a temporary folder and moved in at the end, so a failure leaves the earlier report whole. groups: one
-    figure each, {title, runs: [names], text?, table?}; without them the runs of one network share a figure.
+    figure each, {title, runs: [names], text?, table?, gallery?}; without them the runs of one network share a figure.
     Raises InputError when `out` is a file, or a run or a group has wrong entries.
     """
     out = Path(out)
@@ -56,7 +57,7 @@ def write_report(
     grouped = groups_by_network(judged) if groups is None else chosen_groups(judged, groups)
     with replaced(out, FIGURE_PREFIX) as folder:
         sections = _sections(grouped, out, folder)
-        shown = [group.runs.index[0] for group in grouped if len(group.runs) == 1]
+        shown = [group.gallery for group in grouped]
         sheets = run_sheets(judged, shown, out, folder)
         compact(folder)
         tables.to_csv(judged, folder / "results.csv")
@@ -95,8 +96,14 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = tables.markdown_text
+    environment.filters["breakable"] = _breakable
     text = environment.get_template(template).render(content)
     return _with_bound_percents(text) if html else text
+
+
+def _breakable(text: str) -> Markup:
+    """The text for a page, where a line may break behind _, / and ."""
+    return Markup(re.sub(r"([_/]|\.(?=[a-z]))", r"\1<wbr/>", str(escape(text))))
 
 
 def _with_bound_percents(page: str) -> str:
@@ -142,7 +149,7 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
             save(figure, folder / name)
-        pictures = _pictures(group.runs["path"].iloc[0], out) if len(group.runs) == 1 else []
+        pictures = _pictures(Path(str(group.runs.at[group.gallery, "path"])), out) if group.gallery else []
         listed = group.runs if group.table else group.runs[:0]
         section = {"title": group.title, "caption": caption(group) + problem, "figure": name, "pictures": pictures}
         sections.append(section | {"runs": listed, "rows": [run for _, run in listed.iterrows()]})

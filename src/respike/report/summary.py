@@ -21,7 +21,7 @@ from respike.report.verdicts import (
 )
 
 VERDICT_RULE = (
-    "A row is held against the published number of its headline metric only if its settings are those of the experiment and "
+    "A row is compared with the published number of its headline metric only if its settings are those of the experiment and "
     "its images those of the paper. It is reproduced when the two numbers differ by no more than the tolerance (that of the "
     "paper block, else two standard errors of the difference: that of the published accuracy on its test images, and "
     "that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by more. Where "

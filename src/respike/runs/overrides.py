@@ -174,7 +174,7 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
             return (
                 f"{line}: {target} has no parameter {name}; type +{block}.NAME={value} with one of {', '.join(takes)}"
             )
-        if near := nearest(name, [*map(str, node), *takes]):
+        if near := nearest(name, [one for one in (*map(str, node), *takes) if not one.startswith("_")]):
             plus = "" if near in node else "+"
             return f"{line}: {block} has no setting {name}; type {plus}{block}.{near}={value}"
     known = list(_keys(cfg, ""))

@@ -62,11 +62,10 @@ def row_config(
     """The composed config of one row: the preset's common overrides, the row's, then those typed on the command line.
 
     A row's on_gpu are its overrides on a machine with a GPU. short: take the row's short form, with its own overrides and
-    budget_min, where there is one and no GPU. Raises InputError for choices that do not go together.
+    budget_min, where there is one. Raises InputError for choices that do not go together.
     """
-    on_gpu = bool(row.get("on_gpu")) and torch.cuda.is_available()
-    form = row.short if short and row.get("short") and not on_gpu else row
-    chosen = row.on_gpu if on_gpu else form.overrides
+    form = row.short if short and row.get("short") else row
+    chosen = row.on_gpu if _runs_on_gpu(row) else form.overrides
     cfg = compose_run([*preset.common, *chosen, *extra, f"paths.run={folder}", f"name={row.name}"])
     OmegaConf.set_struct(cfg, False)
     if row.get("title"):
@@ -74,6 +73,10 @@ def row_config(
     if form.get("budget_min"):
         cfg.budget_min = form.budget_min
     return cfg
+
+
+def _runs_on_gpu(row: DictConfig) -> bool:
+    return bool(row.get("on_gpu")) and torch.cuda.is_available()
 
 
 def number_of_seeds(given: str) -> int:
@@ -100,7 +103,7 @@ class _Row:
             self.cfg = row_config(preset, row, extra, folder / self.name)
             self.whole_minutes = self.cfg.budget_min or 0.0
             if not long and not finished(self.cfg, folder / self.name):
-                if row.get("long"):
+                if row.get("long") and not _runs_on_gpu(row):
                     self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
                 elif row.get("short"):
                     self.short = True

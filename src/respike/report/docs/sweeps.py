@@ -90,6 +90,7 @@ def few_steps_gains(reference: Reference) -> str:
 
     channel, largest, start = "percentile, per channel", "data_norm, per channel", "mmse, per channel, rounding floor"
     said = [
+        f"The ReLU network has {rows['relu'].iloc[0]:.2f} %.",
         f"A threshold per channel instead of one per layer changes the accuracy of `percentile` by "
         f"{gain(channel, 'percentile, per layer', 8, 32, 256)} points at T = 8, 32 and 256; the largest activation as the "
         f"threshold (`data_norm`) instead of a quantile by {gain(largest, channel, 8, 32, 256)}.",
