@@ -169,6 +169,12 @@ def test_a_run_longer_than_its_budget_says_so(row_of):
     assert row_of(0.98, 0.98, **{"time/total_s": 1200.1})["over_budget"]
 
 
+@pytest.mark.parametrize(("cached", "over"), [(1.0, False), (0.0, True)])
+def test_a_training_of_an_earlier_run_is_not_in_the_budget(row_of, cached, over):
+    spent = {"time/total_s": 1300.0, "time/fit_s": 200.0, "time/fit_was_cached": cached}
+    assert row_of(0.98, 0.98, **spent)["over_budget"] == over
+
+
 @pytest.mark.parametrize(
     ("title", "convert", "said"),
     [

@@ -49,7 +49,8 @@ def judge(frame: pd.DataFrame) -> pd.DataFrame:
     method, source: the paper's title of the row, and where the number was published. headline: the metric that is judged.
     published, ours: its two values, fractions. difference: ours - published, fraction, only where they are comparable.
     tolerance: the largest |difference| that still counts as reproduced. verdict: one of the constants above. departs: what
-    departs from the published run, one text each. budget_min: time budget [min]. over_budget: whether the run took longer.
+    departs from the published run, one text each. budget_min: time budget [min]. over_budget: whether the run took longer,
+    without what an earlier one did for it.
 
     A row that cannot be judged gets the reason as its failure, and the verdict `skipped`.
     """
@@ -97,11 +98,19 @@ def _known(run: pd.Series) -> dict[str, Any]:
     return {"method": _title(run), "source": _text(run.get("cfg.paper.source")), "headline": "", "departs": ()}
 
 
+def _spent(run: pd.Series) -> float:
+    """The seconds of a run without what an earlier one did for it; nan if they are unknown."""
+    cached = sum(
+        run.get(f"time/{what}_s", 0.0) for what in ("fit", "convert") if run.get(f"time/{what}_was_cached") == 1
+    )
+    total: Any = run.get("time/total_s")
+    return float(total) - cached if is_number(total) else float("nan")
+
+
 def _judged(run: pd.Series) -> dict[str, Any]:
     budget: Any = run.get("cfg.budget_min")
-    spent: Any = run.get("time/total_s")
     budget = None if is_missing(budget) else float(budget)
-    over = budget is not None and is_number(spent) and spent > 60 * budget
+    over = budget is not None and _spent(run) > 60 * budget
     known = _known(run) | {"budget_min": budget, "over_budget": over}
     if run["failure"]:
         return known | {"verdict": SKIPPED}
