@@ -24,7 +24,7 @@ GREEN, RED = (0, 200, 30), (220, 30, 0)  # colours that nothing else on the page
 
 @pytest.fixture
 def report(make_run, tmp_path):
-    """A report with a section that shows the pictures of a run, and one that shows none; each run drew two of the known ones."""
+    """A report with a section that shows the pictures of a run and one that shows none; each run drew two known ones."""
     paths = [make_run(name) for name in ("digits", "one", "two")]
     for path in paths:
         Image.new("RGB", (600, 300), GREEN).save(path / "figures" / "samples.png")
