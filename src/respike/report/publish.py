@@ -24,8 +24,8 @@ KEPT = (
     "disagreements.csv",
     "provenance.json",
     "figures/*.png",
-    "figures/*.gif",
 )
+FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
 
 
@@ -49,7 +49,9 @@ def publish(
         if (copied / "provenance.json").is_file():
             shutil.rmtree(copied)
         networks = [path for path in run.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
-        for path in [*networks, *(file for pattern in KEPT for file in run.glob(pattern))]:
+        shown = any(group.get("gallery") == run.name for group in groups)
+        patterns = (*KEPT, FILMS) if shown else KEPT
+        for path in [*networks, *(file for pattern in patterns for file in run.glob(pattern))]:
             copy = copied / path.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
