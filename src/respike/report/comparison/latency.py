@@ -32,7 +32,7 @@ WORDS = {
 }
 LEAST_STEPS = 8  # of some run
 MOST = 14  # methods of a figure
-TABLE = (4, 8, 16, 32, 64)
+TABLE = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COST_AT = 32  # the T at which spikes and operations are compared, or the largest one below that all methods have
 
 

@@ -22,7 +22,7 @@ def pays(reference: Reference) -> str:
     full = reference.runs.loc["stbp_resnet19_narrow"]
     accuracy, accumulates = percent(full["snn/test_acc"]), count(full["snn/synops_per_image"])
     said.append(
-        "- The ResNet-19 of this table trained on a part of the images. That of `stbp_resnet19_narrow`, of the same width, reaches "
-        f"{accuracy} with {accumulates} accumulates per image; its layers were not counted."
+        "- The ResNet-19 of this table trained on a part of the images. That of `stbp_resnet19_narrow`, of the same width, "
+        f"reaches {accuracy} with {accumulates} accumulates per image; its layers were not counted."
     )
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in said)
