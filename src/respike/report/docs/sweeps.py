@@ -132,11 +132,13 @@ def qcfs(reference: Reference) -> str:
         read = acc.tail(1) if "calibrate" in method else acc  # a calibration is for one T
         cells = [percent(read[t]) if t in read.index else NOTHING for t in steps]
         uneven = NOTHING if "calibrate" in method else f"{100 * run['snn/unevenness']:.0f} %"  # measured for T = L
-        lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), *cells, uneven])
+        late = text_of("cfg.simulate.read_from")(run)
+        lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), late, *cells, uneven])
     heads = [
         "run",
         "conversion",
         "quantized network",
+        "t0",
         *(f"T = {t}" for t in steps),
         "uneven units behind the first layer",
     ]
