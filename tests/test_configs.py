@@ -187,6 +187,12 @@ def test_every_row_of_a_preset_composes(tmp_path, preset):
     assert {name for group in loaded.groups for name in group.runs} == set(names)
 
 
+def test_the_paper_preset_takes_two_and_a_half_hours_without_its_long_rows(tmp_path):
+    preset = load_preset("paper")
+    rows = [row_config(preset, row, [], tmp_path, short=True) for row in preset.rows if not row.get("long")]
+    assert sum(row.budget_min for row in rows) <= 150
+
+
 def test_an_unknown_preset_names_those_there_are():
     with pytest.raises(InputError, match="paper, quick"):
         load_preset("nope")
