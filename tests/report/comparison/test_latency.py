@@ -83,7 +83,9 @@ def test_the_table_has_the_best_method_first_and_published_values_last(make, pat
     runs = compare(load_runs([*paths, make("layer", 32, 3, **published)]))
     table = latency_table(latency_networks(runs)[0])
     assert list(table["method"])[:2] == ["mmse, per channel", "percentile, per channel"]
-    assert [column for column in table.columns if column.startswith("T =")] == [f"T = {t} (%)" for t in (1, 2, 4, 8, 16, 32)]
+    assert [column for column in table.columns if column.startswith("T =")] == [
+        f"T = {t} (%)" for t in (1, 2, 4, 8, 16, 32)
+    ]
     assert table.iloc[0]["T = 4 (%)"] == "–" and "±" in table.iloc[0]["T = 8 (%)"]
 
 

@@ -88,7 +88,7 @@ def few_steps_gains(reference: Reference) -> str:
     def gain(method: str, other: str, *steps: int) -> str:
         return listed([f"{accuracy.at[method, t] - accuracy.at[other, t]:+.1f}" for t in steps])
 
-    channel, largest, start = "percentile, per channel", "data_norm, per channel", "mmse, per channel, rounding floor"
+    channel, largest, start = "percentile, per channel", "data_norm, per channel", "mmse, rounding floor, per channel"
     said = [
         f"The ReLU network has {rows['relu'].iloc[0]:.2f} %.",
         f"A threshold per channel instead of one per layer changes the accuracy of `percentile` by "
