@@ -10,7 +10,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from respike.system.files import write_atomically
 
-# Okabe and Ito's palette, which can be told apart with any kind of colour vision
+# Okabe and Ito's palette, which can be told apart with any kind of colour vision, and a brown in place of its yellow
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B5A2B")
 INK, FAINT = "#333333", "#8a8a8a"
 DPI = 100
