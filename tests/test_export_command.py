@@ -8,7 +8,6 @@ import nir
 import numpy as np
 import pytest
 import torch
-import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -24,13 +23,13 @@ RUN = Path(__file__).parents[1] / "outputs" / "reference" / "runs" / "diehl_cnn"
 
 
 def copy_of(run, folder, changed):
-    """A copy of a run's folder with other settings, by "block.name"."""
+    """A copy of a run's folder with other settings, each of which it has, by "block.name"."""
     shutil.copytree(run, folder)
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = OmegaConf.load(run / "config.yaml")
     for key, value in changed.items():
-        block, _, name = key.rpartition(".")
-        config[block][name] = value
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        assert OmegaConf.select(config, key, throw_on_missing=True) is not None
+        OmegaConf.update(config, key, value, merge=False)
+    OmegaConf.save(config, folder / "config.yaml")
     return folder
 
 
@@ -49,7 +48,7 @@ def test_the_network_of_a_run_is_written_as_it_was_simulated(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"simulate.reset": "subtract"}, "NIR does not say a reset by subtraction"),
+        ({"neuron.reset": "subtract"}, "NIR does not say a reset by subtraction"),
         ({"data.dataset": {"_target_": "mine.images"}, "model.input_shape": None}, "type --shape C H W"),
         ({"encode._target_": "mine.Encode"}, "call export_nir in Python"),
     ],
@@ -63,7 +62,7 @@ def test_what_cannot_be_written_is_one_line(changed, said, tmp_path, capsys):
 
 
 def test_a_lossy_file_says_what_is_lost(tmp_path, capsys):
-    folder = copy_of(RUN, tmp_path / "run", {"simulate.reset": "subtract"})
+    folder = copy_of(RUN, tmp_path / "run", {"neuron.reset": "subtract"})
     assert main([str(folder), "--nir", str(tmp_path / "net.nir"), "--lossy"]) == 0
     assert "lost: a reset by subtraction" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Spikes in fixed point are those recorded on 2026-11-25, before neurons became objects: committed weights, 40 images."""
+"""Spikes in fixed point are those recorded on 2026-11-25, before neurons became objects: the weights beside them, 40 images."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
 
-RECORDED = json.loads(Path(__file__).with_name("recorded_spikes.json").read_text())
-RUN = Path(__file__).parents[3] / "outputs/reference/runs/diehl_cnn/checkpoints"
+FOLDER = Path(__file__).with_name("recorded")  # a diehl_cnn of its own: outputs/reference is made anew with other weights
+RECORDED = json.loads((FOLDER / "spikes.json").read_text())
 AUTHORS_LOOP = {"start_at_zero": True, "drop_first_output": True}
 SCALES = {"conv1": 2.0, "avgpool1": 2.0, "conv2": 4.0, "avgpool2": 4.0, "linear1": 8.0}
 
 
 def unnormalized():
     net = DiehlCNN([12, 64], 5, output_relu="unmasked")
-    net.load_state_dict(torch.load(RUN / "ann.pt", weights_only=True))
+    net.load_state_dict(torch.load(FOLDER / "ann.pt", weights_only=True))
     return no_norm(net.eval())
 
 
@@ -34,7 +34,7 @@ def scaled():
 
 
 def committed():
-    return RateSNN.load(RUN / "snn.pt")
+    return RateSNN.load(FOLDER / "snn.pt")
 
 
 CASES = {
