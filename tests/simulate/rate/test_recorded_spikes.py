@@ -15,7 +15,9 @@ from respike.neurons.encode import Current, Rate, Threshold
 from respike.neurons.integrate_fire import IntegrateFire
 from respike.simulate import simulate
 
-FOLDER = Path(__file__).with_name("recorded")  # a diehl_cnn of its own: outputs/reference is made anew with other weights
+FOLDER = Path(__file__).with_name(
+    "recorded"
+)  # a diehl_cnn of its own: outputs/reference is made anew with other weights
 RECORDED = json.loads((FOLDER / "spikes.json").read_text())
 AUTHORS_LOOP = {"start_at_zero": True, "drop_first_output": True}
 SCALES = {"conv1": 2.0, "avgpool1": 2.0, "conv2": 4.0, "avgpool2": 4.0, "linear1": 8.0}
