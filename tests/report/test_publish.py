@@ -56,3 +56,30 @@ def test_rows_published_earlier_stay_in_the_order_of_the_preset(runs, tmp_path):
 def test_a_folder_that_was_not_published_is_refused(runs):
     with pytest.raises(InputError, match=f"{PAGE}.*--publish"):
         write_published(runs["digits"].parent, runs["digits"].parent / "out")
+
+
+def test_runs_that_were_compared_are_published_without_the_folders_of_this_machine(runs, tmp_path, capsys):
+    place = tmp_path / "published"
+    assert main([*map(str, runs.values()), "--compare", "--publish", str(place)]) == 0
+    for row, run in runs.items():
+        copied = place / "runs" / row
+        assert (copied / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+        config = (copied / "config.yaml").read_text()
+        assert str(run.parent) not in config and f"run: outputs/{row}" in config
+        assert not (copied / "checkpoints").exists()
+    page = contents(place)
+    assert {"index.html", "comparison.csv"} <= page.keys()
+    assert main([str(place / "runs"), "--compare", "--out", str(place)]) == 0
+    assert contents(place) == page
+
+
+def test_what_cannot_be_published_is_one_line_and_leaves_everything(runs, tmp_path, capsys):
+    run, place = str(runs["digits"]), str(tmp_path / "out")
+    with pytest.raises(SystemExit):
+        main([run, "--publish", place])
+    assert "--publish stands with --compare" in capsys.readouterr().err
+    assert main([*map(str, runs.values()), "--compare", "--publish", place]) == 0
+    capsys.readouterr()
+    assert main([f"{place}/runs", "--compare", "--publish", place]) == 2
+    assert "cannot be published in its own place" in capsys.readouterr().err
+    assert (tmp_path / "out/runs/digits/provenance.json").is_file()

@@ -209,7 +209,8 @@ def test_an_empty_grid_is_refused_with_what_to_type(overrides, words):
 @pytest.mark.parametrize("name", names("sweep"))
 def test_every_named_sweep_names_itself_and_varies_keys_that_exist(name):
     exact = name in ("alpha_noise", "spike_time_noise", "time_levels", "weight_noise", "zeta")
-    experiment = "stbp_resnet19_narrow" if name == "vth_a" else "exact_fc" if exact else "diehl_fc"
+    others = {"vth_a": "stbp_resnet19_narrow", "qcfs": "qcfs_resnet20_given_cifar10"}
+    experiment = "exact_fc" if exact else others.get(name, "diehl_fc")
     given = [f"experiment={experiment}", f"sweep={name}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=given, return_hydra_config=True)

@@ -14,7 +14,7 @@ from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.decision import write_decisions
 from respike.report.page import write_report
-from respike.report.publish import PAGE, write_published
+from respike.report.publish import PAGE, publish_jobs, write_published
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
 from respike.report.terminal import comparison_text, terminal_width
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if not given.run_dirs and not given.wandb:
         parser.error("give a run directory, a folder of them, or --wandb entity/project")
+    if given.publish and (given.wandb or not given.compare):
+        parser.error("--publish stands with --compare and run directories; rows of a preset: python -m respike.reproduce --publish")
     try:
         (_decide if given.decide else _compare if given.compare or given.wandb else _report)(given)
     except (InputError, OSError) as error:
@@ -58,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--latency",
         default="within",
         help="within (one point of the run's final accuracy) or the time to an accuracy: 0.98",
+    )
+    compared.add_argument(
+        "--publish", type=Path, metavar="DIR", help="copy the runs' records to DIR/runs and write the page of the copies to DIR"
     )
     compared.add_argument("--wandb", default="", metavar="ENTITY/PROJECT", help="compare the runs of a W&B project")
     return parser
@@ -98,8 +103,11 @@ def _compare(given: argparse.Namespace) -> None:
     online, skipped = project_runs(given.wandb) if given.wandb else ([], {})
     frame = with_skipped(frame_of([*read_runs(given.run_dirs), *online]), skipped)
     comparison = compare(frame, given.latency)
+    if given.publish:
+        publish_jobs([Path(path) for path in frame.loc[frame["failure"] == "", "path"]], given.publish)
+        comparison = compare(load_runs([given.publish / "runs"]), given.latency)
     names = [name.strip() for name in given.columns.split(",") if name.strip()]
-    out = given.out or Path("outputs/comparison")
+    out = given.out or given.publish or Path("outputs/comparison")
     write_comparison(comparison, out, given.title or "Runs compared", given.sort, names)
     print(comparison_text(comparison, given.sort, names, terminal_width()))
     for _, job in comparison.failures.iterrows():

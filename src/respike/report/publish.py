@@ -25,10 +25,10 @@ KEPT = (
     "provenance.json",
     "figures/*.png",
 )
+OF_A_JOB = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of each run of a sweep
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
-
-
+NETWORKS = "checkpoints/*.pt"
 PAGE = "page.yaml"  # beside the copies: what is needed to make their page again
 
 
@@ -45,23 +45,59 @@ def publish(
     rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`.
     """
     for run in runs:
-        copied = place / "runs" / run.name
-        if (copied / "provenance.json").is_file():
-            shutil.rmtree(copied)
-        networks = [path for path in run.glob("checkpoints/*.pt") if path.stat().st_size < SMALL]
         shown = any(group.get("gallery") == run.name for group in groups)
-        patterns = (*KEPT, FILMS) if shown else KEPT
-        for path in [*networks, *(file for pattern in patterns for file in run.glob(pattern))]:
-            copy = copied / path.relative_to(run)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        compact(copied)
+        copy_run(run, place / "runs" / run.name, (*KEPT, NETWORKS, FILMS) if shown else (*KEPT, NETWORKS))
     file = place / "runs" / PAGE
     earlier = OmegaConf.load(file).skipped if file.is_file() else {}
     page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": {**earlier, **skipped}}
     file.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(page), file)
     write_published(place / "runs", place)
+
+
+def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
+    """Copy a run's files of these patterns, but for large networks; an earlier copy of a run there is removed.
+
+    Folders of this machine (paths.data, paths.outputs, the working directory) are written as data, outputs and relative paths.
+    """
+    if run.resolve() == copied.resolve():
+        raise InputError(f"{run}: cannot be published in its own place; give another folder")
+    if (copied / "provenance.json").is_file():
+        shutil.rmtree(copied)
+    names = _portable(run)
+    for path in (file for pattern in patterns for file in run.glob(pattern)):
+        if path.suffix == ".pt" and path.stat().st_size >= SMALL:
+            continue
+        copy = copied / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".yaml", ".json", ".csv"):
+            text = path.read_text()
+            for place, name in names.items():
+                text = text.replace(place, name)
+            copy.write_text(text)
+        else:
+            shutil.copyfile(path, copy)
+    compact(copied)
+
+
+def publish_jobs(runs: Sequence[Path], place: Path) -> list[Path]:
+    """Copy the records of runs that are compared, the jobs of a sweep for instance, to place/runs; returns the copies."""
+    names = [run.name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"--publish: several runs are named {twice[0]}; publish one sweep at a time")
+    copies = [place / "runs" / name for name in names]
+    for run, copied in zip(runs, copies, strict=True):
+        copy_run(run, copied, OF_A_JOB)
+    return copies
+
+
+def _portable(run: Path) -> dict[str, str]:
+    """Absolute folders that the texts of a run may name -> what its copy says, the longer path first."""
+    paths = OmegaConf.load(run / "config.yaml").get("paths") or {}
+    named = {str(paths[key]): key for key in ("data", "outputs") if Path(paths.get(key) or "").is_absolute()}
+    named[f"{Path.cwd()}/"] = ""
+    return dict(sorted(named.items(), key=lambda pair: -len(pair[0])))
 
 
 def write_published(runs: Path, out: Path, title: str = "") -> pd.DataFrame:
