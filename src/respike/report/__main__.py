@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.run_dirs and not given.wandb:
         parser.error("give a run directory, a folder of them, or --wandb entity/project")
     if given.publish and (given.wandb or not given.compare):
-        parser.error("--publish stands with --compare and run directories; rows of a preset: python -m respike.reproduce --publish")
+        parser.error(
+            "--publish stands with --compare and run directories; rows of a preset: respike.reproduce --publish"
+        )
     try:
         (_decide if given.decide else _compare if given.compare or given.wandb else _report)(given)
     except (InputError, OSError) as error:
@@ -62,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         help="within (one point of the run's final accuracy) or the time to an accuracy: 0.98",
     )
     compared.add_argument(
-        "--publish", type=Path, metavar="DIR", help="copy the runs' records to DIR/runs and write the page of the copies to DIR"
+        "--publish",
+        type=Path,
+        metavar="DIR",
+        help="copy the runs' records to DIR/runs and write the page of the copies to DIR",
     )
     compared.add_argument("--wandb", default="", metavar="ENTITY/PROJECT", help="compare the runs of a W&B project")
     return parser

@@ -1,6 +1,5 @@
 """Tables of the sweeps over settings and conversions: outputs/reference/sweeps."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from respike.report.runs import load_runs
 from respike.report.tables import markdown_table, to_markdown
 from respike.system.files import read_csv
 
+QCFS = "qcfs_resnet20_given_cifar10"
 V_TH, WIDTH = "neuron.v_th", "neuron.surrogate.a"
 
 
@@ -122,27 +122,35 @@ def peer_differences(reference: Reference) -> str:
 
 
 def qcfs(reference: Reference) -> str:
-    """Networks that were fine-tuned with QCFS activations, and their bias calibrated for T steps."""
-    folder = reference.folder / "sweeps" / "resnet20_cifar10" / "runs"
-    runs = load_runs(sorted(folder.glob("qcfs_*")))
-    steps, lines = (8, 16, 32, 64), []
-    for _, run in runs.sort_index().sort_values("cfg.model.levels", kind="stable").iterrows():
-        method = run["cfg.convert._target_"].rpartition(".")[2]
-        acc = run["curve"].set_index("step")["acc"]
-        read = acc.tail(1) if "calibrate" in method else acc  # a calibration is for one T
-        cells = [percent(read[t]) if t in read.index else NOTHING for t in steps]
-        uneven = NOTHING if "calibrate" in method else f"{100 * run['snn/unevenness']:.0f} %"  # measured for T = L
-        late = text_of("cfg.simulate.read_from")(run)
-        lines.append([Path(run["path"]).name, method, percent(run["ann/test_acc"]), late, *cells, uneven])
-    heads = [
-        "run",
-        "conversion",
-        "quantized network",
-        "t0",
-        *(f"T = {t}" for t in steps),
-        "uneven units behind the first layer",
+    """A network that was fine-tuned with QCFS activations, after few steps."""
+    rows = _qcfs_rows(reference)
+    rows["text"] = [percent(acc / 100) for acc in rows["acc"]]
+    return _by_steps(rows, "conversion")
+
+
+def qcfs_network(reference: Reference) -> str:
+    """What the same network has as it was trained, and how unevenly its units spike."""
+    runs = load_runs([reference.folder / "sweeps" / QCFS / "runs"])
+    plain = runs[runs["cfg.convert._target_"].str.endswith("qcfs_thresholds")].iloc[0]
+    return sentence(
+        f"The quantized network, with L = {plain['cfg.model.levels']:g}, has {percent(plain['ann/test_acc'])}. Behind its first "
+        f"layer, {100 * plain['snn/unevenness']:.0f} % of the units spike otherwise in L steps than their activation says."
+    )
+
+
+def qcfs_read_from(reference: Reference) -> str:
+    """What a delayed read-out and calibrations change after 8 and 16 steps, in points of the quantized network's accuracy."""
+    rows = _qcfs_rows(reference)
+    accuracy: Any = rows.pivot(index="method", columns="steps", values="acc")
+    below = [
+        f"{name} {accuracy.at[name, 8] - rows['relu'].iloc[0]:+.1f} and {accuracy.at[name, 16] - rows['relu'].iloc[0]:+.1f}"
+        for name in rows["method"].unique()
     ]
-    return markdown_table(heads, lines)
+    return sentence(f"Against the quantized network, in points after 8 and 16 steps: {'; '.join(below)}.")
+
+
+def _qcfs_rows(reference: Reference) -> Any:
+    return read_csv(reference.folder / "sweeps" / QCFS / "latency.csv").query("steps >= 4")
 
 
 def _by_steps(rows: pd.DataFrame, head: str) -> str:
