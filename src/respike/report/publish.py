@@ -94,7 +94,8 @@ def publish_jobs(runs: Sequence[Path], place: Path) -> list[Path]:
 
 def _portable(run: Path) -> dict[str, str]:
     """Absolute folders that the texts of a run may name -> what its copy says, the longer path first."""
-    paths = OmegaConf.load(run / "config.yaml").get("paths") or {}
+    config: Any = OmegaConf.load(run / "config.yaml")
+    paths = config.get("paths") or {}
     named = {str(paths[key]): key for key in ("data", "outputs") if Path(paths.get(key) or "").is_absolute()}
     named[f"{Path.cwd()}/"] = ""
     return dict(sorted(named.items(), key=lambda pair: -len(pair[0])))
