@@ -134,7 +134,7 @@ def qcfs_network(reference: Reference) -> str:
     plain = runs[runs["cfg.convert._target_"].str.endswith("qcfs_thresholds")].iloc[0]
     return sentence(
         f"The quantized network, with L = {plain['cfg.model.levels']:g}, has {percent(plain['ann/test_acc'])}. Behind its "
-        f"first layer, {100 * plain['snn/unevenness']:.0f} % of the units spike otherwise in L steps than their activation says."
+        f"first layer, the spikes of {100 * plain['snn/unevenness']:.0f} % of the units in L steps are not their activation."
     )
 
 
