@@ -107,6 +107,9 @@ def theirs(rule: str, net: torch.nn.Module, train: Tensor, test: Tensor, steps: 
     return torch.cat(predicted, 1)
 
 
+LIBRARIES = {"SpikingJelly": theirs, "respike": ours}
+
+
 def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict[str, Any]]:
     """One row for each library, rule and number of steps 1, 2, 4, ... Raises InputError if files are missing.
 
@@ -121,17 +124,11 @@ def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict
     yield {"library": "ReLU network", "acc": float((relu == labels).double().mean()), **about}
     read = [2**power for power in range(steps.bit_length())]
     for rule in RULES:
-        found = {
-            library: seconds(run, rule, net, train, test, steps)
-            for library, run in {"SpikingJelly": theirs, "respike": ours}.items()
-        }
-        right = {library: predicted.long() == labels for library, (_, predicted) in found.items()}
-        either = right["SpikingJelly"] | right["respike"]
-        for library, (took, _) in found.items():
-            other = right["respike" if library == "SpikingJelly" else "SpikingJelly"]
+        timed = [seconds(run, rule, net, train, test, steps) for run in LIBRARIES.values()]
+        right = [predicted.long() == labels for _, predicted in timed]
+        for library, (took, _), mine, other in zip(LIBRARIES, timed, right, reversed(right), strict=True):
             for t in read:
-                shares = {"acc": float(right[library][t - 1].double().mean())}
-                shares["alone"] = int((either & ~other)[t - 1].sum())
+                shares = {"acc": float(mine[t - 1].double().mean()), "alone": int((mine & ~other)[t - 1].sum())}
                 yield {"library": library, "rule": rule, "steps": t, **shares, "seconds": round(took, 1), **about}
 
 
