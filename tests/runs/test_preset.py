@@ -74,6 +74,19 @@ def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
     assert len(runs) == 2
 
 
+def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):
+    preset = load_preset("paper", [f"paths.data={tmp_path}"])
+    row = next(row for row in preset.rows if row.name == "exact_resnet20_cifar10")
+    reasons = []
+    for place in ("pretrained/resnet20-12fca82f.th", "CIFAR10"):
+        reasons.append(_Row(preset, row, [], tmp_path, False).reason)
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).touch()
+    assert reasons[0].startswith("needs in the data folder: pretrained/resnet20-12fca82f.th, of akamaster/")
+    assert reasons[1] == "needs in the data folder: cifar-10-batches-py, or image files in CIFAR10"
+    assert _Row(preset, row, [], tmp_path, False).reason == ""
+
+
 def test_rows_that_train_long_or_draw_nothing_run_once(tmp_path):
     preset = load_preset("paper")
     preset.paths.data = str(tmp_path)

@@ -95,9 +95,11 @@ class _Row:
     def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
         self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
         self.name, self.reason, self.failed = str(row.name), "", False
-        if row.get("needs") and not (file := Path(row.needs.file)).is_file():
-            self.reason = f"needs {file.name} of {row.needs.of} in the data folder's {file.parent.name}"
-            return
+        data = Path(preset.paths.data)
+        for what, places in (row.get("needs") or {}).items():
+            if not any((data / place).exists() for place in places):
+                self.reason = f"needs in the data folder: {what}"
+                return
         self.short = False  # whether it is run in its short form; not where the whole run is there
         try:
             self.cfg = row_config(preset, row, extra, folder / self.name)
