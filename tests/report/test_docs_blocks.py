@@ -56,7 +56,7 @@ def test_a_changed_number_is_written_again_and_an_unknown_block_is_named(tmp_pat
     page.write_text("before\n<!-- text speed -->\n10,000 images take 0.1 s.\n<!-- end -->\nafter\n")
     assert written(page, reference) == f"before\n<!-- text speed -->\n{right}\n<!-- end -->\nafter\n"
     page.write_text("<!-- table speeds -->\n<!-- end -->\n")
-    with pytest.raises(InputError, match="block speeds is unknown; there are results, exact"):
+    with pytest.raises(InputError, match="block speeds is unknown; there are results, machines, exact"):
         written(page, reference)
     with pytest.raises(InputError, match="has no run nobody"):
         reference.table(["nobody"], [])

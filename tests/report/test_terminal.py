@@ -27,7 +27,7 @@ def test_a_run_ends_with_its_numbers_the_published_ones_the_verdict_and_its_fold
         "after steps": "1: 10.0, 2: 10.0, 4: 10.0, 8: 96.7, 16: 98.5, 32: 98.5\u00a0%",
         "spikes per image": "12,420",
         "verdict": "reproduced",
-        "wall time": "3.3 min",
+        "time with training": "3.3 min",
         "folder": str(path),
     }
 

@@ -7,6 +7,7 @@ per channel and starts at half a threshold there, too.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -135,7 +136,8 @@ def rows(data: Path, images: int, calibration: int, steps: int) -> Iterator[dict
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write accuracy.csv. Returns the exit status: 2 if files or SpikingJelly are missing, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m respike.bench.accuracy", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with CIFAR10 and pretrained (data)")
+    data = Path(os.environ.get("DATA_DIR", "data"))
+    parser.add_argument("--data", type=Path, default=data, help=f"folder with CIFAR10 and pretrained ({data})")
     parser.add_argument(
         "--images", type=int, default=10_000, help="test images, evenly spread over the classes (10,000)"
     )

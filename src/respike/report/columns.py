@@ -192,7 +192,7 @@ METRICS = {
         Column("energy/ratio_high", "energy over int8 ReLU network, high end", "", -1),
         Column("energy/break_even_low", "break-even activity, low end", "%", 1),
         Column("energy/break_even_high", "break-even activity, high end", "%", 1),
-        Column("time/total_s", "wall time", "s", -1, "wall time"),
+        Column("time/total_s", "time, with what an earlier run trained or converted", "s", -1, "time with training"),
         Column("time/simulate_s", "time to simulate", "s", -1),
     )
 }  # fmt: skip
@@ -206,13 +206,14 @@ def metric(key: str) -> Column:
 ROW = Column("row", "row", of=lambda run: str(run.name), is_number=False)
 PUBLISHED = Column("published", "published", of=published(""))
 OURS = Column("ours", "ours", "%", short="ours")
+JUDGED_ON = Column("headline", "of", of=lambda run: metric(str(run["headline"])).short, is_number=False)
 SEEDS = Column("seeds", "seeds")
 DIFFERENCE = Column("difference", "difference", "points", short="difference (points)")
 VERDICT = Column(
     "verdict", "verdict", is_number=False,
     of=lambda run: f"{run['verdict']}: {run['failure']}" if run["failure"] else run["verdict"],
 )  # fmt: skip
-LATENCY = Column("latency", "steps / time to 1\u00a0%", of=latency, is_number=False)
+LATENCY = Column("latency", "steps / time to 1\u00a0%, or latency", of=latency, is_number=False)
 
 WITH_MEMORY = (
     Column("energy_snn", "SNN, with memory (nJ)", of=between("energy/snn_{}_nj")),
@@ -225,6 +226,7 @@ RESULTS = (
     Column("method", "network / method", of=text_of("method"), is_number=False),
     PUBLISHED,
     OURS,
+    JUDGED_ON,
     SEEDS,
     DIFFERENCE,
     VERDICT,

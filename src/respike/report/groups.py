@@ -89,12 +89,7 @@ def caption(group: Group) -> str:
     ]
     sets = " and ".join(dict.fromkeys(sizes))
     if drawn.empty:
-        what = (
-            "points are accuracies with 95 % intervals"
-            if len(_recovered(group))
-            else "no accuracy over more than two steps was recorded"
-        )
-        return f"{group.text} Measured on {sets}; {what}.".strip()
+        return f"{group.text} Measured on {sets}; {_without_curve(group)}.".strip()
     clock = "time" if _in_ms(drawn) else "steps"
     said = [f"{group.text} Accuracy of the spiking network against simulated {clock}, on {sets}".strip()]
     said += ["the top few points enlarged on the right"]
@@ -108,6 +103,16 @@ def caption(group: Group) -> str:
     reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]
     note = f" Reduced, so not comparable with published numbers: {', '.join(reduced)}." if reduced else ""
     return f"{'; '.join(said)}.{note}"
+
+
+def _without_curve(group: Group) -> str:
+    """What is shown in place of accuracy over time."""
+    if len(_recovered(group)):
+        return "points are accuracies with 95 % intervals"
+    known = group.runs.dropna(axis="columns", how="all")
+    if "ttfs/latency" in known or any(len(curve) for curve in group.runs["curve"]):
+        return "there is no curve: the class is read once, or after two steps at most"
+    return "no accuracy over time was recorded"
 
 
 def slug(text: str, taken: Sequence[str] = ()) -> str:

@@ -107,7 +107,8 @@ def write_published(runs: Path, out: Path, title: str = "") -> pd.DataFrame:
         raise InputError(f"{runs}: has no {PAGE}; publish with python -m respike.reproduce --publish=FOLDER")
     page: Any = OmegaConf.to_container(OmegaConf.load(runs / PAGE))
     found = [path for row in page["rows"] for path in [runs / row, *_seeds(runs, row)] if path.is_dir()]
-    skipped = {name: reason for name, reason in page["skipped"].items() if runs / name not in found}
+    reasons = dict.fromkeys(page["rows"], "not run") | page["skipped"]
+    skipped = {name: reason for name, reason in reasons.items() if runs / name not in found}
     write_report(load_runs(found), skipped, out, title or page["title"], page["groups"])
     return with_skipped(load_runs(found), skipped)
 

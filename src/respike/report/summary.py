@@ -73,10 +73,10 @@ def circumstances(judged: pd.DataFrame) -> str:
     when = "" if not days else f" {days[0]}" if days[0] == days[-1] else f" {days[0]} to {days[-1]}"
     devices = _values(runs, "provenance.device")
     processors = _values(runs, "provenance.processor")
-    machines = _distinct(processors.combine_first(devices))
+    machines = _distinct(processors.combine_first(devices), "; ")
     commits = _distinct(map(_short_commit, _values(runs, "provenance.git_commit")))
     where = f" on {machines}" if machines else ""
-    origin = f" from commit {commits}" if commits else ""
+    origin = f" from commit{'s' if ', ' in commits else ''} {commits}" if commits else ""
     return f"Run{when}{where}{origin}." if len(runs) else "Nothing was run."
 
 
@@ -150,8 +150,8 @@ def _values(runs: pd.DataFrame, column: str) -> pd.Series:
     return values[values.map(lambda value: not is_missing(value) and value != "").astype(bool)]
 
 
-def _distinct(values: Iterable[Any]) -> str:
-    return ", ".join(dict.fromkeys(map(str, values)))
+def _distinct(values: Iterable[Any], between: str = ", ") -> str:
+    return between.join(dict.fromkeys(map(str, values)))
 
 
 def _rows(number: int) -> str:

@@ -50,7 +50,7 @@ def run_text(path: Path, width: int) -> str:
         "spikes per image": metric("snn/spikes_per_image").cell(run),
         "verdict": f"none: {run['failure']}" if run["failure"] else run["verdict"],
         "differs in": "; ".join(run["departs"]),
-        "wall time": metric("time/total_s").cell(run),
+        "time with training": metric("time/total_s").cell(run),
         "folder": shown_path(path),
     }
     heading = "; ".join(
