@@ -108,23 +108,36 @@ def test_there_are_commands_to_check():
     assert len(commands(TRAIN)) > 15 and len(commands("make ")) > 5
 
 
+def python_of(page):
+    """The Python code of a page, which has one piece."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    return compile(code, page, "exec")
+
+
+def my_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+
+
 @pytest.mark.parametrize(("page", "steps"), [("README.md", 64), ("docs/your-own-network.md", 40)])
 def test_the_python_example_runs(tmp_path, monkeypatch, page, steps):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-
-    def my_net():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
-
     monkeypatch.chdir(tmp_path)
     torch.save(my_net().state_dict(), "net.pt")
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     names = {"MyNet": my_net, "calibration_images": images, "images": images, "labels": my_net()(images).argmax(1)}
-    exec(compile(code, page, "exec"), names)
+    exec(python_of(page), names)
     record, snn = names["record"], names["snn"]
     assert record.steps == steps and record.spikes["conv1"].sum() > 0 and type(snn).__name__ == "RateSNN"
     assert (record.predicted[-1] == names["labels"]).float().mean() > 0.9
     assert snn.readout == "current" and snn.scales["conv1"].shape == (4,)
+
+
+def test_the_python_example_of_spike_times_agrees_on_every_image():
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    names = {"MyNet": my_net, "training_images": images, "images": images}
+    exec(python_of("docs/methods.md"), names)
+    assert names["agreement"] == 1
+    torch.testing.assert_close(names["record"].logits, my_net().double()(images.double()))
 
 
 COMMANDS = "reproduce check export report report.docs bench bench.accuracy runs.offline"
