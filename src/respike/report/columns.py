@@ -206,7 +206,7 @@ def metric(key: str) -> Column:
 ROW = Column("row", "row", of=lambda run: str(run.name), is_number=False)
 PUBLISHED = Column("published", "published", of=published(""))
 OURS = Column("ours", "ours", "%", short="ours")
-JUDGED_ON = Column("headline", "of", of=lambda run: metric(str(run["headline"])).short, is_number=False)
+JUDGED_ON = Column("headline", "metric", of=lambda run: metric(str(run["headline"])).short, is_number=False)
 SEEDS = Column("seeds", "seeds")
 DIFFERENCE = Column("difference", "difference", "points", short="difference (points)")
 VERDICT = Column(
