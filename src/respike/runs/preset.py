@@ -95,9 +95,8 @@ class _Row:
     def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
         self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
         self.name, self.reason, self.failed = str(row.name), "", False
-        data = Path(preset.paths.data)
         for what, places in (row.get("needs") or {}).items():
-            if not any((data / place).exists() for place in places):
+            if not any(Path(preset.paths.data, place).exists() for place in places):
                 self.reason = f"needs in the data folder: {what}"
                 return
         self.short = False  # whether it is run in its short form; not where the whole run is there

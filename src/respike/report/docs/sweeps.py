@@ -134,7 +134,8 @@ def qcfs_network(reference: Reference) -> str:
     plain = runs[runs["cfg.convert._target_"].str.endswith("qcfs_thresholds")].iloc[0]
     return sentence(
         f"The quantized network, with L = {plain['cfg.model.levels']:g}, has {percent(plain['ann/test_acc'])}. Behind its "
-        f"first layer, the spikes of {100 * plain['snn/unevenness']:.0f} % of the units in L steps are not their activation."
+        f"first layer, {100 * plain['snn/unevenness']:.0f} % of the units have other numbers of spikes in L steps than their "
+        "activation says."
     )
 
 
@@ -143,7 +144,7 @@ def qcfs_read_from(reference: Reference) -> str:
     rows = _qcfs_rows(reference)
     accuracy: Any = rows.pivot(index="method", columns="steps", values="acc")
     below = [
-        f"{name} {accuracy.at[name, 8] - rows['relu'].iloc[0]:+.1f} and {accuracy.at[name, 16] - rows['relu'].iloc[0]:+.1f}"
+        f"{name}: {accuracy.at[name, 8] - rows['relu'].iloc[0]:+.1f} and {accuracy.at[name, 16] - rows['relu'].iloc[0]:+.1f}"
         for name in rows["method"].unique()
     ]
     return sentence(f"Against the quantized network, in points after 8 and 16 steps: {'; '.join(below)}.")
