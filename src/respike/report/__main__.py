@@ -14,6 +14,7 @@ from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.decision import write_decisions
 from respike.report.page import write_report
+from respike.report.pictures import compact
 from respike.report.publish import PAGE, publish_jobs, write_published
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
@@ -114,6 +115,8 @@ def _compare(given: argparse.Namespace) -> None:
     names = [name.strip() for name in given.columns.split(",") if name.strip()]
     out = given.out or given.publish or Path("outputs/comparison")
     write_comparison(comparison, out, given.title or "Runs compared", given.sort, names)
+    if given.publish:
+        compact(out)
     print(comparison_text(comparison, given.sort, names, terminal_width()))
     for _, job in comparison.failures.iterrows():
         print(f"no result: {job['path']} {job['overrides']}: {job['failure']}")

@@ -103,7 +103,9 @@ def _latency(networks: Sequence[Network], folder: Path) -> list[dict]:
                 accuracy_in_few_steps(network.rows, ordered_methods(network), network.published, relu, title),
                 folder / name,
             )
-        table = latency_table(network)
+        table = latency_table(network).rename(
+            columns=lambda name: name.replace(" = ", "\u00a0=\u00a0")
+        )  # one word each
         each = bool(network.rows["each_T"].any())
         section = {"title": network.title, "said": network.said, "figure": name, "table": table, "each": each}
         section |= {"several": network.rows.duplicated(["method", "steps"]).any()}
