@@ -103,11 +103,11 @@ def _latency(networks: Sequence[Network], folder: Path) -> list[dict]:
                 accuracy_in_few_steps(network.rows, ordered_methods(network), network.published, relu, title),
                 folder / name,
             )
-        table = latency_table(network).rename(
-            columns=lambda name: name.replace(" = ", "\u00a0=\u00a0")
-        )  # one word each
+        table = latency_table(network)
+        table.columns = table.columns.str.replace(" = ", "\u00a0=\u00a0")  # headings do not break there
         each = bool(network.rows["each_T"].any())
         section = {"title": network.title, "said": network.said, "figure": name, "table": table, "each": each}
+        section |= {"late": table["method"].str.contains("t0").any()}
         section |= {"several": network.rows.duplicated(["method", "steps"]).any()}
         sections.append(section | {"slug": slug(network.title), "relu": f"{network.relu_name}: {network.relu:.2f} %"})
     if networks:
