@@ -24,11 +24,11 @@ KEPT = (
     "disagreements.csv",
     "provenance.json",
     "figures/*.png",
+    "checkpoints/*.pt",
 )
 OF_A_JOB = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of each run of a sweep
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
-NETWORKS = "checkpoints/*.pt"
 PAGE = "page.yaml"  # beside the copies: what is needed to make their page again
 
 
@@ -46,7 +46,7 @@ def publish(
     """
     for run in runs:
         shown = any(group.get("gallery") == run.name for group in groups)
-        copy_run(run, place / "runs" / run.name, (*KEPT, NETWORKS, FILMS) if shown else (*KEPT, NETWORKS))
+        copy_run(run, place / "runs" / run.name, (*KEPT, FILMS) if shown else KEPT)
     file = place / "runs" / PAGE
     earlier = OmegaConf.load(file).skipped if file.is_file() else {}
     page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": {**earlier, **skipped}}
@@ -80,16 +80,17 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
     compact(copied)
 
 
-def publish_jobs(runs: Sequence[Path], place: Path) -> list[Path]:
-    """Copy the records of runs that are compared, the jobs of a sweep for instance, to place/runs; returns the copies."""
+def publish_jobs(runs: Sequence[Path], place: Path) -> None:
+    """Copy the records of runs that are compared, the jobs of a sweep for instance, to place/runs.
+
+    Raises InputError for two runs of one name, and for runs that lie there already.
+    """
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"--publish: several runs are named {twice[0]}; publish one sweep at a time")
-    copies = [place / "runs" / name for name in names]
-    for run, copied in zip(runs, copies, strict=True):
-        copy_run(run, copied, OF_A_JOB)
-    return copies
+    for run in runs:
+        copy_run(run, place / "runs" / run.name, OF_A_JOB)
 
 
 def _portable(run: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ from respike.runs.compose import names
 TOLD = {column.key: column for column in RESULTS}
 ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
 REDUCED = Column("reduced", "reduced", of=text_of("reduced"), is_number=False)
-TRAINED = Column("reduced", "reduced", of=lambda run: _training(run) or text_of("reduced")(run), is_number=False)
+# Of a row that is reduced, or whose training was
+SHORTENED = Column("reduced", "reduced", of=lambda run: _training(run) or text_of("reduced")(run), is_number=False)
 EARLY = Column("early", "early crossings", of=lambda run: f"{100 * run['ttfs/early']:.2g} %")
 PROVED = Column("proved", "proved by the bound", of=lambda run: share(run["ttfs/certified"]))
 SPIKES = Column("spikes", "spikes / neuron", of=lambda run: f"{run['ttfs/spikes_per_neuron']:.3f}")
@@ -57,7 +58,7 @@ def exact(reference: Reference) -> str:
         "exact_vgg_cifar10_l1", "exact_resnet20_cifar10",
     )  # fmt: skip
     measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
-    return reference.table(rows, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, TRAINED])
+    return reference.table(rows, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, SHORTENED])
 
 
 def _training(run: pd.Series) -> str:
