@@ -2,6 +2,7 @@
 
 import pytest
 
+from respike.report import load_runs
 from respike.report.__main__ import main
 
 
@@ -14,6 +15,28 @@ def test_command_line_reports_finished_runs_once_and_lists_unfinished_ones(make_
     assert "runs/half was skipped: unfinished" in printed and str(out / "index.html") in printed
     assert (out / "results.csv").read_text().count("\ndiehl_fc,") == 1
     assert "reproduced" in (out / "index.html").read_text()
+
+
+def test_runs_of_one_name_are_read_by_names_relative_to_their_folder(make_run, tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        make_run(name, config={"name": "net"})
+    monkeypatch.chdir(tmp_path / "runs")
+    for given in (["a", "b"], ["."]):
+        assert main([*given, "--out", str(tmp_path / "out")]) == 0
+        assert {"net (a)", "net (b)"} <= set(capsys.readouterr().out.replace("\n", "  ").split("  "))
+
+
+def test_a_job_that_failed_where_an_earlier_one_left_its_result_has_failed(make_run):
+    run = make_run("job")
+    (run / "failure.json").write_text('{"overrides": ["ckpt_path=typo.pt"], "reason": "typo.pt: no such file"}')
+    assert list(load_runs([run.parent])["failure"]) == ["typo.pt: no such file"]
+
+
+@pytest.mark.parametrize("option", ["--sort=snn/test_acc", "--columns=snn/test_acc", "--latency=0.9"])
+def test_options_of_a_comparison_are_refused_elsewhere(make_run, option, capsys):
+    with pytest.raises(SystemExit):
+        main([str(make_run("a")), option])
+    assert f"{option.partition('=')[0]} stands with --compare" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["nowhere", "empty", "half", "broken"])

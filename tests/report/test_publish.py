@@ -1,10 +1,13 @@
 """Published runs: their page can be made again from the copies, byte for byte, and rows published earlier stay on it."""
 
+import shutil
+
 import pytest
+from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report.__main__ import main
-from respike.report.publish import PAGE, publish, write_published
+from respike.report.publish import KEPT, PAGE, copy_run, publish, write_published
 from respike.runs.compose import compose_run
 from respike.train import train
 
@@ -50,6 +53,8 @@ def test_rows_published_earlier_stay_in_the_order_of_the_preset(runs, tmp_path):
     publish([runs["digits"]], tmp_path, "", ROWS, GROUPS, {"normalized": "add ARGS=--long"})
     found = write_published(tmp_path / "runs", tmp_path)
     assert list(found.index) == ROWS
+    publish([runs["digits"]], tmp_path, "", ROWS[:2], GROUPS, {})  # a row that left the preset
+    assert list(write_published(tmp_path / "runs", tmp_path).index) == ROWS[:2]
     assert list(found["failure"].fillna("")) == ["", "", "needs a file"]
 
 
@@ -60,7 +65,11 @@ def test_a_folder_that_was_not_published_is_refused(runs):
 
 def test_runs_that_were_compared_are_published_without_the_folders_of_this_machine(runs, tmp_path, capsys):
     place = tmp_path / "published"
+    place.mkdir()
+    shutil.copyfile(runs["digits"] / "figures/samples.png", place / "mine.png")
     assert main([*map(str, runs.values()), "--compare", "--publish", str(place)]) == 0
+    assert (place / "mine.png").read_bytes() == (runs["digits"] / "figures/samples.png").read_bytes()
+    (place / "mine.png").unlink()
     for row, run in runs.items():
         copied = place / "runs" / row
         assert (copied / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
@@ -72,6 +81,15 @@ def test_runs_that_were_compared_are_published_without_the_folders_of_this_machi
     assert main([str(place / "runs"), "--compare", "--out", str(tmp_path / "again")]) == 0
     again = contents(tmp_path / "again")
     assert page.keys() == again.keys() and all(page[name] == again[name] for name in page if name.endswith(".csv"))
+
+
+def test_only_whole_paths_are_renamed(make_run, tmp_path):
+    """A data folder /data is no part of /data2, nor of /home/data."""
+    named = {"paths": {"data": "/data", "outputs": "/out"}, "of": ["/data/a.mat", "/data", "/data2/b", "/home/data/c"]}
+    copy_run(make_run("named", config=named), tmp_path / "copy", KEPT)
+    config = OmegaConf.load(tmp_path / "copy/config.yaml")
+    assert list(config.of) == ["data/a.mat", "data", "/data2/b", "/home/data/c"]
+    assert config.paths == {"data": "data", "outputs": "outputs"}
 
 
 def test_what_cannot_be_published_is_one_line_and_leaves_everything(runs, tmp_path, capsys):

@@ -38,7 +38,7 @@ def test_a_short_training_runs_with_several_seeds_and_finished_ones_are_kept(tmp
     )
     assert [line[:2] for line in said] == [("1", "fc"), ("1", "fc-seed1"), ("2", "third")]
     assert [bool(left) for _, _, left in said] == [True, True, False]
-    assert "[2/2] third: one seed, which the row is about" in printed
+    assert "[2/2] third: one seed, which the row names" in printed
 
     def never(cfg, overrides):
         raise AssertionError(f"{cfg.name} is finished")
@@ -82,8 +82,8 @@ def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):
         reasons.append(_Row(preset, row, [], tmp_path, False).reason)
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).touch()
-    assert reasons[0].startswith("needs in the data folder: pretrained/resnet20-12fca82f.th, of akamaster/")
-    assert reasons[1] == "needs in the data folder: cifar-10-batches-py, or image files in CIFAR10"
+    assert reasons[0].startswith("missing in the data folder: pretrained/resnet20-12fca82f.th, of akamaster/")
+    assert reasons[1] == "missing in the data folder: cifar-10-batches-py, or image files in CIFAR10"
     assert _Row(preset, row, [], tmp_path, False).reason == ""
 
 
@@ -92,12 +92,12 @@ def test_rows_that_train_long_or_draw_nothing_run_once(tmp_path):
     preset.paths.data = str(tmp_path)
     rows = {}
     for row in preset.rows:
-        if row.name in ("diehl_cnn", "diehl_cnn_published", "stbp_resnet19_two_epochs", "diehl_cnn_authors_seed3"):
+        if row.name in ("diehl_cnn", "diehl_cnn_published", "stbp_resnet19", "diehl_cnn_authors_seed3"):
             row.pop("needs", None)  # the file is not read here
             rows[row.name] = _Row(preset, row, [], tmp_path, True)
     assert rows["diehl_cnn"].once() == rows["diehl_cnn_published"].once() == ""  # random input spikes
-    assert "training takes" in rows["stbp_resnet19_two_epochs"].once()
-    assert "row is about" in rows["diehl_cnn_authors_seed3"].once()
+    assert "training takes" in rows["stbp_resnet19"].once()
+    assert "row names" in rows["diehl_cnn_authors_seed3"].once()
     exact = {"name": "exact", "overrides": ["experiment=exact_fc", "train=false"]}
     assert "random" in _Row(preset, OmegaConf.create(exact), [], tmp_path, True).once()
     assert _Row(preset, OmegaConf.create(exact), ["simulate.time_noise=0.1"], tmp_path, True).once() == ""

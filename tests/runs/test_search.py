@@ -93,6 +93,13 @@ def test_accuracy_at_a_latency_is_that_of_the_last_step_by_then(tmp_path):
     for name, words in (("acc_at_2ms", "0.5 to 1.5 ms"), ("acc_at_0.1ms", "0.5 to 1.5 ms"), ("nope", "snn/test_acc")):
         with pytest.raises(InputError, match=words):
             objective(metrics, tmp_path, name)
+    for curve in ("step,time_ms,acc\n1,,0.1\n", "step,acc\n1,0.1\n", None):  # of direct training; of spike times
+        (tmp_path / "curves.csv").unlink()
+        if curve:
+            (tmp_path / "curves.csv").write_text(curve)
+        with pytest.raises(InputError, match="only a rate-coded run"):
+            objective(metrics, tmp_path, "acc_at_1ms")
+        (tmp_path / "curves.csv").touch()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from respike.system.signals import run_command
 
 
 def parse(arguments: Sequence[str] | None) -> Plan:
-    """The plan that a command line asks for; None for that of this process."""
+    """The plan that a command line asks for. arguments: None for those of this process."""
     parser = argparse.ArgumentParser(
         prog="python -m respike.bench",
         description="Measure this package and other libraries; write bench.csv, bench.md and bench.png.",
@@ -51,7 +51,7 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark. Returns the exit status: 2 if a network cannot be made, 130 if it was interrupted."""
+    """Run the benchmark. Returns the exit status: 2 if a network cannot be made."""
     plan = parse(arguments)
     torch.set_num_threads(plan.threads)
     start, rows = time.perf_counter(), []
@@ -63,9 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"respike: interrupted; finished rows are in {plan.out / 'bench.csv'}", file=sys.stderr)
-        return 130
     frame = to_frame(rows)
     facts = facts_of(processor(), BATCHES, min(plan.search, plan.images))
     (plan.out / "bench.md").write_text(markdown(frame, facts), encoding="utf-8")
@@ -78,4 +75,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "finished rows are in bench.csv")

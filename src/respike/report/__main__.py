@@ -14,7 +14,6 @@ from respike.report.comparison import compare, write_comparison
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.decision import write_decisions
 from respike.report.page import write_report
-from respike.report.pictures import compact
 from respike.report.publish import PAGE, publish_jobs, write_published
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
@@ -33,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             "--publish stands with --compare and run directories; rows of a preset: respike.reproduce --publish"
         )
+    unused = [name for name in ("sort", "columns", "latency") if getattr(given, name) != parser.get_default(name)]
+    if unused and not (given.compare or given.wandb):
+        parser.error(f"--{unused[0]} stands with --compare or --wandb")
     try:
         (_decide if given.decide else _compare if given.compare or given.wandb else _report)(given)
     except (InputError, OSError) as error:
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--publish",
         type=Path,
         metavar="DIR",
-        help="copy the runs' records to DIR/runs and write the page of the copies to DIR",
+        help="copy the runs' records to DIR/runs and write the page of all that lie there to DIR",
     )
     compared.add_argument("--wandb", default="", metavar="ENTITY/PROJECT", help="compare the runs of a W&B project")
     return parser
@@ -109,16 +111,15 @@ def _compare(given: argparse.Namespace) -> None:
     online, skipped = project_runs(given.wandb) if given.wandb else ([], {})
     frame = with_skipped(frame_of([*read_runs(given.run_dirs), *online]), skipped)
     comparison = compare(frame, given.latency)
+    failures = comparison.failures
     if given.publish:
         publish_jobs([Path(path) for path in frame.loc[frame["failure"] == "", "path"]], given.publish)
         comparison = compare(load_runs([given.publish / "runs"]), given.latency)
     names = [name.strip() for name in given.columns.split(",") if name.strip()]
     out = given.out or given.publish or Path("outputs/comparison")
-    write_comparison(comparison, out, given.title or "Runs compared", given.sort, names)
-    if given.publish:
-        compact(out)
+    write_comparison(comparison, out, given.title or "Runs compared", given.sort, names, small=bool(given.publish))
     print(comparison_text(comparison, given.sort, names, terminal_width()))
-    for _, job in comparison.failures.iterrows():
+    for _, job in failures.iterrows():
         print(f"no result: {job['path']} {job['overrides']}: {job['failure']}")
     print(f"\ncomparison: {out / 'index.html'}")
 

@@ -118,13 +118,15 @@ def _with_bound_percents(page: str) -> str:
 def replaced(out: Path, prefix: str) -> Iterator[Path]:
     """A temporary folder whose files are moved into `out` at the end; earlier figures that start with `prefix` go.
 
-    Figures move first and the page last, so that no page ever links to a missing figure. After an error nothing moves.
+    Figures move first and index.html last. After an error nothing moves.
     """
     out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.resolve().parent))
+    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
     try:
         yield folder
-        names = sorted((file.name for file in folder.iterdir()), key=lambda name: (name == "index.html", name))
+        names = sorted(
+            (file.name for file in folder.iterdir()), key=lambda name: (not name.endswith(".png"), name == "index.html")
+        )
         for name in names:
             os.replace(folder / name, out / name)
         for stale in out.glob(f"{prefix}*.png"):

@@ -1,5 +1,7 @@
 """Copies of results for the repository, without logs and without large networks, and the page of all that were published."""
 
+import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ KEPT = (
 OF_A_JOB = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of each run of a sweep
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
+SEED = re.compile(r"-seed\d+$")  # of the further seeds of a row
 PAGE = "page.yaml"  # beside the copies: what is needed to make their page again
 
 
@@ -49,7 +52,8 @@ def publish(
         copy_run(run, place / "runs" / run.name, (*KEPT, FILMS) if shown else KEPT)
     file = place / "runs" / PAGE
     earlier = OmegaConf.load(file).skipped if file.is_file() else {}
-    page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": {**earlier, **skipped}}
+    known = {name: why for name, why in {**earlier, **skipped}.items() if SEED.sub("", name) in rows}
+    page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": known}
     file.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(page), file)
     write_published(place / "runs", place)
@@ -71,10 +75,7 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
         copy = copied / path.relative_to(run)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in (".yaml", ".json", ".csv"):
-            text = path.read_text()
-            for place, name in names.items():
-                text = text.replace(place, name)
-            copy.write_text(text)
+            copy.write_text(_renamed(path.read_text(), names))
         else:
             shutil.copyfile(path, copy)
     compact(copied)
@@ -100,6 +101,15 @@ def _portable(run: Path) -> dict[str, str]:
     named = {str(paths[key]): key for key in ("data", "outputs") if Path(paths.get(key) or "").is_absolute()}
     named[f"{Path.cwd()}/"] = ""
     return dict(sorted(named.items(), key=lambda pair: -len(pair[0])))
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """The text with these paths replaced where one begins and ends: /data, but not that of /home/data or /data2."""
+    written = {form: name for place, name in names.items() for form in (place, json.dumps(place)[1:-1])}
+    for place, name in written.items():
+        end = "" if place.endswith("/") else r"(?![\w.-])"
+        text = re.sub(rf"(?<![\w.-]){re.escape(place)}{end}", lambda _, name=name: name, text)
+    return text
 
 
 def write_published(runs: Path, out: Path, title: str = "") -> pd.DataFrame:

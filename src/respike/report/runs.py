@@ -199,7 +199,7 @@ def labels(frame: pd.DataFrame) -> list[str]:
 def _label(name: str, path: Path, namesakes: Sequence[Path]) -> str:
     if len(namesakes) == 1:
         return name
-    for depth in range(1, len(path.parts)):
+    for depth in range(1, len(path.parts) + 1):
         end = path.parts[-depth:]
         if sum(other.parts[-depth:] == end for other in namesakes) == 1:
             return f"{name} ({'/'.join(end)})"
@@ -209,15 +209,20 @@ def _label(name: str, path: Path, namesakes: Sequence[Path]) -> str:
 def _read_folder(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run directory or a folder of them")
-    finished = [_read_or_say(file.parent) for file in _below(folder, "metrics.json")]
+    finished = [_read_or_say(file.parent) for file in _below(folder, "metrics.json") if not _failed(file.parent)]
     unfinished = [
         read_failure(file.parent, str(file.parent.relative_to(folder.parent)))
         for file in _below(folder, "config.yaml")
-        if not (file.parent / "metrics.json").is_file()
+        if _failed(file.parent) or not (file.parent / "metrics.json").is_file()
     ]
     if not finished and not unfinished:
         raise InputError(f"{folder}: holds no run; give a directory with metrics.json or a folder of them")
     return sorted(finished, key=lambda run: (run["name"], str(run["path"]))) + unfinished
+
+
+def _failed(folder: Path) -> bool:
+    """Whether the last job there failed; it may have left the result of an earlier one with other settings."""
+    return (folder / "failure.json").is_file()
 
 
 def _below(folder: Path, filename: str) -> list[Path]:

@@ -98,12 +98,13 @@ def comparison_text(comparison: Comparison, sort: str, names: Sequence[str], wid
 
 
 def _after_steps(curve: pd.DataFrame) -> str:
-    """The accuracy after 1, 2, 4, 8, ... steps: "1: 9.8, 2: 31.5, 4: 88.1 %"."""
+    """The accuracy after 1, 2, 4, 8, ... steps and the last: "1: 9.8, 2: 31.5, 4: 88.1 %"."""
     if not {"step", "acc"} <= set(curve.columns):
         return NOTHING
     curve = curve.dropna(subset=["acc"])
-    doubled = curve[(curve["step"].astype(int) & (curve["step"].astype(int) - 1)) == 0]
-    cells = (f"{step:.0f}: {100 * acc:.1f}" for step, acc in zip(doubled["step"], doubled["acc"], strict=True))
+    steps = curve["step"].astype(int)
+    shown = curve[((steps & (steps - 1)) == 0) | (steps == steps.max())]
+    cells = (f"{step:.0f}: {100 * acc:.1f}" for step, acc in zip(shown["step"], shown["acc"], strict=True))
     return ", ".join(cells) + " %"
 
 

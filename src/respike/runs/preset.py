@@ -97,7 +97,7 @@ class _Row:
         self.name, self.reason, self.failed = str(row.name), "", False
         for what, places in (row.get("needs") or {}).items():
             if not any(Path(preset.paths.data, place).exists() for place in places):
-                self.reason = f"needs in the data folder: {what}"
+                self.reason = f"missing in the data folder: {what}"
                 return
         self.short = False  # whether it is run in its short form; not where the whole run is there
         try:
@@ -105,7 +105,7 @@ class _Row:
             self.whole_minutes = self.cfg.budget_min or 0.0
             if not long and not finished(self.cfg, folder / self.name):
                 if row.get("long") and not _runs_on_gpu(row):
-                    self.reason = f"takes {self.cfg.budget_min} minutes, add ARGS=--long"
+                    self.reason = f"takes {self.cfg.budget_min or 'many'} minutes, add ARGS=--long"
                 elif row.get("short"):
                     self.short = True
                     self.cfg = row_config(preset, row, extra, folder / self.name, short=True)
@@ -125,7 +125,7 @@ class _Row:
     def once(self) -> str:
         """Why one seed is enough, "" if several are run."""
         if any(str(override).startswith("seed=") for override in self.row.overrides):
-            return "which the row is about"
+            return "which the row names"
         if self.cfg.train:
             long = self.fit_s >= SHORT_TRAINING
             return f"because its training takes {duration(self.fit_s)}" if long else ""
@@ -135,21 +135,19 @@ class _Row:
         """Number of runs: one, or one per seed."""
         return 1 if self.reason or self.once() else seeds
 
-    def minutes_left(self, seeds: int, first: int = 0) -> float:
-        """The budgets of its runs from the position `first` on that have no result yet, in minutes."""
-        if self.reason:
-            return 0.0
-        runs = [self.run(position) for position in range(first, self.count(seeds))]
-        return self.minutes * sum(not finished(cfg, place) for _, cfg, place in runs)
+    def left(self, seeds: int, first: int = 0) -> int:
+        """How many of its runs, from the position `first` on, have no result yet."""
+        runs = [self.run(position) for position in range(first, 0 if self.reason else self.count(seeds))]
+        return sum(not finished(cfg, place) for _, cfg, place in runs)
 
     def plan(self, seeds: int) -> str:
         """What is going to be done, by the budgets."""
         if self.reason:
             return f"{'failed' if self.failed else 'skipped'}, {self.reason}"
-        if not (minutes := self.minutes_left(seeds)):
+        if not (runs := self.left(seeds)):
             return "kept"
         whole = f"; in full, {self.whole_minutes:g} min, with ARGS=--long" if self.minutes < self.whole_minutes else ""
-        return f"{minutes:g} min{whole}"
+        return f"{runs * self.minutes:g} min{whole}" if self.minutes else "no budget"
 
 
 def _is_random(cfg: DictConfig) -> bool:
@@ -176,11 +174,12 @@ def run_rows(
     """
     rows = [_Row(preset, row, extra, folder, long) for row in preset.rows]
     runs, skipped, failed = [], {}, False
-    minutes = {row.name: row.minutes_left(seeds) for row in rows}
+    left = {row.name: row.left(seeds) for row in rows}
+    minutes = {row.name: row.minutes * left[row.name] for row in rows if not row.reason}
     total = duration(60 * sum(minutes.values()))
-    print(f"{sum(map(bool, minutes.values()))} of {len(rows)} rows to run, {total} by their budgets:")
+    print(f"{sum(map(bool, left.values()))} of {len(rows)} rows to run, {total} by their budgets:")
     for row in rows:
-        print(f"  {row.name:{max(map(len, minutes))}}  {row.plan(seeds)}", flush=True)
+        print(f"  {row.name:{max(map(len, left))}}  {row.plan(seeds)}", flush=True)
     spent = planned = 0.0  # seconds of the runs so far, and their budgets
     for number, row in enumerate(rows, 1):
         head = f"[{number}/{len(rows)}]"
@@ -209,14 +208,15 @@ def run_rows(
             runs.append(place)
             if position == 1:
                 row.fit_s = float(metrics.get("time/fit_s", 0.0))
-            to_do = row.minutes_left(seeds, position) + sum(minutes[other.name] for other in rows[number:])
-            left = time_left(60 * to_do * (spent / planned if planned else 1))
+            to_do = row.minutes * row.left(seeds, position)
+            to_do += sum(minutes.get(other.name, 0.0) for other in rows[number:])
+            then = time_left(60 * to_do * (spent / planned if planned else 1))
             said = (
                 f"kept, {numbers_text(metrics)}"
                 if done
                 else f"{numbers_text(metrics)}, {duration(time.monotonic() - start)}"
             )
-            print(f"{head} {name}: {said}{left and f'; {left}'}", flush=True)
+            print(f"{head} {name}: {said}{then and f'; {then}'}", flush=True)
         if seeds > 1 and row.once():
             print(f"{head} {row.name}: one seed, {row.once()}", flush=True)
     return runs, skipped, failed

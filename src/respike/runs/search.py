@@ -57,7 +57,11 @@ def objective(metrics: Mapping[str, Any], folder: Path, name: str) -> float:
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, float | int))
             raise InputError(f"hydra.sweeper.objectives.{name}: not measured; there are acc_at_10ms and {known}")
         return float(metrics[name])
-    table = read_csv(folder / "curves.csv").dropna(subset=["acc"])
+    file = folder / "curves.csv"
+    table = read_csv(file) if file.is_file() else pd.DataFrame()
+    table = table.reindex(columns=["time_ms", "acc"]).dropna()
+    if table.empty:
+        raise InputError(f"hydra.sweeper.objectives.{name}: only a rate-coded run has an accuracy after so many ms")
     curve = list(zip(table["time_ms"], table["acc"], strict=True))
     latency = float(found[1])
     if not curve[0][0] <= latency <= curve[-1][0] + 1e-9:

@@ -54,9 +54,9 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
     folder = Path(cfg.paths.run)
     try:
         with _one_process(folder):
+            (folder / FAILURE).unlink(missing_ok=True)
             if finished(cfg, folder):
                 return json.loads((folder / "metrics.json").read_text())
-            (folder / FAILURE).unlink(missing_ok=True)
             return train(cfg, overrides)
     except Exception as error:
         reason = explain(error)
@@ -179,7 +179,7 @@ class SweepReport(Callback):
     """Checks the grid before a multirun, says in one line how each job ended, and ends with a table of the jobs.
 
     A copy of this object goes with each job into its process and leaves a record in the folder `records` of this multirun.
-    So the jobs that are counted are those of this multirun, whatever the clocks say and earlier multiruns left.
+    So the jobs that are counted are those of this multirun, independently of clocks and of files of earlier multiruns.
     """
 
     def __init__(self):
@@ -210,7 +210,8 @@ class SweepReport(Callback):
         self.keys = [key.lstrip("+") for key in counts]
         self.planned = math.prod(counts.values()) if "BasicSweeper" in sweeper._target_ else 0
         if jobs:
-            self.keys, self.planned = list(dict.fromkeys(key for grid in sweeper.grids for key in grid)), len(jobs)
+            self.keys = list(dict.fromkeys([*self.keys, *(key for grid in sweeper.grids for key in grid)]))
+            self.planned = len(jobs)
             self.steps = _steps(jobs, config)
             print(
                 f"{config.sweep_name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{_budget(self.steps, config)}", flush=True

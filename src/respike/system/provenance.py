@@ -11,9 +11,13 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegacon
 
 
 def git_commit() -> str:
-    """Commit of the repository this package runs from, with "-dirty" if tracked files were changed; "unknown" without git."""
+    """Commit of the repository this package runs from, with "-dirty" if tracked files were changed.
+
+    "unknown" without git, and for a package that is installed below the folder of another repository.
+    """
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

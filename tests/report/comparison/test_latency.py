@@ -111,6 +111,12 @@ def test_a_delayed_read_out_is_another_method_without_values_before_it(make, pat
     assert list(late["steps"]) == [8, 16, 32]
 
 
+def test_the_last_step_is_shown_though_it_is_no_power_of_two(make):
+    runs = load_runs([make("layer", 40, 0), make("channel", 40, 0), make("channel", 40, 0, read_from=32)])
+    table = latency_table(latency_networks(compare(runs))[0])
+    assert all(accuracy != "–" for accuracy in table["T = 40 (%)"]) and len(table) == 3
+
+
 def test_a_network_for_one_T_that_is_simulated_for_longer_is_a_method_of_its_own(paths, make):
     longer = [make("mmse", 64, draw, converted_for=8) for draw in (0, 1, 2)]
     rows = latency_networks(compare(load_runs([*paths, *longer])))[0].rows

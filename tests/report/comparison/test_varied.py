@@ -71,6 +71,8 @@ def test_typed_settings_never_go_along_with_a_network(varied):
     jobs = ["neuron.t_ref=0.001"], ["model=diehl_cnn_small", "neuron.t_ref=0.002"]
     typed = typed_keys("neuron.t_ref=0.002; convert=none")
     assert typed == ["neuron.t_ref", "convert._target_"]
+    given = "train=false; convert@convert.norm=mmse; neuron/surrogate=atan"
+    assert typed_keys(given) == ["train", "convert.norm._target_", "neuron.surrogate._target_"]
     assert "neuron.t_ref" in {setting.key for setting in varied(*jobs, typed=typed)}
 
 

@@ -212,9 +212,11 @@ def sorted_points(comparison: Comparison, by: str = "") -> list[int]:
     by: a metric, the best end first, or a setting, ascending; a leading "-" reverses the order. Points without the number
     come last. Without `by`: final accuracy. Raises InputError for a name that is neither.
     """
-    name, turned = new_key(by.removeprefix("-")) or "snn/test_acc", by.startswith("-")
+    given, turned = by.removeprefix("-") or "snn/test_acc", by.startswith("-")
     points = comparison.points
-    setting = next((s for s in comparison.settings if name in (s.key, s.typed, s.label, s.bare)), None)
+    named = [(s, {s.key, s.typed, s.label, s.bare}) for s in comparison.settings]
+    name = given if any(given in names for _, names in named) else new_key(given)
+    setting = next((s for s, names in named if name in names), None)
     if setting:
         codes = points[setting.key].map(setting.code)
         return list(codes.sort_values(ascending=not turned, kind="stable").index)

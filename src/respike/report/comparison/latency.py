@@ -21,18 +21,19 @@ from respike.report.verdicts import published_curve
 SIMULATOR = "respike.simulate.rate.layerwise.simulate"
 CONSTANT = "respike.neurons.encode.Current"
 STEPS, DURATION = "convert.steps", "simulate.duration"  # T
+READ_FROM = "simulate.read_from"
 NETWORK = ("model", "recipe", "train", "lit", "ckpt_path", "random_weights", DATA)  # blocks that make the network
-CONVERSION = ("convert", "callbacks.convert", "simulate.read_from")  # blocks that make a method
+CONVERSION = ("convert", "callbacks.convert", READ_FROM)  # blocks that make a method
 WORDS = {
     "convert.scale": "per {}",
     "convert.q": "q = {}",
     "convert.rounding": "rounding {}",
-    "simulate.read_from": "read after t0 = {}",
+    READ_FROM: "read after t0 = {}",
     "callbacks.convert.calibration_size": "{} images",
 }
 LEAST_STEPS = 8  # of some run
 MOST = 14  # methods of a figure
-TABLE = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TABLE = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # and the last
 COST_AT = 32  # the T at which spikes and operations are compared, or the largest one below that all methods have
 
 
@@ -40,9 +41,10 @@ COST_AT = 32  # the T at which spikes and operations are compared, or the larges
 class Network:
     """What the conversions of one network measured.
 
-    rows: a row per method, T (a power of two) and run: method, each_T (whether it is converted for every T), steps, acc [%],
-    spikes and synops (per image, up to T), convert_s. relu: accuracy of the network before conversion [%], and relu_name, what
-    it is. published: name -> its points (T, accuracy [%]). said: what was measured, and what is averaged.
+    rows: a row per method, T (a power of two, or the last) and run: method, each_T (whether it is converted for every T),
+    steps, acc [%], spikes and synops (per image, up to T), convert_s. relu: accuracy of the network before conversion [%], and
+    relu_name, what it is. published: name -> its points (T, accuracy [%]). said: what was measured, and what is averaged.
+    late: whether some methods leave the output of the first steps unread.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Network:
     relu_name: str
     published: Mapping[str, Sequence[tuple[float, float]]]
     said: str
+    late: bool
 
     @property
     def has_figure(self) -> bool:
@@ -140,6 +143,7 @@ def _network(comparison: Comparison, group: pd.DataFrame, settings: Sequence[Set
         else f"{str(activation).upper()} network",
         published=_published(first),
         said="; ".join(filter(None, (measured, averaged, reduced))),
+        late=any(setting.key == READ_FROM for setting in settings),
     )
 
 
@@ -149,11 +153,7 @@ def _method(comparison: Comparison, point: int, settings: Sequence[Setting]) -> 
     parts = [shown(first.get("cfg.convert._target_"))]
     for setting in settings:
         value = comparison.points.at[point, setting.key]
-        if (
-            setting.key == "convert._target_"
-            or is_missing(value)
-            or (setting.key == "simulate.read_from" and not value)
-        ):
+        if setting.key == "convert._target_" or is_missing(value) or (setting.key == READ_FROM and not value):
             continue
         word = WORDS.get(setting.key)
         parts.append(word.format(shown(value)) if word else setting.say(value))
@@ -161,11 +161,11 @@ def _method(comparison: Comparison, point: int, settings: Sequence[Setting]) -> 
 
 
 def _rows(run: pd.Series) -> pd.DataFrame:
-    """The rows of one run: at every power of two, or at T alone."""
+    """The rows of one run: at every power of two and the last step, or at T alone."""
     curve = run["curve"].dropna(subset=["acc"])
     last = curve["step"] == run["steps"]
     doubled = curve["step"].map(lambda step: math.log2(step).is_integer())
-    chosen = curve[last if run["each_T"] else doubled]
+    chosen = curve[last if run["each_T"] else doubled | last]
     synops = chosen["synops_per_image"] if "synops_per_image" in chosen else chosen["acc"] * math.nan
     at_end = chosen["step"] == run["steps"]
     synops = synops.where(synops.notna() | ~at_end, numbers(run.to_frame().T, "snn/synops_per_image").iloc[0])
@@ -212,7 +212,8 @@ def latency_table(network: Network) -> pd.DataFrame:
     Columns: accuracy at some T, and at one T spikes and synaptic operations per image and the time of the conversion.
     """
     means = latency_means(network).set_index(["method", "steps"])
-    steps = [t for t in TABLE if t in set(network.rows["steps"])]
+    measured = network.rows["steps"]
+    steps = sorted({*measured[measured.isin(TABLE)], measured.max()})
     at, lines = network.cost_at, []
     for name in ordered_methods(network):
         of: pd.DataFrame = means.loc[name]  # type: ignore[assignment]

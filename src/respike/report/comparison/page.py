@@ -33,7 +33,7 @@ from respike.report.comparison.trade_figure import trade_off_figure
 from respike.report.comparison.varied import Setting
 from respike.report.groups import slug
 from respike.report.page import check_folder, relative_address, render, replaced, run_sheets
-from respike.report.pictures import Picture
+from respike.report.pictures import Picture, compact
 from respike.report.verdicts import judge
 from respike.system.files import write_csv
 
@@ -42,14 +42,19 @@ Drawn = tuple[Picture, Figure | None]
 
 
 def write_comparison(
-    comparison: Comparison, out: Path | str, title: str, sort: str = "", columns: Sequence[str] = ()
+    comparison: Comparison,
+    out: Path | str,
+    title: str,
+    sort: str = "",
+    columns: Sequence[str] = (),
+    small: bool = False,
 ) -> list[Path]:
     """Write out/index.html, runs.html, comparison.csv, means.csv, latency.csv where there is one, and out/compare-*.png.
 
     runs.html has the facts and files of each run, comparison.csv a line per run, means.csv a line per point.
-    sort, columns: see `sorted_points` and `chosen_columns`. Everything is written to a temporary folder and moved in at
-    the end, so a failure leaves an earlier comparison whole. Returns the files. Raises InputError when `out` is a file, or
-    a name to sort by or to show is unknown.
+    sort, columns: see `sorted_points` and `chosen_columns`. small: pictures have 256 colours. Everything is written to a
+    temporary folder and moved in at the end, so a failure leaves an earlier comparison whole. Returns the files. Raises
+    InputError when `out` is a file, or a name to sort by or to show is unknown.
     """
     out = Path(out)
     check_folder(out, "comparison")
@@ -64,6 +69,8 @@ def write_comparison(
         content |= {"title": title, "pictures": pictures, "networks": sections}
         for template, name in (("runs.html.j2", "runs.html"), ("comparison.html.j2", "index.html")):
             (folder / name).write_text(render(template, content), encoding="utf-8")
+        if small:
+            compact(folder)
         written = [out / file.name for file in folder.iterdir()]
     return sorted(written)
 
@@ -94,22 +101,25 @@ def _latency(networks: Sequence[Network], folder: Path) -> list[dict]:
     """For each network: title, said, figure (the name of its file, "" for none) and table; latency.csv has the numbers."""
     sections: list[dict] = []
     for network in networks:
-        name = ""
-        if network.has_figure:
-            name = f"{PREFIX}latency-{slug(network.title, [section['slug'] for section in sections])}.png"
+        anchor = slug(network.title, [section["slug"] for section in sections])
+        figure = f"{PREFIX}latency-{anchor}.png" if network.has_figure else ""
+        if figure:
             title = f"{network.title}\n{network.said}"
             relu = network.relu_name, network.relu
             save(
                 accuracy_in_few_steps(network.rows, ordered_methods(network), network.published, relu, title),
-                folder / name,
+                folder / figure,
             )
         table = latency_table(network)
         table.columns = table.columns.str.replace(" = ", "\u00a0=\u00a0")  # headings do not break there
-        each = bool(network.rows["each_T"].any())
-        section = {"title": network.title, "said": network.said, "figure": name, "table": table, "each": each}
-        section |= {"late": table["method"].str.contains("t0").any()}
-        section |= {"several": network.rows.duplicated(["method", "steps"]).any()}
-        sections.append(section | {"slug": slug(network.title), "relu": f"{network.relu_name}: {network.relu:.2f} %"})
+        sections.append(
+            {
+                "title": network.title, "said": network.said, "slug": anchor, "figure": figure, "table": table,
+                "relu": f"{network.relu_name}: {network.relu:.2f} %", "late": network.late,
+                "each": bool(network.rows["each_T"].any()),
+                "several": network.rows.duplicated(["method", "steps"]).any(),
+            }
+        )  # fmt: skip
     if networks:
         write_csv(folder / "latency.csv", pd.concat([latency_means(network) for network in networks]))
     return sections

@@ -9,6 +9,7 @@ import pandas as pd
 
 from respike.report.runs import is_missing, is_number
 from respike.runs.old_names import new_key
+from respike.runs.overrides import groups
 
 # Keys that never count: where a run lies, its name and logger, and keys that repeat others.
 NOT_SETTINGS = (
@@ -158,9 +159,15 @@ def named_by_settings(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def typed_keys(changed: str) -> list[str]:
-    """The present keys of the overrides in a run's metrics: "simulate.threshold=2; convert=none"."""
+    """The present keys of the overrides in a run's metrics: "simulate.threshold=2; convert=none"; of options their _target_."""
     keys = [new_key(part.split("=")[0].strip().lstrip("+~")) for part in changed.split("; ") if "=" in part]
-    return [key if "." in key else f"{key}._target_" for key in keys]
+    return [_option_key(key) if key.partition("@")[0] in groups() else key for key in keys]
+
+
+def _option_key(key: str) -> str:
+    """The key of a typed option: convert._target_, neuron.surrogate._target_; of convert@convert.norm that of its place."""
+    group, _, place = key.partition("@")
+    return f"{place or group.replace('/', '.')}._target_"
 
 
 def _ignored(key: str) -> bool:

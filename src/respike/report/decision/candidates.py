@@ -135,13 +135,18 @@ def _decision(title: str, runs: pd.DataFrame, model: EnergyModel) -> Decision:
 
 
 def _read_operations(file: Path, run: pd.Series) -> Operations:
-    """The counts of a run. Raises InputError for a file that was cut or edited: its sums are those of metrics.json."""
+    """The counts of a run. Raises InputError for a file that was cut or edited: its sums are those of metrics.json.
+
+    Of several seeds the file is that of the lowest.
+    """
+    first = {key: values[0] for key, values in run["over_seeds"].items()}
     try:
         operations = Operations.from_rows([row.to_dict() for _, row in read_csv(file).iterrows()])
         whole = {"snn/synops_per_image": operations.accumulates, "energy/ann_nj": operations.macs * MAC_PJ / 1000}
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged, not the counts that a run writes; run it again") from error
-    wrong = [key for key, found in whole.items() if is_number(run.get(key)) and not math.isclose(found, run[key])]
+    told = {key: first.get(key, run.get(key)) for key in whole}
+    wrong = [key for key, found in whole.items() if is_number(told[key]) and not math.isclose(found, told[key])]
     if wrong:
         raise InputError(f"{file}: damaged, its sum is not the {wrong[0]} of metrics.json beside it; run it again")
     return operations
