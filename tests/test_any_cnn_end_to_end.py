@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from respike.errors import InputError
 from respike.runs.compose import compose_run
 from respike.train import train
 
@@ -96,6 +97,17 @@ def test_the_default_keeps_what_the_relu_network_knows(outcome):
     agreement = {rule: outcome(rule, "current")[0]["snn/agreement"] for rule in RULES}
     assert agreement["count"] >= 0.93 and agreement["before_neuron"] >= 0.93
     assert agreement["count"] >= agreement["average"]
+
+
+def test_how_many_images_are_simulated_at_a_time_changes_nothing(outcome):
+    whole, parts = (outcome("count", "current", *more)[0] for more in ((), ("+simulate.chunk=30",)))
+    same = [name for name in whole if name.startswith(("snn/", "energy/"))]
+    assert {name: parts[name] for name in same} == {name: whole[name] for name in same}
+
+
+def test_a_penalty_that_no_activation_would_feel_is_refused(outcome):
+    with pytest.raises(InputError, match=r"recipe.activity_penalty=0.001: .* nn.ReLU modules, and the network has none"):
+        outcome("count", "current", "model.activation=qcfs", "convert=qcfs", "recipe.activity_penalty=0.001")
 
 
 def test_a_network_that_ends_at_chance_says_what_to_change(outcome, caplog):

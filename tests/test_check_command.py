@@ -121,6 +121,6 @@ def test_mistakes_are_one_line_and_status_1(tmp_path, monkeypatch, capsys, typed
 def test_a_network_that_cannot_be_converted_is_refused_with_advice(monkeypatch):
     monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(Gated=Gated))
     with pytest.raises(
-        InputError, match="layer 'gate', a Sigmoid, is not convertible; gates such as squeeze-excitation"
+        InputError, match="layer 'gate', a Sigmoid, cannot be converted; gates such as squeeze-excitation"
     ):
         check(["model=custom", "recipe=custom", "model._target_=theirs.Gated"])

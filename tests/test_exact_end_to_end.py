@@ -83,7 +83,7 @@ def test_a_run_starts_from_the_training_of_another_experiment_which_is_done_once
         "experiment=ttfs_finetune_fc_latency",
         "train=false",
         "lit.quantile=1.0",
-        f"paths.run={tmp_path / 'mapped'}",
+        f"paths.run='{tmp_path / 'simulate.trial=0,seed=(1)'}'",  # a job of a sweep
     ]
     first = train(compose_run([*few, *places, *mapped]))
     second = train(compose_run([*few, *places, "experiment=exact_fc", f"paths.run={tmp_path / 'exact'}"]))

@@ -5,7 +5,6 @@ python -m respike.check experiment=diehl_cnn --images 500
 """
 
 import argparse
-import dataclasses
 import gc
 import logging
 import math
@@ -76,7 +75,7 @@ def check(overrides: Sequence[str], images: int = 0) -> list[str]:
         few = data.batches("train", min(32, data.eval_batch_size), first=images)
         measure_batch_norms(net, (batch for batch, _, _ in few))
         origin = "random weights, batch norms measured on training images"
-    settings = _settings(cfg)
+    settings = Settings.of(instantiate(cfg.simulate))
     convert = instantiate(cfg.convert)
     anatomy = dissect(net, shape, **wiring_of(convert))
     if len(returned := anatomy.operations[-1].shape) != 1:
@@ -164,19 +163,13 @@ def _image_shape(cfg: DictConfig) -> Sequence[int]:
     )
 
 
-def _settings(cfg: DictConfig) -> Settings:
-    known = {field.name for field in dataclasses.fields(Settings)}
-    return Settings(**{name: value for name, value in instantiate(cfg.simulate).keywords.items() if name in known})
-
-
 def _measured(
     anatomy: Anatomy, snn: RateSNN, images: list[Tensor], settings: Settings, folder: Path
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Further columns by layer, and notes; writes the figure of correlations to the folder."""
     shares = unit_shares(snn, anatomy.graph, anatomy.node_of_layer, images)
     few, _ = first_images(images)
-    keywords = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    correlations = rate_correlations(snn, anatomy.graph, anatomy.node_of_layer, few, **keywords)
+    correlations = rate_correlations(snn, anatomy.graph, anatomy.node_of_layer, few, **vars(settings))
     columns = {}
     for name, scale in snn.scales.items():
         ends = [float(scale.min()), float(scale.max())] if isinstance(scale, Tensor) else [scale]

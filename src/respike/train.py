@@ -21,6 +21,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
@@ -82,6 +83,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     module = untrained(cfg, data)
     check_fit(module.net, data)
     check_loss(module, data)
+    _check_penalty(cfg, module)
     facts = run_facts(cfg, data, overrides)
     metrics = RunMetrics()
     trainer = _trainer(cfg, metrics, facts, overrides)
@@ -104,23 +106,29 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     return folder.finish(metrics.values | facts, origin, trainer)
 
 
+def _check_penalty(cfg: DictConfig, module: pl.LightningModule) -> None:
+    """Raise InputError for a penalty on activations that a training would not feel."""
+    penalty: Any = getattr(module, "activity_penalty", 0.0)  # a module of one's own may have none
+    if cfg.train and penalty and not any(isinstance(part, nn.ReLU) for part in module.net.modules()):
+        raise InputError(
+            f"recipe.activity_penalty={penalty}: penalizes activations of nn.ReLU modules, and the network has "
+            "none (F.relu, ReLU6 and QCFS are none); type recipe.activity_penalty=0, or write them as nn.ReLU"
+        )
+
+
 def _start(cfg: DictConfig) -> pl.LightningModule:
     """The module that the experiment cfg.start trains, with the seed, the files and the number of images of this run."""
-    kept = {
-        "data.train_size": cfg.data.get("train_size"),
-        "paths.outputs": cfg.paths.outputs,
-        "paths.stages": cfg.paths.stages,
-    }
-    kept |= {"paths.data": cfg.paths.data, "seed": cfg.seed, "paths.run": Path(cfg.paths.run, "start")}
-    if "download" in cfg.data.get("dataset", {}):
-        kept |= {"++data.dataset.download": cfg.data.dataset.download}
-    typed = [f"{key}={'null' if value is None else value}" for key, value in kept.items()]
-    first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none", *typed])
-    OmegaConf.update(first, "callbacks", {}, merge=False, force_add=True)
+    first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none"])
+    kept = {name: OmegaConf.select(cfg, name) for name in ("seed", "data.train_size")}
+    kept |= {f"paths.{name}": cfg.paths[name] for name in ("data", "outputs", "stages")}
+    if "download" in cfg.data.dataset:
+        kept["data.dataset.download"] = cfg.data.dataset.download
+    for name, value in (kept | {"paths.run": str(Path(cfg.paths.run, "start")), "callbacks": {}}).items():
+        OmegaConf.update(first, name, value, merge=False, force_add=True)
     data = instantiate(first.data)
     data.setup()
     module = untrained(first, data)
-    fit_once(first, _trainer(first, RunMetrics(), {}, typed), module, data)
+    fit_once(first, _trainer(first, RunMetrics(), {}, ()), module, data)
     return module
 
 

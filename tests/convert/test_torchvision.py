@@ -23,12 +23,12 @@ CONVERTED = {  # constructor -> images' side, kinds of layers
     "vgg11_bn": (32, {"relu", "max", "pool", "output"}),
 }
 REFUSED = {
-    "efficientnet_b0": r"'features\.0\.2', a SiLU, is not convertible; train with ReLU",
-    "mobilenet_v3_small": r"'features\.0\.2', a Hardswish, is not convertible; train with ReLU",
-    "regnet_y_400mf": r"se\.scale_activation', a Sigmoid, is not convertible; gates such as squeeze-excitation",
-    "vit_b_16": "a LayerNorm, is not convertible; train with BatchNorm2d",
-    "swin_t": "a LayerNorm, is not convertible; train with BatchNorm2d",
-    "convnext_tiny": "a LayerNorm, is not convertible; train with BatchNorm2d",
+    "efficientnet_b0": r"'features\.0\.2', a SiLU, cannot be converted; train with ReLU",
+    "mobilenet_v3_small": r"'features\.0\.2', a Hardswish, cannot be converted; train with ReLU",
+    "regnet_y_400mf": r"se\.scale_activation', a Sigmoid, cannot be converted; gates such as squeeze-excitation",
+    "vit_b_16": "a LayerNorm, cannot be converted; train with BatchNorm2d",
+    "swin_t": "a LayerNorm, cannot be converted; train with BatchNorm2d",
+    "convnext_tiny": "a LayerNorm, cannot be converted; train with BatchNorm2d",
 }
 
 
@@ -83,5 +83,5 @@ def test_what_no_spikes_can_carry_is_refused_by_name_with_advice(name):
 
 def test_leaky_relus_are_refused_with_advice():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(72, 3))
-    with pytest.raises(InputError, match="'1', a LeakyReLU, is not convertible; train with ReLU or ReLU6"):
+    with pytest.raises(InputError, match="'1', a LeakyReLU, cannot be converted; train with ReLU or ReLU6"):
         no_norm(net, torch.rand(1, 1, 8, 8))

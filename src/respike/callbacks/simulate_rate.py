@@ -1,12 +1,9 @@
 """Simulates the converted rate-coded network on the test set."""
 
-import dataclasses
 import logging
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -49,18 +46,14 @@ class SimulateRate(Callback):
     columns: dict[str, list[float]]  # of curves.csv, set by on_test_end
     correlations: dict[
         str, float
-    ]  # by layer, of rates after all steps and activations on a few images, set by on_test_end
+    ]  # by layer, of rates after all steps and activations of a few images; set by on_test_end
 
     def __init__(self, simulate: partial[SpikeRecord], energy: EnergyModel | None = None):
         self.simulate, self.energy = simulate, energy
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
-        self._settings().warn_if_unusual()
-
-    def _settings(self) -> Settings:
-        known = {field.name for field in dataclasses.fields(Settings)}
-        return Settings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
+        Settings.of(self.simulate).warn_if_unusual()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Simulate, measure, write and log."""
@@ -74,7 +67,7 @@ class SimulateRate(Callback):
         self.columns = curve(self.record, labels, ann)
         # on every rank: they meet in these
         anatomy = _anatomy(trainer, pl_module)
-        self.correlations, uneven = _representation(trainer, pl_module, anatomy, self.simulate.keywords)
+        self.correlations, uneven = _representation(trainer, pl_module, anatomy, Settings.of(self.simulate))
         energy = self._energy(trainer, pl_module, anatomy, relu.macs) if self.energy else {}
         if rank() > 0:
             return
@@ -105,7 +98,7 @@ class SimulateRate(Callback):
     ) -> dict[str, float]:
         """The metrics of the energy model, and accuracies of the ReLU networks that it compares with."""
         assert self.energy is not None
-        snn, data, settings = converted(trainer, RateSNN), data_of(trainer), self._settings()
+        snn, data, settings = converted(trainer, RateSNN), data_of(trainer), Settings.of(self.simulate)
         layer_of = (
             {one.name: one.layer or one.into[0] for one in anatomy.operations if one.layer or one.into}
             if anatomy
@@ -124,7 +117,7 @@ class SimulateRate(Callback):
     def _what_to_change(self, trainer: Trainer) -> str:
         """What departs from the settings that keep deep networks accurate; if nothing does, a longer simulation."""
         snn, method = converted(trainer, RateSNN), conversion(trainer)
-        settings = self._settings()
+        settings = Settings.of(self.simulate)
         hard = isinstance(settings.neuron, IntegrateFire) and (settings.neuron.reset, settings.neuron.start) != (
             SOFT.reset,
             SOFT.start,
@@ -148,7 +141,7 @@ def _anatomy(trainer: Trainer, pl_module: LightningModule) -> Anatomy | None:
 
 
 def _representation(
-    trainer: Trainer, pl_module: LightningModule, anatomy: Anatomy | None, settings: Mapping[str, Any]
+    trainer: Trainer, pl_module: LightningModule, anatomy: Anatomy | None, settings: Settings
 ) -> tuple[dict[str, float], dict[str, float]]:
     """How rates correlate with activations on the first test images, by layer, and the metrics of unevenness.
 
@@ -159,7 +152,7 @@ def _representation(
     data = data_of(trainer)
     few, _ = first_images(data.images.test_images[data.index["test"][:8]])
     network = converted(trainer, RateSNN), anatomy.graph, anatomy.node_of_layer, few.to(pl_module.device)
-    return rate_correlations(*network, **settings), unevenness_metrics(*network, **settings)
+    return rate_correlations(*network, **vars(settings)), unevenness_metrics(*network, **vars(settings))
 
 
 def curve(record: SpikeRecord, labels: Tensor, ann: Tensor) -> dict[str, list[float]]:

@@ -1,6 +1,5 @@
 """Evaluates the time-to-first-spike network on the test set and compares it with the original network in float64."""
 
-import dataclasses
 import logging
 import math
 import time
@@ -52,18 +51,14 @@ class SimulateTTFS(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for settings that cannot be simulated."""
-        self._settings()
-
-    def _settings(self) -> TTFSSettings:
-        known = {field.name for field in dataclasses.fields(TTFSSettings)}
-        return TTFSSettings(**{name: value for name, value in self.simulate.keywords.items() if name in known})
+        TTFSSettings.of(self.simulate)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, measure, write and log."""
-        data, snn = data_of(trainer), converted(trainer, TTFSNet)
+        data, snn, settings = data_of(trainer), converted(trainer, TTFSNet), TTFSSettings.of(self.simulate)
         for name, layer in snn.layers.items():
             if isinstance(layer, TTFSLayer):
-                self._settings().refuse_wide_noise(f"layer '{name}'", float(layer.t_max - layer.t_min))
+                settings.refuse_wide_noise(f"layer '{name}'", float(layer.t_max - layer.t_min))
         labels = data.labels("test")
         part_size = max(1, PART_BYTES // (8 * data.images.test_images[0].numel()))
         start = time.perf_counter()

@@ -1,6 +1,6 @@
 """What the figure callbacks of all methods share: sample images, the training, confusion matrices; saving and logging."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,8 +43,11 @@ def class_names(trainer: Trainer, outputs: int) -> list[str]:
     return names + [f"output {c}" for c in range(len(names), outputs)]
 
 
-def data_and_training(trainer: Trainer) -> dict[str, Figure]:
-    """The figures "samples", of sorted test images some of every class, and "training" if the run has a training."""
+def data_and_training(trainer: Trainer, published: Sequence[float] | None = None) -> dict[str, Figure]:
+    """The figures "samples", of sorted test images some of every class, and "training" if the run has a training.
+
+    published: validation accuracies after each epoch, drawn beside those of the training.
+    """
     data = data_of(trainer)
     labels = data.labels("test")
     chosen = first_or_spread(labels, SAMPLES)
@@ -52,7 +55,7 @@ def data_and_training(trainer: Trainer) -> dict[str, Figure]:
     figures = {"samples": samples(to_unit(data.images.test_images[data.index["test"][chosen]]), names)}
     history = read_history(trainer)
     if history:
-        figures["training"] = training_progress(history)
+        figures["training"] = training_progress(history, published)
     return figures
 
 

@@ -18,7 +18,6 @@ from respike.figures.common_figures import (
 )
 from respike.figures.curves import accuracy_and_agreement
 from respike.figures.layers import firing_rates, layer_rates, potential_panels, rate_map
-from respike.figures.training import training_progress
 from respike.metrics.activity import activities, activities_over_steps
 from respike.simulate.direct.evaluate import potential_histograms
 from respike.system.distributed import rank
@@ -66,13 +65,14 @@ class DirectFigures(Callback):
             "rates_over_steps": rate_map(activities_over_steps(record), steps, "step", over_steps),
             "membrane_potentials": self._potentials(trainer, simulated, pl_module.net.fire.neurons.neuron.threshold),
             "confusion": confusion_over_steps(trainer, record),
-            **data_and_training(trainer),
-            **self._of_training(read_history(trainer)),
+            **data_and_training(trainer, self.published_epochs),
+            **_rates_of_training(read_history(trainer)),
         }
         save_figures(trainer, figures)
 
     def _of_image(self, trainer: Trainer, simulated: SimulateDirect) -> Figure:
-        image = data_of(trainer).images.test_images[[self.image]].to(trainer.strategy.root_device)
+        data = data_of(trainer)
+        image = data.images.test_images[data.index["test"][[self.image]]].to(trainer.strategy.root_device)
         record = simulated.simulate(simulated.snn, image)
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
         published = self.published_rates if record.steps == simulated.snn.steps else None
@@ -94,13 +94,9 @@ class DirectFigures(Callback):
         counts = potential_histograms(simulated.snn, images, low, high, steps=simulated.record.steps)
         return potential_panels(counts, low, high, v_th, f"{len(images)} test images, {simulated.record.steps} steps")
 
-    def _of_training(self, history: dict[str, list[float]]) -> dict[str, Figure]:
-        """The training with the published accuracies, and the firing rates after each epoch; {} without a training."""
-        figures = {}
-        if history:
-            figures["training"] = training_progress(history, self.published_epochs)
-        rates = {n.removeprefix(ACTIVITY): v for n, v in history.items() if n.startswith(ACTIVITY)}
-        if rates:
-            title = "a batch of validation images, after each epoch"
-            figures["rates_over_epochs"] = rate_map(rates, history["epoch"], "epoch", title)
-        return figures
+
+def _rates_of_training(history: dict[str, list[float]]) -> dict[str, Figure]:
+    """The firing rates after each epoch; {} without a training."""
+    rates = {name.removeprefix(ACTIVITY): values for name, values in history.items() if name.startswith(ACTIVITY)}
+    title = "a batch of validation images, after each epoch"
+    return {"rates_over_epochs": rate_map(rates, history["epoch"], "epoch", title)} if rates else {}

@@ -71,17 +71,18 @@ class RateFigures(Callback):
 
     def _of_image(self, trainer: Trainer, simulated: SimulateRate) -> dict[str, Figure]:
         """Input spikes and output (spikes or currents) of the chosen image, which is simulated once more with a trace."""
-        data, number = data_of(trainer), torch.tensor([self.image])
-        pixels, label = data.images.test_images, int(data.labels("test")[self.image])
+        data, label = data_of(trainer), int(data_of(trainer).labels("test")[self.image])
+        number = data.index["test"][[self.image]]
+        image = data.images.test_images[number]
         classes = class_names(trainer, simulated.record.counts.shape[1])
-        snn, image = converted(trainer, RateSNN), pixels[number].to(trainer.strategy.root_device)
-        trace = simulated.simulate(snn, image, index=number, trace=[self.image]).traces[self.image]
+        snn, there = converted(trainer, RateSNN), image.to(trainer.strategy.root_device)
+        trace = simulated.simulate(snn, there, index=number, trace=number.tolist()).traces[int(number)]
         steps, unread = simulated.record.steps, simulated.record.read_from
         figures = {}
         if "input" in simulated.record.spikes:  # an analog input is the image itself
             spikes = trace.spikes["input"].cpu()
             shown = [round(steps * k / SPIKE_STEPS) for k in range(1, SPIKE_STEPS + 1)] if steps >= SPIKE_STEPS else []
-            figures["spikes"] = spike_images(to_unit(pixels[self.image]), spikes, f"class {classes[label]}", shown)
+            figures["spikes"] = spike_images(to_unit(image[0]), spikes, f"class {classes[label]}", shown)
         if snn.readout == "current":
             output = "output_currents"
             sums = trace.potentials[snn.output].flatten(1).cpu()

@@ -1,8 +1,5 @@
 """Draws the figures of a run of method=ttfs at the end of its test."""
 
-import dataclasses
-from typing import Any
-
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -78,8 +75,8 @@ class TTFSFigures(Callback):
         spikes, windows = record.spike_times[int(numbers[0])], layer_windows(snn)
         pooled = {name: torch.stack([times[name] for times in record.spike_times.values()]) for name in spikes}
         classes, label = class_names(trainer, record.logits.shape[1]), int(data.labels("test")[self.image])
-        settings = _settings(simulated)
-        noise = f", spike times with noise {settings['time_noise']:g}" if settings.get("time_noise") else ""
+        settings = TTFSSettings.of(simulated.simulate)
+        noise = f", spike times with noise {settings.time_noise:g}" if settings.time_noise else ""
         name = f"test image {self.image}, class {classes[label]}{noise}"
         *hidden, output = snn.layers
         figures = {
@@ -89,12 +86,12 @@ class TTFSFigures(Callback):
         if hidden:
             shown = {
                 layer: potentials(
-                    snn, layer, spikes, chosen_neurons(spikes[layer], windows[layer][1], self.neurons), **settings
+                    snn, layer, spikes, chosen_neurons(spikes[layer], windows[layer][1], self.neurons), **vars(settings)
                 )
                 for layer in dict.fromkeys((hidden[0], hidden[-1]))
             }
             figures["potentials"] = hidden_potentials(shown, windows, name)
-        outputs = potentials(snn, output, spikes, range(len(classes)), **settings)
+        outputs = potentials(snn, output, spikes, range(len(classes)), **vars(settings))
         figures["output_potentials"] = output_potentials(outputs, record.logits[0], label, classes, name)
         return figures
 
@@ -106,11 +103,6 @@ class TTFSFigures(Callback):
         others = [number for number in range(min(SAMPLES, len(data.index["test"]))) if number != self.image]
         count = max(1, min(SAMPLES, BUDGET // (8 * neurons)))
         return data.index["test"][[self.image, *others][:count]]
-
-
-def _settings(simulated: SimulateTTFS) -> dict[str, Any]:
-    known = {field.name for field in dataclasses.fields(TTFSSettings)}
-    return {name: value for name, value in simulated.simulate.keywords.items() if name in known}
 
 
 def _confusion(trainer: Trainer, record: TTFSRecord) -> Figure:

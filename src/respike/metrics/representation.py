@@ -44,7 +44,7 @@ def unevenness_metrics(
 
     In the first layer, whose input is constant, they are equal (Bu et al. 2022); behind it they differ where spikes arrive
     unevenly. snn/unevenness: the share of all units behind the first layer. {} for a network without QCFS, or with several L.
-    Arguments as in `rate_correlations`, of whose settings those of time play no part.
+    Arguments as in `rate_correlations`; dt, duration, start_at_zero and read_from are ignored: T is L steps.
     """
     neurons = {layer: node for layer, node in node_of_layer.items() if snn.layer(layer).kind == "relu"}
     quantizers = [quantizer(graph, node) for node in neurons.values()]

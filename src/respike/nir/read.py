@@ -118,7 +118,7 @@ def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "f
     step = _time_step(graph, dt, line)
     decays = {name: _decay(node, name, step, line) for name, node in graph.nodes.items() if isinstance(node, NEURONS)}
     if not decays:
-        raise InputError(f"{line}: the graph has no IF and no LIF neurons; read are {READ}")
+        raise InputError(f"{line}: the graph has no IF and no LIF neurons; supported: {READ}")
     (first, decay), *others = decays.items()
     for name, other in others:
         if other != decay:
@@ -276,7 +276,7 @@ def _module(node: nir.NIRNode, name: str, line: str) -> nn.Module:
         return nn.Flatten()  # see `_check_flatten`
     if isinstance(node, nir.Scale):
         return _Factor(_per_channel(node.scale, f"{line}: Scale '{name}'"))
-    raise InputError(f"{line}: node '{name}' is a {type(node).__name__}, which is not read here; read are {READ}")
+    raise InputError(f"{line}: node '{name}' is a {type(node).__name__}, which cannot be read; supported: {READ}")
 
 
 def _check_flatten(node: nir.Flatten, name: str, readers: list[nir.NIRNode], line: str) -> None:

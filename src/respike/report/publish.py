@@ -108,7 +108,7 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
     written = {form: name for place, name in names.items() for form in (place, json.dumps(place)[1:-1])}
     for place, name in written.items():
         end = "" if place.endswith("/") else r"(?![\w.-])"
-        text = re.sub(rf"(?<![\w.-]){re.escape(place)}{end}", lambda _, name=name: name, text)
+        text = re.sub(rf"(?<![\w.-]){re.escape(place)}{end}", name, text)  # names hold no backslash
     return text
 
 

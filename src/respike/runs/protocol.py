@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from respike.data.datasets import CHECKSUMS, ImageSet
@@ -43,11 +42,10 @@ def departures(cfg: DictConfig, images: ImageSet) -> dict[str, str]:
     if not experiment:  # published numbers that no experiment gives
         typed = sorted(key for key, value in _leaves(cfg) if key.startswith("paper.") and value is not None)
         return _facts("", [key for key in typed if key != "paper.title"])
-    try:
-        protocol = described(experiment).protocol
-        nearest, differing = _nearest(cfg, experiment, protocol.recipes)
-    except HydraException:  # a file of one's own, found by hydra.searchpath
+    if experiment not in names("experiment"):  # a file of one's own, found by hydra.searchpath
         return _facts(experiment, [f"paper: experiment={experiment} is not one of respike's"])
+    protocol = described(experiment).protocol
+    nearest, differing = _nearest(cfg, experiment, protocol.recipes)
     # The option of a published data set is named as its function; CIFAR's files are checked as they are read.
     same_set = cfg.data.dataset._target_.rpartition(".")[2] == protocol.data
     published = same_set and CHECKSUMS.get(images.name, images.sha256) == images.sha256

@@ -27,9 +27,10 @@ class Trace:
 class SpikeRecord:
     """The result of simulating B images for T steps.
 
-    index: image numbers (B,); predicted: class with most output spikes so far, ties to the lowest, int16 (T, B), -1 in the
-    first `read_from` steps, whose output is not read;
-    counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64; spikes and synops:
+    index: image numbers (B,); predicted: class with the most output spikes, or the largest summed output current, so far, ties
+    to the lowest, int16 (T, B), -1 in the first `read_from` steps, whose output is not read;
+    counts: final output spikes int32 (B, C), or, of a network read by its output current, its sum, float64, with weight_bits
+    in units of the output layer's grid, so that only ratios have a meaning; spikes and synops:
     per layer int64 (T,), summed over images, the input included where it spikes (a synaptic operation is counted in the layer
     that receives it); neurons: per layer that spikes, and the input's pixels (of a max-pool, its windows); pools: the max-pools
     among them, which spike without neurons; ann_macs: multiply-accumulates of one pass without spikes, per image; analog_macs:
@@ -166,3 +167,21 @@ def predict(counts: Tensor) -> Tensor:
     classes = counts.shape[-1]
     ranked = counts.long() * classes + torch.arange(classes - 1, -1, -1, device=counts.device)
     return ranked.argmax(-1).to(torch.int16)
+
+
+def image_numbers(images: Tensor, index: Tensor | None, chunk: int | None, trace: Sequence[int] = ()) -> Tensor:
+    """The numbers (B,) of images to simulate, 0, 1, ... without `index`.
+
+    Raises InputError where there is no image, a number for each is not given, chunk is below 1, or a traced one is not among
+    them.
+    """
+    if not len(images):
+        raise InputError("there is no image to simulate; give at least one")
+    index = torch.arange(len(images)) if index is None else index
+    if len(index) != len(images):
+        raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"simulate.chunk={chunk}: a number of images from 1 up, as in simulate.chunk=100")
+    if missing := sorted(set(trace) - set(index.tolist())):
+        raise InputError(f"trace={missing}: no such image numbers among those simulated")
+    return index

@@ -177,6 +177,7 @@ def test_adaptive_max_pools_and_flattenings_in_parts():
 OTHERS = {
     "windows of unequal size": (lambda x: F.adaptive_max_pool2d(x, 4).flatten(1), "windows of unequal size"),
     "a mean of rows": (lambda x: x.mean(2).flatten(1), "a mean over the axes 2"),
+    "a mean of another dtype": (lambda x: x.mean((2, 3), dtype=torch.float32), "'mean' with dtype"),
     "the maximum of means": (lambda x: x.mean(3).amax(2), "a maximum over the axes 2"),
     "a ReLU of a list of places": (lambda x: x.flatten(2).relu().mean(2), "a mean over the axes 2"),
     "a channel shuffle": (lambda x: x.view(-1, 3, 1, 6, 6).transpose(1, 2).flatten(1), "'transpose'"),

@@ -1,6 +1,7 @@
 """Calibration by its definition: a layer's error on the calibration images, measured by the plain simulation, never grows."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -152,6 +153,23 @@ def test_calibrations_follow_each_other(case):
     assert both.layer("stem").start is not None and alone.layer("stem").start is None
 
 
+def test_weights_are_fitted_for_neurons_that_start_where_they_will(case, monkeypatch):
+    """Half a threshold, and what the calibration of potentials added."""
+    net, images = case
+    potential = partial(calibrate_potential, norm=norms()["mmse"], simulate=SIMULATE)
+    added = [layer.start for layer in potential(net, images).layers.values() if layer.start is not None]
+    assert any(bool(start.any()) for start in added)
+    used = []
+
+    def recorded(z, start, steps, plain=calibrate.quantized_drive):
+        used.append(start)
+        return plain(z, start, steps)
+
+    monkeypatch.setattr(calibrate, "quantized_drive", recorded)
+    calibrate_weights(net, images, norm=potential, simulate=SIMULATE, iterations=1)
+    assert used and all(any(torch.equal(start, SOFT.start + own) for own in added) for start in used)
+
+
 def test_t_is_that_of_the_simulation_unless_steps_are_given(case):
     net, images = case
     long = partial(simulate, **(SIMULATE.keywords | {"duration": 0.020}))
@@ -170,10 +188,13 @@ def test_random_input_spikes_and_counted_outputs_are_calibrated_too(case, readou
         assert simulate(snn, images, **chosen.keywords).images == len(images)
 
 
-def test_the_output_current_has_the_mean_of_the_logits_after_bias_calibration(case):
+@pytest.mark.parametrize("threshold", [1.0, 0.5, 2.0])
+def test_the_output_current_has_the_mean_of_the_logits_after_bias_calibration(case, threshold):
+    """Also where the neurons have another threshold: the output current has none."""
     net, images = case
-    snn = calibrate_bias(net, images, norm=norms()["mmse"], simulate=SIMULATE)
-    record = simulate(snn, images, **SIMULATE.keywords)
+    simulation = partial(simulate, **(SIMULATE.keywords | {"neuron": replace(SOFT, threshold=threshold)}))
+    snn = calibrate_bias(net, images, norm=norms()["mmse"], simulate=simulation)
+    record = simulation(snn, images)
     mean = record.counts.double().mean(0)
     logits = net(images).double().mean(0)
     torch.testing.assert_close(mean / mean.norm(), logits / logits.norm(), rtol=0, atol=0.01)

@@ -94,7 +94,7 @@ def test_the_network_keeps_its_weights_and_its_mode():
 
 
 def test_what_cannot_be_converted_is_refused_by_name():
-    with pytest.raises(InputError, match="layer '1', a Sigmoid, is not convertible"):
+    with pytest.raises(InputError, match="layer '1', a Sigmoid, cannot be converted"):
         dissect(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(2, 2)), (1, 3, 3))
     with pytest.raises(InputError, match=r"\(1, 3, 3\)"):
         dissect(Residual(), (1, 3, 3))

@@ -92,6 +92,17 @@ def test_a_percentile_rises_with_q_and_with_leaving_out_silence(case):
             assert scales[q, True][layer] < scales[q, False][layer]
 
 
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_a_quantile_far_below_the_maximum_is_its_bin_and_not_silence(by_channel):
+    """One activation is a million times as large as the others; without zeros no quantile of activations is 0."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False), nn.ReLU())
+    nn.init.ones_(net[1].weight)
+    images = torch.cat([torch.full((400, 1, 1, 1), 1e-6), torch.ones(1, 1, 1, 1)])
+    bins = scales.CHANNEL_BINS if by_channel else BINS
+    ours = percentile_scale(0.9, False)(read_graph(net), {"only": "relu1"}, images, by_channel)
+    assert float(ours["only"]) == pytest.approx(1 / bins)
+
+
 def test_a_silent_layer_has_scale_zero():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), nn.ReLU())
     net[1].weight.data.fill_(-1)

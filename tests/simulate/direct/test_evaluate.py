@@ -121,6 +121,11 @@ def test_potentials_above_the_threshold_are_the_spikes(net):
         assert int(found[20:].sum()) == pytest.approx(int(record.spikes[name].sum()), abs=2)  # rounding at the edge
 
 
+def test_every_image_has_a_number(net):
+    with pytest.raises(InputError, match="6 images but 5 image numbers"):
+        simulate_direct(net, images(), index=torch.arange(5))
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5])
 def test_steps_that_cannot_be_are_refused(net, steps):
     with pytest.raises(InputError, match=f"simulate.steps={steps}: "):

@@ -79,7 +79,7 @@ def _refuse_unmapped(node: Node) -> None:
         )
     if node.kind == "softmax":
         raise InputError(
-            f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times; mapped are {MAPPED}"
+            f"layer '{node.name}' ({type(node.module).__name__}) has no exact form in spike times; supported: {MAPPED}"
         )
     if isinstance(node.module, nn.Conv2d) and node.module.padding_mode != "zeros":
         raise InputError(f"layer '{node.name}' pads by {node.module.padding_mode}; the exact mapping takes zeros only")

@@ -260,13 +260,18 @@ class _Reader:
         options = {name: self.constant(argument) for name, argument in node.kwargs.items()}
         if node.target in FUNCTIONS:
             kind, make = FUNCTIONS[node.target]
-            module = make(*rest, **options)
+            try:
+                module = make(*rest, **options)
+            except TypeError as error:  # an argument that the module does not have
+                raise self.refusal(node, f"'{node}' with these arguments ({error})") from error
             if kind == "avgpool" and self.spans_map(node, source, module):
                 module = nn.AdaptiveAvgPool2d(1)  # at other sizes, too
             return self.add(node, kind, [source], module)
         if node.target in RESHAPES or (node.target is operator.getitem and self.has_indices(rest[0])):
             return self.visit_reshape(node, source, rest, options)
         if node.target in REDUCTIONS:
+            if more := options.keys() - {"dim", "keepdim"}:
+                raise self.refusal(node, f"'{node}' with {', '.join(sorted(more))}")
             return self.visit_reduction(node, source, *rest, **options)
         if node.target is F.adaptive_max_pool2d:
             return self.add(node, "maxpool", [source], self.equal_windows(node, source, *rest, **options))
@@ -401,7 +406,7 @@ class _Reader:
         """The error for something that is not convertible, with what to use instead."""
         name = str(what.target if isinstance(what, fx.Node) else type(what).__name__).lower()
         advice = next((f"; {text}" for word, text in INSTEAD.items() if word in name), "")
-        return InputError(f"{given} is not convertible{advice}; convertible are {CONVERTIBLE}")
+        return InputError(f"{given} cannot be converted{advice}; supported: {CONVERTIBLE}")
 
     def add(self, fx_node: fx.Node, kind: str, inputs: Sequence[Any], module: nn.Module, path: str = "") -> str:
         """Add a node behind its inputs; returns its name. path: the module's path in the network, if it is a module."""

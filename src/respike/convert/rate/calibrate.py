@@ -162,7 +162,7 @@ class Calibration:
             raise InputError(EMPTY)
         tensor = next(self.snn.parameters())
         self.images = torch.cat(everywhere).to(tensor.device, tensor.dtype)
-        settings = Settings.from_keywords(getattr(simulate, "keywords", {}))
+        settings = Settings.of(simulate)
         if steps is not None and steps != settings.steps:
             settings = replace(settings, duration=steps * settings.dt, start_at_zero=False)
         self.settings, self.steps = settings, settings.steps
@@ -285,7 +285,8 @@ def _correct_bias(calibration: Calibration, name: str, target: Tensor, output: T
     layer = calibration.snn.layer(name)
     if layer.bias is None or layer.kind not in WEIGHTED:
         return
-    channels, threshold = len(layer.bias), calibration.settings.neuron.threshold
+    channels = len(layer.bias)
+    threshold = calibration.settings.neuron.threshold if calibration.has_neurons(name) else 1.0
 
     def mean_error(output: Tensor) -> Tensor:
         return (target - output).mean(0).reshape(channels, -1).mean(1)
@@ -345,7 +346,7 @@ def _fit(
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     neuron, spikes = calibration.settings.neuron, calibration.has_neurons(name)
-    start = neuron.initial(target[:1].new_zeros(1)).potential if layer.start is None else layer.start
+    start = neuron.initial(target[:1].new_zeros(1)).potential + (0 if layer.start is None else layer.start)
     for _ in range(iterations):
         chosen = torch.randint(len(target), (batch_size,), generator=random).to(target.device)
         z = fitted.drive({source: calibration.means[source][chosen] for source in fitted.sources})

@@ -27,8 +27,8 @@ def qcfs_thresholds(
 ) -> RateSNN:
     """Spiking layers whose scales are the trained thresholds of the network's QCFS activations.
 
-    images: only to compare the result with the network. spiking_pools: true gives average pools neurons of their own, which the
-    paper's have not; fold_dropout, max_pool: as in `build_rate_snn`; readout: "current": the output has no trained threshold.
+    images: only to compare the result with the network. spiking_pools: true makes average pools layers of neurons, unlike in
+    the paper; fold_dropout, max_pool: as in `build_rate_snn`; readout: "current": the output has no trained threshold.
     Raises InputError for a network with other ReLUs, and as `build_rate_snn`.
     """
     if readout != "current":
@@ -50,8 +50,8 @@ def qcfs_thresholds(
 
 
 def quantizer(graph: Graph, name: str) -> QCFS | None:
-    """The QCFS whose value a node has, or of which it is the largest; None for other activations."""
+    """The QCFS whose value a node has, or of which it is the largest or a multiple; None for other activations."""
     node = graph.nodes[name]
-    while node.kind == "maxpool":
+    while node.kind in ("maxpool", "dropout_scale"):
         node = graph.nodes[node.inputs[0]]
     return node.module if isinstance(node.module, QCFS) else None

@@ -51,7 +51,7 @@ def percentile_scale(q: float, zeros: bool) -> Callable[..., dict[str, Tensor]]:
             return _histogram(rows, largest, zeros, CHANNEL_BINS if by_channel else BINS)
 
         def quantiles(counts: Tensor) -> Tensor:
-            return torch.tensor([_quantile(row, q) for row in counts], dtype=torch.float64)
+            return torch.tensor([_quantile(row, q, zeros) for row in counts], dtype=torch.float64)
 
         return share_of_maximum(graph, node_of_layer, images, by_channel, counts, quantiles)
 
@@ -112,8 +112,13 @@ def activations(graph: Graph, node_of_layer: dict[str, str], images: Images) -> 
         raise InputError(EMPTY)
 
 
-def _quantile(counts: Tensor, q: float) -> float:
-    """Upper edge, as a share of the range, of the first bin at which the cumulative count reaches q; 0 for the first bin."""
+def _quantile(counts: Tensor, q: float, zeros: bool) -> float:
+    """Upper edge, as a share of the range, of the first bin at which the cumulative count reaches q.
+
+    0 without counts, and, where zeros are counted, for the first bin, in which they are.
+    """
     cumulative = counts.cumsum(0)
+    if not cumulative[-1]:
+        return 0.0
     reached = int(torch.searchsorted(cumulative, q * cumulative[-1]))
-    return (reached + 1) / len(counts) if reached else 0.0
+    return 0.0 if zeros and not reached else (reached + 1) / len(counts)

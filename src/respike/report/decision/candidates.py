@@ -145,7 +145,7 @@ def _read_operations(file: Path, run: pd.Series) -> Operations:
         whole = {"snn/synops_per_image": operations.accumulates, "energy/ann_nj": operations.macs * MAC_PJ / 1000}
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged, not the counts that a run writes; run it again") from error
-    told = {key: first.get(key, run.get(key)) for key in whole}
+    told: dict[str, Any] = {key: first.get(key, run.get(key)) for key in whole}
     wrong = [key for key, found in whole.items() if is_number(told[key]) and not math.isclose(found, told[key])]
     if wrong:
         raise InputError(f"{file}: damaged, its sum is not the {wrong[0]} of metrics.json beside it; run it again")

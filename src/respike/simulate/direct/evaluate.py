@@ -12,7 +12,7 @@ from respike.errors import InputError
 from respike.layers.neuron_layer import NeuronLayer, States
 from respike.layers.recording import spike_hooks
 from respike.simulate.connections import network_connections
-from respike.simulate.record import SpikeRecord, Tally
+from respike.simulate.record import SpikeRecord, Tally, image_numbers
 from respike.system.precision import full_float32
 
 
@@ -33,9 +33,7 @@ def simulate_direct(
     in front of the FC layers, one per unit of the first of them. Raises InputError for less than one step or image.
     """
     steps = _checked_steps(net, steps)
-    if chunk < 1:
-        raise InputError(f"simulate.chunk={chunk}: a number of images from 1 up, as in simulate.chunk=100")
-    index = torch.arange(len(images)) if index is None else index
+    index = image_numbers(images, index, chunk)
     connections = network_connections(net.synapses(), images.shape[1:])
     parts = []
     with (

@@ -13,14 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from respike.convert.rate.rate_snn import RateSNN
-from respike.errors import InputError
 from respike.layers.over_time import over_time
 from respike.simulate.rate.input import encoded_input, largest_current
 from respike.simulate.rate.kernels import events, triton_backend
 from respike.simulate.rate.program import COPIES, Program, alive, compile_program, new_tally, widest
 from respike.simulate.rate.settings import Settings
 from respike.simulate.rate.stepwise import simulate_stepwise
-from respike.simulate.record import SpikeRecord
+from respike.simulate.record import SpikeRecord, image_numbers
 
 BUDGET = 1 << 24  # bytes of the widest layer in one chunk, near the size of the caches
 BLOCK = 1 << 28  # bytes of the values that are in memory at once in one block of steps
@@ -50,19 +49,9 @@ def simulate(
     """
     chosen = Settings.from_keywords(settings)
     chosen.warn_if_unusual()
-    index = torch.arange(len(images)) if index is None else index
-    if not len(images):
-        raise InputError("there is no image to simulate; give at least one")
-    if len(index) != len(images):
-        raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
-    if chunk is not None and chunk < 1:
-        raise InputError(f"chunk={chunk}: a number of images from 1 up, or None for as many as fit")
-    missing = sorted(set(trace) - set(index.tolist()))
-    if missing:
-        raise InputError(f"trace={missing}: no such image numbers among those simulated")
-    run, size = _prepared(
-        compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen)), chosen, chunk
-    )
+    index = image_numbers(images, index, chunk, trace)
+    largest = largest_current(images, chosen)
+    run, size = _prepared(compile_program(snn, images.shape[1:], chosen, largest), chosen, chunk)
     parts = []
     with (
         torch.inference_mode(),
@@ -74,7 +63,8 @@ def simulate(
     record = SpikeRecord.merge(parts)
     wanted = torch.isin(index, torch.tensor(list(trace), dtype=index.dtype)).nonzero().flatten()
     if len(wanted):
-        record.traces.update(simulate_stepwise(snn, images[wanted], index=index[wanted], keep=True, **settings).traces)
+        traced = simulate_stepwise(snn, images[wanted], index=index[wanted], keep=True, largest=largest, **settings)
+        record.traces.update(traced.traces)
     return record
 
 

@@ -377,16 +377,6 @@ def _common_grid(layer: SpikingLayer, analog: set[str], grids: Mapping[str, floa
     return {source: grids[source] / grid for source in currents}, grid
 
 
-def unplain(program: Program) -> str | None:
-    """What a program has beside neurons that spikes drive, None if nothing."""
-    for layer in program.layers:
-        if not isinstance(layer.neuron, FixedPointIntegrateFire):
-            return f"layer '{layer.name}' ({type(layer.neuron).__name__})"
-        if layer.synapses.pool is not None:
-            return f"the max-pool of currents in layer '{layer.name}'"
-    return None
-
-
 def new_tally(program: Program, settings: Settings) -> Tally:
     """An empty tally of one chunk of images."""
     return Tally(

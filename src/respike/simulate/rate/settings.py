@@ -1,7 +1,7 @@
 """Settings of a simulation: neuron, time, input coding, arithmetic. Checked when the object is made."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,7 +30,7 @@ class Settings:
     (delayed read-out, Bu et al. 2025). They are simulated all the same: T and every latency count from the first step.
     backend: "auto", the fastest that is supported; or "triton" (fixed point on a CUDA device), "events" (fixed point on a CPU
     with a C compiler), "torch" (anything, anywhere). The spikes are the same.
-    weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every split of the images; None: floating point.
+    weight_bits: 2 to 24, the fixed-point grid, exact on every device and for every chunk size; None: floating point.
     A neuron that has no fixed-point form is simulated in floating point.
     seed: the seed of the random input spikes.
     """
@@ -82,6 +82,12 @@ class Settings:
             if name not in known:
                 raise InputError(f"simulate.{name}={value}: unknown setting; choose from {', '.join(known)}")
         return cls(**given)
+
+    @classmethod
+    def of(cls, simulate: Callable[..., Any]) -> "Settings":
+        """Those that a partial of `simulate` has, without its other keywords, as chunk."""
+        given: Mapping[str, Any] = getattr(simulate, "keywords", {})
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
 
     @property
     def steps(self) -> int:

@@ -17,12 +17,23 @@ from respike.simulate.record import SpikeRecord, Trace
 
 
 def simulate_stepwise(
-    snn: RateSNN, images: Tensor, *, index: Tensor | None = None, keep: bool = False, **settings: Any
+    snn: RateSNN,
+    images: Tensor,
+    *,
+    index: Tensor | None = None,
+    keep: bool = False,
+    largest: float | None = None,
+    **settings: Any,
 ) -> SpikeRecord:
-    """The same simulation as `simulate`, step by step, all images at once. keep: record a `Trace` of every image."""
+    """The same simulation as `simulate`, step by step, all images at once.
+
+    keep: record a `Trace` of every image. largest: of the input currents, on which the grid of carried currents depends, if
+    these images are some of many.
+    """
     chosen = Settings.from_keywords(settings)
     index = torch.arange(len(images)) if index is None else index
-    program = compile_program(snn, images.shape[1:], chosen, largest_current(images, chosen))
+    largest = largest_current(images, chosen) if largest is None else largest
+    program = compile_program(snn, images.shape[1:], chosen, largest)
     output = program.layers[-1]
     spikes: dict[str, list[Tensor]] = {"input": [], **{layer.name: [] for layer in program.layers}}
     potentials: dict[str, list[Tensor]] = {layer.name: [] for layer in program.layers}

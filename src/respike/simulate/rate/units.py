@@ -23,7 +23,7 @@ class PoolState(NamedTuple):
 
 @dataclass(frozen=True)
 class MaxPool(Neuron):
-    """A max-pool of spikes or constant currents. Its drive are the inputs (...M), its spikes those of the windows (...N).
+    """A max-pool of spikes, or of the running sums of currents; its drive is the inputs (...M), its spikes the windows' (...N).
 
     rule "count": with n_i(t) the spikes of input i up to step t, N(t) = max n_i(t) of a window is the count of its output,
     which emits N(t) - N(t - 1): at most one spike a step if no input has more, and as many in all as its most active input.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from respike.convert.exact.ranges import unit_leads
 from respike.convert.exact.ttfs_net import TTFSLayer, TTFSNet
 from respike.data.pixels import to_unit
-from respike.errors import InputError
+from respike.simulate.record import image_numbers
 from respike.simulate.ttfs.oracle import integrate
 from respike.simulate.ttfs.program import (
     B1Program,
@@ -51,14 +51,7 @@ def simulate_ttfs(
     a terminal. settings: keywords of `TTFSSettings`. Raises InputError for settings or images that do not fit.
     """
     chosen = TTFSSettings(**settings)
-    index = torch.arange(len(images)) if index is None else index
-    if not len(images):
-        raise InputError("there is no image to simulate; give at least one")
-    if len(index) != len(images):
-        raise InputError(f"{len(images)} images but {len(index)} image numbers; give one number per image")
-    missing = sorted(set(trace) - set(index.tolist()))
-    if missing:
-        raise InputError(f"trace={missing}: no such image numbers among those simulated")
+    index = image_numbers(images, index, chunk, trace)
     run = Run(snn, images.shape[1:], chosen)
     parts, size = [], chunk or max(1, min(1000, BUDGET // run.bytes_per_image))
     with (

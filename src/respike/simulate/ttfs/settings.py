@@ -1,7 +1,9 @@
 """Settings of the evaluation of a time-to-first-spike network, and of noise. Checked when the object is made."""
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +42,12 @@ class TTFSSettings:
     levels: int | None = None
     seed: int = 0
     trial: int = 0
+
+    @classmethod
+    def of(cls, simulate: Callable[..., Any]) -> "TTFSSettings":
+        """Those that a partial of `simulate_ttfs` has, without its other keywords, as chunk."""
+        given: Mapping[str, Any] = getattr(simulate, "keywords", {})
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
 
     def __post_init__(self) -> None:
         for name, allowed in (
