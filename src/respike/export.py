@@ -31,13 +31,13 @@ __all__ = ["export_nir", "export_run", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file. Returns the exit status: 1 for a network that NIR cannot say and for mistakes."""
+    """Write the file. Returns the exit status: 1 for a network that NIR cannot represent, and for mistakes."""
     parser = argparse.ArgumentParser(prog="python -m respike.export", description=__doc__.splitlines()[0])
     parser.add_argument(
         "run_dir", type=Path, metavar="RUN_DIR", help="the folder of a finished run, of rates or trained directly"
     )
     parser.add_argument("--nir", type=Path, required=True, metavar="FILE", help="the file to write, as net.nir")
-    parser.add_argument("--lossy", action="store_true", help="write what NIR cannot say in its nearest form")
+    parser.add_argument("--lossy", action="store_true", help="approximate what NIR cannot represent")
     parser.add_argument(
         "--shape",
         type=int,

@@ -55,7 +55,7 @@ def test_noise_has_a_line_for_each_kind_with_its_interval_on_a_logarithmic_axis(
 def test_what_training_recovers_is_a_point_beside_what_was_lost():
     rows = [("levels", False, 0.95, 10_000), ("levels", True, 0.98, 10_000), ("drive", True, 0.99, 400)]
     points = pd.DataFrame(rows, columns=["what", "trained", "accuracy", "images"])
-    (axes,) = recovery(points, 0.987).axes
+    (axes,) = recovery(points).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["levels", "drive"]
     lost, recovered = (container.lines[0].get_xdata().tolist() for container in axes.containers)
     assert lost == pytest.approx([95]) and recovered == pytest.approx([98, 99])

@@ -78,8 +78,8 @@ class Plan:
     def includes(self, part: str) -> bool:
         """Whether a part is to be measured: "rate" with its parts "cost" and "training", "exact", "direct", or a name in CNNS.
 
-        "cnn" asks for all in CNNS, "gpu" for the rows on a GPU of these and of "rate". Other words are of the names of rows: of
-        those in CNNS if any of them is asked for, else of the rate-coded ones.
+        "cnn" asks for all in CNNS, "gpu" for the rows on a GPU of these and of "rate". Any other word selects rows by
+        their names: those of CNNS if any of them is asked for, else the rate-coded ones.
         """
         only = set(self.only)
         if part == "rate":
@@ -90,7 +90,7 @@ class Plan:
         return not only or part in only or (part in ("cost", "training") and "rate" in only)
 
     def contenders(self, rows: "Sequence[Contender]") -> "list[Contender]":
-        """Those of the rows that are to be measured. Rows on a GPU are so by name."""
+        """Those of the rows that are to be measured; the names of rows on a GPU contain "GPU"."""
         words = [word for word in self.only if word == "gpu" or word not in PARTS]
         return named(rows, () if "rate" in self.only else words)
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.metrics.interval import half_interval
 
-DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))  # the curves beyond the palette's seven colours differ in their dashes
+DASHES = ("-", (0, (1, 1)), (0, (5, 1, 1, 1)))  # the curves beyond the palette's colours differ in their dashes
 MARKERS = ("o", "s", "D", "^", "v")
 ALL_MARKERS = (*MARKERS, "P", "X", "<", ">", "p", "h", "*", "d", "8")
 TITLE_WIDTH = 108  # characters of a line

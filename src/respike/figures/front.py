@@ -4,7 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from respike.figures.curves import DPI, INK, PALETTE, plain_axes
+from respike.figures.style import DPI, INK, PALETTE, plain_axes
 
 
 def front_figure(trials: pd.DataFrame, best: pd.DataFrame) -> Figure:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from respike.figures.curves import DPI, FAINT, INK, MARKERS, PALETTE, plain_axes
+from respike.figures.curves import MARKERS
+from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.metrics.interval import student_interval
 
 SHARES = {
@@ -116,11 +117,11 @@ def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str 
     return figure
 
 
-def recovery(points: pd.DataFrame, undisturbed: float | None = None) -> Figure:
+def recovery(points: pd.DataFrame) -> Figure:
     """What hardware costs a mapped network, and what training under it recovers: accuracies as points with 95 % intervals.
 
     points: a row per run; what (label of the disturbance), trained (bool), accuracy as a fraction, images. The interval is that
-    of a share of so many images. undisturbed: accuracy without any disturbance, a dashed line. Raises ValueError without a run.
+    of a share of so many images. Raises ValueError without a run.
     """
     if points.empty:
         raise ValueError("no run to draw; expected at least one")
@@ -133,9 +134,6 @@ def recovery(points: pd.DataFrame, undisturbed: float | None = None) -> Figure:
         half = 196 * (share * (1 - share) / rows["images"]) ** 0.5
         places = [labels.index(what) + 0.12 * (2 * i - 1) for what in rows["what"]]
         axes.errorbar(100 * share, places, xerr=half, fmt=MARKERS[i], capsize=3, color=PALETTE[i], label=name)
-    if undisturbed is not None:
-        axes.axvline(100 * undisturbed, color=FAINT, linestyle=(0, (6, 3)), linewidth=1.2, zorder=1)
-        axes.set_title(f"without disturbance {100 * undisturbed:.2f} %", loc="right", fontsize=9, color=INK)
     plain_axes(axes, grid="x")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

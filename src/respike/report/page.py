@@ -55,7 +55,7 @@ def write_report(
     check_folder(out, "report")
     judged = judge(with_skipped(runs, skipped))
     grouped = groups_by_network(judged) if groups is None else chosen_groups(judged, groups)
-    with replaced(out, FIGURE_PREFIX) as folder:
+    with replaced(out, f"{FIGURE_PREFIX}*.png") as folder:
         sections = _sections(grouped, out, folder)
         shown = [group.gallery for group in grouped]
         sheets = run_sheets(judged, shown, out, folder)
@@ -115,8 +115,8 @@ def _with_bound_percents(page: str) -> str:
 
 
 @contextmanager
-def replaced(out: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder whose files are moved into `out` at the end; earlier figures that start with `prefix` go.
+def replaced(out: Path, stale: str = "") -> Iterator[Path]:
+    """A temporary folder whose files are moved into `out` at the end; earlier files of the pattern `stale` go.
 
     Figures move first and index.html last. After an error nothing moves.
     """
@@ -129,9 +129,9 @@ def replaced(out: Path, prefix: str) -> Iterator[Path]:
         )
         for name in names:
             os.replace(folder / name, out / name)
-        for stale in out.glob(f"{prefix}*.png"):
-            if stale.name not in names:
-                stale.unlink()
+        for earlier in out.glob(stale) if stale else ():
+            if earlier.name not in names:
+                earlier.unlink()
     finally:
         shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""Every setting of a run, with its kind, its range, its unit and a value that goes.
+"""Every setting of a run, with its kind, its range, its unit and a valid example.
 
 One class is one block of the config; `SETTINGS` says which. Where a group has several options, its class has the keys of all of
 them. The default of a field is the example that an error message gives; the defaults of a run are in conf/.

@@ -59,7 +59,7 @@ def write_comparison(
     out = Path(out)
     check_folder(out, "comparison")
     shown, points = chosen_columns(comparison, columns), sorted_points(comparison, sort)
-    with replaced(out, PREFIX) as folder:
+    with replaced(out, f"{PREFIX}*.png") as folder:
         networks = latency_networks(comparison)
         pictures = [] if networks else _pictures(comparison, folder)  # of T, those of the networks show more
         to_csv(comparison, points, folder / "comparison.csv")

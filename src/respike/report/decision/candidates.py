@@ -93,7 +93,8 @@ class Decision:
 def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
     """One per trained network and its test images, of a frame from `load_runs`.
 
-    Runs of one architecture whose ReLU networks differ in accuracy, or which were tested on other numbers of images, are apart.
+    Runs of one architecture whose ReLU networks differ in accuracy, or which were tested on other numbers of images, are
+    separate decisions. Networks of which no run counted its operations are left out.
     Raises InputError if no run counted its operations.
     """
     found = [
@@ -101,7 +102,8 @@ def decisions(runs: pd.DataFrame, model: EnergyModel) -> list[Decision]:
         for group in groups_by_network(judge(runs))
         for _, members in group.runs.groupby(_network_of(group.runs), sort=False)
     ]
-    if not any(one.measured for one in found):
+    found = [one for one in found if one.measured]
+    if not found:
         raise InputError(
             "no finished run has operations.csv, the counts of each layer, which runs have since the energy model exists: "
             "run them again"

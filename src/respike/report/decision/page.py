@@ -116,9 +116,9 @@ def write_decisions(runs: pd.DataFrame, out: Path | str, title: str) -> list[str
     """
     out, model = Path(out), default_model()
     check_folder(out, "page")
-    found = [one for one in decisions(runs, model) if one.measured]
+    found = decisions(runs, model)
     pages = decision_pages(found, out, title)
-    with replaced(out, "decide-") as folder:
+    with replaced(out) as folder:
         for file, text in pages.items():
             (folder / file).write_text(text, encoding="utf-8")
     return [f"{one.title}, {one.data}: {verdict(one, model)}" for one in found]
