@@ -106,7 +106,9 @@ def test_how_many_images_are_simulated_at_a_time_changes_nothing(outcome):
 
 
 def test_a_penalty_that_no_activation_would_feel_is_refused(outcome):
-    with pytest.raises(InputError, match=r"recipe.activity_penalty=0.001: .* nn.ReLU modules, and the network has none"):
+    with pytest.raises(
+        InputError, match=r"recipe.activity_penalty=0.001: .* nn.ReLU modules, and the network has none"
+    ):
         outcome("count", "current", "model.activation=qcfs", "convert=qcfs", "recipe.activity_penalty=0.001")
 
 
