@@ -82,7 +82,24 @@ def test_two_steps_are_no_curve(make_run):
     path = make_run("short")
     (path / "curves.csv").write_text("step,acc,spikes_per_image\n1,0.5,3\n2,0.9,6\n")
     group = groups_by_network(judge(load_runs([path])))[0]
-    assert group_figure(group) is None and "there is no curve" in caption(group)
+    assert group_figure(group) is None and caption(group).endswith(
+        "10,000 test images of MNIST; no curve is drawn for T = 2."
+    )
+
+
+def test_spike_times_are_read_once(make_run):
+    path = make_run("times", metrics={"ttfs/latency": 28.4})
+    (path / "curves.csv").unlink()
+    said = caption(groups_by_network(judge(load_runs([path])))[0])
+    assert said.endswith("; there is no curve over time: the class is read once, at the latency given.")
+
+
+def test_data_sets_of_one_size_are_named_together(make_run):
+    sets = {"MNIST": 10000, "CIFAR-10": 10000, "digits": 5000, "Fashion-MNIST": 10000}
+    paths = [make_run(data, metrics={"data": data, "test_images": images}) for data, images in sets.items()]
+    (group,) = chosen_groups(judge(load_runs(paths)), [{"title": "T", "runs": list(sets)}])
+    measured = "on 10,000 test images each of MNIST, CIFAR-10 and Fashion-MNIST, and 5,000 test images of digits;"
+    assert measured in caption(group)
 
 
 def test_a_group_shows_the_pictures_of_the_run_it_names(make_run):

@@ -181,6 +181,7 @@ def test_a_training_of_an_earlier_run_is_not_in_the_budget(row_of, cached, over)
         ("FC, unnormalized, 200 Hz", "data_norm", "FC, data-normalized, 1000 Hz"),
         ("FC, data-normalized", "no_norm", "FC, unnormalized"),
         ("FC, data-normalized", "data_norm", "FC, data-normalized"),
+        ("FC, data-normalized", "percentile_norm", "FC, percentile-normalized"),
         ("VGG, spike times", "exact_map", "VGG, spike times"),
     ],
 )

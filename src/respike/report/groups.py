@@ -14,6 +14,7 @@ from respike.figures.curves import accuracy_over_time
 from respike.figures.robustness import recovery
 from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
+from respike.report.summary import listed
 from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve
 
 FEWEST = 3  # steps of a curve that is drawn
@@ -84,10 +85,7 @@ def caption(group: Group) -> str:
     drawn = _drawn(group)
     full = group.runs[group.runs["reduced"] == ""]
     measured = full if len(full) else group.runs
-    sizes = [
-        f"{n:,.0f} test images of {data}" for n, data in zip(measured["test_images"], measured["data"], strict=True)
-    ]
-    sets = " and ".join(dict.fromkeys(sizes))
+    sets = _test_sets(measured)
     if drawn.empty:
         return f"{group.text} Measured on {sets}; {_without_curve(group)}.".strip()
     clock = "time" if _in_ms(drawn) else "steps"
@@ -105,14 +103,27 @@ def caption(group: Group) -> str:
     return f"{'; '.join(said)}.{note}"
 
 
+def _test_sets(runs: pd.DataFrame) -> str:
+    """On what runs were measured: "10,000 test images each of MNIST and CIFAR-10, and 5,000 test images of digits"."""
+    sets: dict[str, list[str]] = {}
+    for images, data in dict.fromkeys(zip(runs["test_images"], runs["data"], strict=True)):
+        sets.setdefault(f"{images:,.0f}", []).append(str(data))
+    return ", and ".join(
+        f"{images} test images {'each ' if len(data) > 1 else ''}of {listed(data)}" for images, data in sets.items()
+    )
+
+
 def _without_curve(group: Group) -> str:
     """What is shown in place of accuracy over time."""
     if len(_recovered(group)):
         return "points are accuracies with 95 % intervals"
-    known = group.runs.dropna(axis="columns", how="all")
-    if "ttfs/latency" in known or any(len(curve) for curve in group.runs["curve"]):
-        return "there is no curve: the class is read once, or after two steps at most"
-    return "no accuracy over time was recorded"
+    said = []
+    if "ttfs/latency" in group.runs.dropna(axis="columns", how="all"):
+        said.append("there is no curve over time: the class is read once, at the latency given")
+    steps = sorted({len(curve) for curve in group.runs["curve"] if 0 < len(curve) < FEWEST})
+    if steps:
+        said.append(f"no curve is drawn for T = {listed(steps)}")
+    return "; ".join(said) or "no accuracy over time was recorded"
 
 
 def slug(text: str, taken: Sequence[str] = ()) -> str:

@@ -21,20 +21,24 @@ from respike.report.verdicts import (
 )
 
 VERDICT_RULE = (
-    "A row is compared with the published number of its headline metric only if its settings are those of the experiment and "
-    "its images those of the paper. It is reproduced when the two numbers differ by no more than the tolerance (that of the "
-    "paper block, else two standard errors of the difference: that of the published accuracy on its test images, and "
-    "that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by more. Where "
-    "the network was not trained as the published one, the verdict says: with another recipe. Other rows get no verdict: the "
-    "published number stands in parentheses. ± is half the 95 % interval of a mean over seeds (Student's t)."
+    "A row is compared with the published number of its headline metric only if its settings are those of the experiment "
+    "and its images those of the paper. It is reproduced when the two numbers differ by no more than the tolerance (that "
+    "of the paper block, else two standard errors of the difference: that of the published accuracy on its test images, "
+    "and that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by "
+    "more. Where the network was not trained as the published one, the verdict says: with another recipe. Other rows are "
+    "not compared; their verdict gives the reason, and the published number stands in parentheses. ± is half the 95 % "
+    "interval of a mean over seeds (Student's t)."
 )
 ENERGY_RULE = (
     "Arithmetic only leaves out memory and compares 32-bit floats: the ReLU network pays for its multiply-accumulates, the "
     "spiking network for one accumulate per synapse that a spike reaches; an analog first layer pays for multiply-accumulates."
 )
 MEMORY_RULE = (
-    "With memory: the energy model of conf/energy, from weights that are read once per image to weights that are read at each "
-    "use, on both sides; no measurement, without leakage, routing and clock."
+    "With memory: the energy model of conf/energy, from weights that are read once per image to weights that are read at "
+    "each use, on both sides; no measurement, without leakage, routing and clock. Weights are priced at "
+    "energy.weight_bits (8 by default); the accuracies beside them are of the weights as simulated: on a grid of "
+    "simulate.weight_bits (16 by default, 13 for the rendered digits), in floating point where that is null, for spike "
+    "times and for direct training."
 )
 EARLIER = "Rows without it are from before operations were counted by layer: run them again to have it."
 HOROWITZ_45NM = "4.6 / 0.9"
@@ -152,6 +156,12 @@ def _values(runs: pd.DataFrame, column: str) -> pd.Series:
 
 def _distinct(values: Iterable[Any], between: str = ", ") -> str:
     return between.join(dict.fromkeys(map(str, values)))
+
+
+def listed(words: Iterable[object]) -> str:
+    """ "1, 2 and 3"."""
+    *most, last = map(str, words)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _rows(number: int) -> str:

@@ -40,7 +40,12 @@ JUDGED = (
     "method", "source", "headline", "published", "ours", "difference", "tolerance", "verdict", "departs", "budget_min",
     "over_budget",
 )  # fmt: skip
-CONVERSIONS = {"data_norm": "data-normalized", "no_norm": "unnormalized", "model_norm": "weight-normalized"}
+CONVERSIONS = {
+    "data_norm": "data-normalized",
+    "no_norm": "unnormalized",
+    "model_norm": "weight-normalized",
+    "percentile_norm": "percentile-normalized",
+}
 
 
 def judge(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""Run folders, and many runs: sweeps, searches, offline W&B runs."""
+"""Configs, run folders and many runs: composing and checking settings, presets, sweeps, searches, offline W&B runs."""

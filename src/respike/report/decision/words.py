@@ -8,7 +8,7 @@ import pandas as pd
 from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, baselines, break_even, relu_energy, spiking_energy
 from respike.metrics.operations import Operations
 from respike.report.columns import count, percent
-from respike.report.decision.candidates import INT8, Decision, in_nanojoule
+from respike.report.decision.candidates import INT8, Candidate, Decision, in_nanojoule
 from respike.report.runs import is_number
 
 DAMPFHOFFER = (0.15, 1.38)  # spikes per synapse and image, IEEE TETCI 7(3) 731
@@ -34,7 +34,11 @@ def span(ends: Sequence[float], unit: str = "") -> str:
 
 
 def verdict(decision: Decision, model: EnergyModel) -> str:
-    """One sentence: whether the best spiking run costs less than the int8 ReLU network, dense and with zeros skipped."""
+    """Whether the best spiking run costs less than the int8 ReLU network, dense and with zeros skipped.
+
+    One that costs more than a dense ReLU network does not pay. One that costs less, without a ReLU network of its weights whose
+    accuracy and zeros could be measured, is not decided.
+    """
     name = decision.best
     best = decision.candidate(name)
     _, operations = decision.measured[name]
@@ -49,8 +53,8 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network{int8}"
     skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
     beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
-    if not skipped and max(ratios) < 1:
-        return f"Spiking pays against a dense int8 ReLU network; what one would cost that skips zeros is not known: {said}."
+    if not skipped and min(ratios) < 1:
+        return _untrained(decision, model, f"{name} ({accuracy}) costs {_times(ratios)}")
     if max(skipped or ratios) < 1:
         return f"Spiking pays: {said}{beside}."
     if min(skipped or ratios) < 1:
@@ -60,6 +64,20 @@ def verdict(decision: Decision, model: EnergyModel) -> str:
     which = "even the cheapest run," if decision.spiking[0].name == name else "the cheapest run of those as accurate,"
     which = which if len(decision.measured) > 1 else "the one run,"
     return f"Spiking does not pay: {which} {said}{beside}."
+
+
+def _untrained(decision: Decision, model: EnergyModel, costs: str) -> str:
+    """The energy of a run without a ReLU network of its weights, beside that of ReLU networks that were not trained."""
+    said = f"Not decided: {costs} the energy of a dense int8 ReLU network of the same connections"
+    fewer = _of_bits(decision, model)
+    if fewer is None:
+        return f"{said}. It was not trained: its accuracy and its zeros are not known."
+    bits, one = fewer
+    ratios = [ours / theirs for ours, theirs in zip(decision.candidate(decision.best).energy, one.energy, strict=True)]
+    return (
+        f"{said}, and {_times(ratios)} that of one of {bits} bits. Neither was trained: their accuracy and their zeros are "
+        "not known."
+    )
 
 
 def _times(ratios: Sequence[float]) -> str:
@@ -83,14 +101,20 @@ def advice(decision: Decision, model: EnergyModel) -> list[str]:
     return said
 
 
-def _fewer_bits(decision: Decision, model: EnergyModel) -> list[str]:
-    """What the ReLU network costs with no more values than the steps or times of the best run tell apart."""
-    ours = decision.candidate(decision.best)
-    _, operations = decision.measured[ours.name]
+def _of_bits(decision: Decision, model: EnergyModel) -> tuple[int, Candidate] | None:
+    """The dense ReLU network of no more values than the steps or times of the best run tell apart, and its bits."""
+    _, operations = decision.measured[decision.best]
     bits = next(one.bits for one in baselines(operations, model) if one.name == "bits")
     one = next((one for one in decision.candidates if one.name == f"ReLU network, {bits} bits"), None)
-    if one is None:
+    return None if one is None else (bits, one)
+
+
+def _fewer_bits(decision: Decision, model: EnergyModel) -> list[str]:
+    """What that network costs beside the best run."""
+    fewer, ours = _of_bits(decision, model), decision.candidate(decision.best)
+    if fewer is None:
         return []
+    bits, one = fewer
     ratios = [theirs / energy for theirs, energy in zip(one.energy, ours.energy, strict=True)]
     accuracy = "its accuracy is not known" if math.isnan(one.accuracy) else percent(one.accuracy)
     return [

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,9 +63,3 @@ def share(fraction: float) -> str:
 def sentence(text: str) -> str:
     """Text in lines of the pages' width."""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
-def listed(words: Iterable[object]) -> str:
-    """ "1, 2 and 3"."""
-    *most, last = map(str, words)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -7,13 +7,15 @@ import pandas as pd
 from respike.metrics.interval import half_interval
 from respike.report.columns import NOTHING, Column, count, metric, percent, text_of
 from respike.report.docs.papers import EARLY, PROVED
-from respike.report.docs.reference import Reference, listed, sentence
+from respike.report.docs.reference import Reference, sentence
 from respike.report.runs import load_runs
+from respike.report.summary import listed
 from respike.report.tables import markdown_table, to_markdown
 from respike.system.files import read_csv
 
 QCFS = "qcfs_resnet20_given_cifar10"
 V_TH, WIDTH = "neuron.v_th", "neuron.surrogate.a"
+CHANCE = 0.1135  # share of the largest class of MNIST's test images
 
 
 def normalizations(reference: Reference) -> str:
@@ -23,7 +25,11 @@ def normalizations(reference: Reference) -> str:
         rows: Any = reference.sweep(name).set_index(["neuron.threshold", "encode.max_rate", "norm"])
         for threshold, rate in chosen:
             found = [rows.loc[(threshold, rate, norm)] for norm in norms]
-            cells = [f"{percent(run['snn/test_acc'])}, {run['snn/time_to_1pct_ms']:g} ms" for run in found]
+            cells = [
+                percent(run["snn/test_acc"])
+                + (f", {run['snn/time_to_1pct_ms']:g} ms" if run["snn/test_acc"] > CHANCE else ", chance")
+                for run in found
+            ]
             lines.append([name, f"{threshold:g}", f"{rate} Hz", *cells])
     return markdown_table(["network", "threshold", "rate", *norms], lines)
 
