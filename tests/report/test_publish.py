@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from respike.errors import InputError
 from respike.report.__main__ import main
 from respike.report.publish import KEPT, PAGE, copy_run, publish, write_published
+from respike.report.verdicts import judge
 from respike.runs.compose import compose_run
 from respike.train import train
 
@@ -56,6 +57,18 @@ def test_rows_published_earlier_stay_in_the_order_of_the_preset(runs, tmp_path):
     publish([runs["digits"]], tmp_path, "", ROWS[:2], GROUPS, {})  # a row that left the preset
     assert list(write_published(tmp_path / "runs", tmp_path).index) == ROWS[:2]
     assert list(found["failure"].fillna("")) == ["", "", "needs a file"]
+
+
+def test_of_further_seeds_the_record_alone_is_kept(runs, tmp_path):
+    seed = tmp_path / "normalized-seed1"
+    shutil.copytree(runs["normalized"], seed)
+    config = OmegaConf.load(seed / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(config, {"seed": 1}), seed / "config.yaml")
+    publish([runs["normalized"], seed], tmp_path / "out", "", ROWS, GROUPS, {"digits": "failed", "absent": "failed"})
+    copied = tmp_path / "out/runs"
+    assert (copied / "normalized/figures").is_dir() and not (copied / "normalized-seed1/figures").exists()
+    merged = judge(write_published(copied, tmp_path / "out"))
+    assert merged.at["normalized", "seeds"] == 2
 
 
 def test_a_folder_that_was_not_published_is_refused(runs):

@@ -28,7 +28,7 @@ KEPT = (
     "figures/*.png",
     "checkpoints/*.pt",
 )
-OF_A_JOB = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of each run of a sweep
+RECORD = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of sweeps and further seeds
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
 SEED = re.compile(r"-seed\d+$")  # of the further seeds of a row
@@ -45,11 +45,13 @@ def publish(
 ) -> None:
     """Copy the results of the runs to place/runs, and write the page of all rows that were published there, now or earlier.
 
-    rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`.
+    rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`. Of a row's further seeds only
+    the record is copied, without pictures and networks.
     """
     for run in runs:
         shown = any(group.get("gallery") == run.name for group in groups)
-        copy_run(run, place / "runs" / run.name, (*KEPT, FILMS) if shown else KEPT)
+        patterns = RECORD if SEED.search(run.name) else (*KEPT, FILMS) if shown else KEPT
+        copy_run(run, place / "runs" / run.name, patterns)
     file = place / "runs" / PAGE
     earlier = OmegaConf.load(file).skipped if file.is_file() else {}
     known = {name: why for name, why in {**earlier, **skipped}.items() if SEED.sub("", name) in rows}
@@ -91,7 +93,7 @@ def publish_jobs(runs: Sequence[Path], place: Path) -> None:
     if twice:
         raise InputError(f"--publish: several runs are named {twice[0]}; publish one sweep at a time")
     for run in runs:
-        copy_run(run, place / "runs" / run.name, OF_A_JOB)
+        copy_run(run, place / "runs" / run.name, RECORD)
 
 
 def _portable(run: Path) -> dict[str, str]:
