@@ -78,12 +78,12 @@ def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):
     preset = load_preset("paper", [f"paths.data={tmp_path}"])
     row = next(row for row in preset.rows if row.name == "exact_resnet20_cifar10")
     reasons = []
-    for place in ("pretrained/resnet20-12fca82f.th", "CIFAR10"):
+    for place in ("CIFAR10", "pretrained/resnet20-12fca82f.th"):
         reasons.append(_Row(preset, row, [], tmp_path, False).reason)
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).touch()
-    assert reasons[0].startswith("missing in the data folder: pretrained/resnet20-12fca82f.th, of akamaster/")
-    assert reasons[1] == "missing in the data folder: cifar-10-batches-py, or image files in CIFAR10"
+    assert reasons[0] == "missing in the data folder: cifar-10-batches-py, or image files in CIFAR10"
+    assert reasons[1].startswith("missing in the data folder: pretrained/resnet20-12fca82f.th, of akamaster/")
     assert _Row(preset, row, [], tmp_path, False).reason == ""
 
 
