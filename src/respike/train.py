@@ -38,6 +38,7 @@ from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
 from respike.system.signals import run_command
 from respike.system.threads import set_threads
+from respike.training.classifier import Classifier
 from respike.training.fit import (
     check_fit,
     check_loss,
@@ -108,7 +109,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
 
 def _check_penalty(cfg: DictConfig, module: pl.LightningModule) -> None:
     """Raise InputError for a penalty on activations that a training would not feel."""
-    penalty: Any = getattr(module, "activity_penalty", 0.0)  # a module of one's own may have none
+    penalty = module.activity_penalty if type(module) is Classifier else 0.0  # training in spike time makes its own
     if cfg.train and penalty and not any(isinstance(part, nn.ReLU) for part in module.net.modules()):
         raise InputError(
             f"recipe.activity_penalty={penalty}: penalizes activations of nn.ReLU modules, and the network has "
@@ -121,7 +122,7 @@ def _start(cfg: DictConfig) -> pl.LightningModule:
     first = compose_run([f"experiment={cfg.start}", "name=start", "logger=none"])
     kept = {name: OmegaConf.select(cfg, name) for name in ("seed", "data.train_size")}
     kept |= {f"paths.{name}": cfg.paths[name] for name in ("data", "outputs", "stages")}
-    if "download" in cfg.data.dataset:
+    if "download" in (cfg.data.get("dataset") or {}):
         kept["data.dataset.download"] = cfg.data.dataset.download
     for name, value in (kept | {"paths.run": str(Path(cfg.paths.run, "start")), "callbacks": {}}).items():
         OmegaConf.update(first, name, value, merge=False, force_add=True)

@@ -1,5 +1,7 @@
 """The command line: folders and single runs in, a table and a page out, errors in one line."""
 
+import os
+
 import pytest
 
 from respike.report import load_runs
@@ -29,7 +31,10 @@ def test_runs_of_one_name_are_read_by_names_relative_to_their_folder(make_run, t
 def test_a_job_that_failed_where_an_earlier_one_left_its_result_has_failed(make_run):
     run = make_run("job")
     (run / "failure.json").write_text('{"overrides": ["ckpt_path=typo.pt"], "reason": "typo.pt: no such file"}')
-    assert list(load_runs([run.parent])["failure"]) == ["typo.pt: no such file"]
+    assert [list(load_runs([place])["failure"]) for place in (run.parent, run)] == 2 * [["typo.pt: no such file"]]
+    later = (run / "failure.json").stat().st_mtime + 1
+    os.utime(run / "metrics.json", (later, later))  # the folder's next run, which ended well
+    assert [list(load_runs([place])["failure"]) for place in (run.parent, run)] == 2 * [[""]]
 
 
 @pytest.mark.parametrize("option", ["--sort=snn/test_acc", "--columns=snn/test_acc", "--latency=0.9"])

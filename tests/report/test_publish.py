@@ -98,10 +98,10 @@ def test_runs_that_were_compared_are_published_without_the_folders_of_this_machi
 
 def test_only_whole_paths_are_renamed(make_run, tmp_path):
     """A data folder /data is no part of /data2, nor of /home/data."""
-    named = {"paths": {"data": "/data", "outputs": "/out"}, "of": ["/data/a.mat", "/data", "/data2/b", "/home/data/c"]}
+    named = {"paths": {"data": "/data", "outputs": "/out"}, "of": ["/data/a.mat", "/data.", "/data2/b", "/home/data/c"]}
     copy_run(make_run("named", config=named), tmp_path / "copy", KEPT)
     config = OmegaConf.load(tmp_path / "copy/config.yaml")
-    assert list(config.of) == ["data/a.mat", "data", "/data2/b", "/home/data/c"]
+    assert list(config.of) == ["data/a.mat", "data.", "/data2/b", "/home/data/c"]
     assert config.paths == {"data": "data", "outputs": "outputs"}
 
 

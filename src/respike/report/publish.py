@@ -100,7 +100,9 @@ def _portable(run: Path) -> dict[str, str]:
     """Absolute folders that the texts of a run may name -> what its copy says, the longer path first."""
     config: Any = OmegaConf.load(run / "config.yaml")
     paths = config.get("paths") or {}
-    named = {str(paths[key]): key for key in ("data", "outputs") if Path(paths.get(key) or "").is_absolute()}
+    named = {
+        str(paths[key]).rstrip("/"): key for key in ("data", "outputs") if Path(paths.get(key) or "").is_absolute()
+    }
     named[f"{Path.cwd()}/"] = ""
     return dict(sorted(named.items(), key=lambda pair: -len(pair[0])))
 
@@ -109,8 +111,8 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
     """The text with these paths replaced where one begins and ends: /data, but not that of /home/data or /data2."""
     written = {form: name for place, name in names.items() for form in (place, json.dumps(place)[1:-1])}
     for place, name in written.items():
-        end = "" if place.endswith("/") else r"(?![\w.-])"
-        text = re.sub(rf"(?<![\w.-]){re.escape(place)}{end}", name, text)  # names hold no backslash
+        end = "" if place.endswith("/") else r"(?![\w-]|\.\w)"
+        text = re.sub(rf"(?<![\w.~}}-]){re.escape(place)}{end}", name, text)  # names hold no backslash
     return text
 
 

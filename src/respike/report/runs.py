@@ -49,7 +49,9 @@ def read_runs(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     """One record per run, as `frame_of` takes them; see `load_runs`."""
     found: dict[Path, dict[str, Any]] = {}
     for path in map(Path, paths):
-        if (path / "metrics.json").is_file() or (path / "config.yaml").is_file():
+        if _failed(path):
+            records = [read_failure(path, path.resolve().name)]
+        elif (path / "metrics.json").is_file() or (path / "config.yaml").is_file():
             records = [read_run(path) if len(paths) == 1 else _read_or_say(path)]
         else:
             records = _read_folder(path)
@@ -192,7 +194,7 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def labels(frame: pd.DataFrame) -> list[str]:
     """The name of each run of a frame; where several runs share it, with the end of the path that distinguishes them."""
-    runs = list(zip(frame["name"], frame["path"], strict=True))
+    runs = [(name, Path(path).resolve()) for name, path in zip(frame["name"], frame["path"], strict=True)]
     return [_label(name, path, [other for shared, other in runs if shared == name]) for name, path in runs]
 
 
@@ -222,7 +224,8 @@ def _read_folder(folder: Path) -> list[dict[str, Any]]:
 
 def _failed(folder: Path) -> bool:
     """Whether the last job there failed; it may have left the result of an earlier one with other settings."""
-    return (folder / "failure.json").is_file()
+    failure, result = folder / "failure.json", folder / "metrics.json"
+    return failure.is_file() and not (result.is_file() and result.stat().st_mtime > failure.stat().st_mtime)
 
 
 def _below(folder: Path, filename: str) -> list[Path]:

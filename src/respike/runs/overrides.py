@@ -82,7 +82,7 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         if not group:
             return f"--config-name={option}: there is no such config; leave --config-name and --config-path out"
-        line = next((line for line in overrides if _chooses(line, group, option)), f"{group}={option}")
+        line = next((line for line in overrides if _chooses(line, f"{group}/{option}")), f"{group}={option}")
         return f"{line}: {_options(group, option, list(error.options or ()))}"
     if found := re.match(r"Could not override '(.+?)'", text):
         return _unknown(found[1], overrides, compose)
@@ -106,10 +106,11 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
     return None
 
 
-def _chooses(line: str, group: str, option: str) -> bool:
-    """Whether an override chooses this option of a group, alone or among several."""
+def _chooses(line: str, file: str) -> bool:
+    """Whether an override chooses this file of a group, as convert/mmse, alone or among several."""
     key, _, value = line.partition("=")
-    return key.lstrip("+").partition("@")[0] == group and option in re.split(r"[\s,\[\]]+", value)
+    group = key.lstrip("+").partition("@")[0]
+    return file in (f"{group}/{option}" for option in re.split(r"[\s,\[\]]+", value))
 
 
 def _check_option(line: str, override: Override) -> None:

@@ -144,7 +144,9 @@ CODE = {
     "spike-time training": ("training", "networks", "data", "convert"),
     "conversion": ("convert", "networks", "data", "neurons", "layers", "simulate"),
     "train_acc": ("networks", "data"),
-    "relu pass": ("networks", "data", "metrics/operations.py", "convert/graph", "simulate/connections.py"),
+    "relu pass": (
+        "networks", "data", "callbacks/relu_pass.py", "metrics/operations.py", "convert/graph", "simulate/connections.py",
+    ),
     "run": (
         "training", "networks", "data", "neurons", "layers", "convert", "simulate", "metrics", "callbacks", "train.py",
         "runs/folder.py", "runs/protocol.py", "system/precision.py", "system/compiler.py",

@@ -135,6 +135,7 @@ def test_a_weighted_add_is_a_sum_with_a_factor(add, alpha):
 
 REDUCED = {  # of maps to one value per channel
     "mean(3).mean(2)": ("avgpool", lambda x: x.mean(3).mean(2)),
+    "mean((2, 3)) of no dtype": ("avgpool", lambda x: x.mean((2, 3), dtype=None)),
     "mean(2).mean(-1)": ("avgpool", lambda x: x.mean(2).mean(dim=-1)),
     "mean, kept": ("avgpool", lambda x: x.mean(2, keepdim=True).mean(3, keepdim=True).flatten(1)),
     "mean, kept, squeezed": ("avgpool", lambda x: torch.mean(x, 3, keepdim=True).mean(2).squeeze(-1)),

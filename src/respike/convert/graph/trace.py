@@ -270,9 +270,10 @@ class _Reader:
         if node.target in RESHAPES or (node.target is operator.getitem and self.has_indices(rest[0])):
             return self.visit_reshape(node, source, rest, options)
         if node.target in REDUCTIONS:
-            if more := options.keys() - {"dim", "keepdim"}:
-                raise self.refusal(node, f"'{node}' with {', '.join(sorted(more))}")
-            return self.visit_reduction(node, source, *rest, **options)
+            known = {name: options.pop(name) for name in ("dim", "keepdim") if name in options}
+            if more := [name for name, value in options.items() if value is not None]:
+                raise self.refusal(node, f"'{node}' with {', '.join(more)}")
+            return self.visit_reduction(node, source, *rest, **known)
         if node.target is F.adaptive_max_pool2d:
             return self.add(node, "maxpool", [source], self.equal_windows(node, source, *rest, **options))
         if node.target is operator.getitem:

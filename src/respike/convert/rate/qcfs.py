@@ -50,8 +50,8 @@ def qcfs_thresholds(
 
 
 def quantizer(graph: Graph, name: str) -> QCFS | None:
-    """The QCFS whose value a node has, or of which it is the largest or a multiple; None for other activations."""
+    """The QCFS whose value a node has, or of which it is the largest; None for other activations."""
     node = graph.nodes[name]
-    while node.kind in ("maxpool", "dropout_scale"):
+    while node.kind == "maxpool":
         node = graph.nodes[node.inputs[0]]
     return node.module if isinstance(node.module, QCFS) else None

@@ -63,11 +63,12 @@ class Network:
 
     @property
     def cost_at(self) -> int:
-        """The T at which spikes and operations are compared: COST_AT, or the largest one below that all methods have."""
+        """The T at which spikes and operations are compared: of those that all methods have the nearest to COST_AT, below if any."""
         methods = self.rows["method"].nunique()
         common = self.rows.groupby("steps")["method"].nunique()
-        shared = [int(steps) for steps in common.index[common == methods] if steps <= COST_AT]
-        return max(shared, default=int(self.rows["steps"].min()))
+        shared = [int(steps) for steps in common.index[common == methods]]
+        few = [steps for steps in shared if steps <= COST_AT]
+        return max(few, default=min(shared, default=int(self.rows["steps"].min())))
 
 
 def latency_networks(comparison: Comparison) -> list[Network]:
