@@ -63,7 +63,7 @@ class Network:
 
     @property
     def cost_at(self) -> int:
-        """The T at which spikes and operations are compared: of those that all methods have the nearest to COST_AT, below if any."""
+        """The T at which costs are compared: of those that all methods have the one nearest to COST_AT, below it if any is."""
         methods = self.rows["method"].nunique()
         common = self.rows.groupby("steps")["method"].nunique()
         shared = [int(steps) for steps in common.index[common == methods]]
