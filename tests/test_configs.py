@@ -193,13 +193,31 @@ def test_the_paper_preset_takes_two_and_a_half_hours_without_its_long_rows(tmp_p
     assert sum(row.budget_min for row in rows) <= 150
 
 
+@pytest.mark.parametrize("convert", ["mmse", "calibrate_bias", "calibrate_potential", "calibrate_weights"])
+def test_a_conversion_for_t_steps_takes_those_of_the_simulation(convert):
+    for typed, steps in (([], 8), (["simulate.start_at_zero=true"], 9)):
+        cfg = composed("experiment=diehl_fc", f"convert={convert}", "simulate.duration=0.008", *typed)
+        assert cfg.convert.steps == steps
+
+
 def test_an_unknown_preset_names_those_there_are():
     with pytest.raises(InputError, match="paper, quick"):
         load_preset("nope")
 
 
 @pytest.mark.parametrize(
-    "convert", ["none", "data_norm", "model_norm", "percentile", "mmse", "local_threshold", "calibrate_bias"]
+    "convert",
+    [
+        "none",
+        "data_norm",
+        "model_norm",
+        "percentile",
+        "mmse",
+        "local_threshold",
+        "calibrate_bias",
+        "calibrate_potential",
+        "calibrate_weights",
+    ],
 )
 @pytest.mark.parametrize("encode", ["rate", "threshold", "current"])
 def test_any_conversion_and_any_input_coding_fit_any_protocol(convert, encode):

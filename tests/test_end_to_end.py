@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from respike.networks.mlp import MLP
 from respike.runs.compose import compose_run
+from respike.simulate.rate.kernels.events import EventProgram
 from respike.train import _seconds, main, train
 
 SMALL = (
@@ -201,26 +202,23 @@ def test_another_simulation_reuses_the_training_and_a_stale_result_never_survive
     assert "callbacks.figures.image=5000" in error
 
 
-def test_a_simulation_that_was_killed_gives_the_same_numbers_when_it_is_started_again(finished):
-    longer = ("simulate.duration=0.15", "simulate.backend=torch", "callbacks.figures=null")
-    command = [sys.executable, "-m", "respike.train", f"hydra.run.dir={finished / 'killed'}", "experiment=diehl_fc"]
-    killed = subprocess.Popen(
-        [*command, *SMALL, "logger=none", *longer],
-        cwd=finished, env=environment_in(finished), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for line in killed.stdout:
-        if "weights of linear3 divided" in line:  # converted: the simulation, of a second or more, is next
-            break
-    time.sleep(0.3)
-    killed.kill()
-    killed.communicate()
+def test_a_run_that_was_killed_is_started_again_in_its_folder_and_gives_the_same(finished, monkeypatch):
+    """Killed before its simulation has ended; its training and its conversion are kept."""
+    killed = f"paths.run={finished / 'killed'}", "simulate.duration=0.15", "callbacks.figures=null"
+    whole = again(finished, *killed[1:])
+    with monkeypatch.context() as patch:
+        patch.setattr(EventProgram, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            again(finished, *killed)
     assert not (finished / "killed" / "metrics.json").exists()
-    plain = again(finished, *longer)
-    compiled = again(finished, *longer, "simulate.backend=auto")
-    assert plain["time/fit_was_cached"] == 1 and plain["time/simulate_s"] > 0.5  # it was killed in the first 0.3 s
-    assert {k: v for k, v in plain.items() if k.startswith("snn/")} == {
-        k: v for k, v in compiled.items() if k.startswith("snn/")
-    }
+    found = again(finished, *killed)
+    same = [name for name in whole if name.startswith(("snn/", "ann/", "energy/"))]
+    assert found["time/fit_was_cached"] == found["time/convert_was_cached"] == 1
+    assert {name: found[name] for name in same} == {name: whole[name] for name in same}
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_seconds_of_an_earlier_run_are_not_taken_from_the_test():

@@ -56,7 +56,7 @@ def test_a_measurement_reports_the_accuracy_of_the_images_it_timed(saved_workloa
     assert (row["images"], row["runs"], len(counts)) == (20, 2, 20)
 
 
-def test_a_missing_library_a_failure_and_a_time_limit_are_reasons(saved_workload, tmp_path):
+def test_a_missing_library_a_failure_and_a_time_limit_are_reasons(saved_workload, tmp_path, monkeypatch):
     log = tmp_path / "log" / "row.log"
     missing = call("respike.bench.no_such_peer.loop", {}, log, 60, 1)
     assert missing["reason"].startswith("not installed: respike.bench.no_such_peer")
@@ -64,7 +64,9 @@ def test_a_missing_library_a_failure_and_a_time_limit_are_reasons(saved_workload
     failed = call("respike.bench.rate.measure", arguments, log, 60, 1)
     assert failed["reason"].startswith("FileNotFoundError")
     assert "Traceback" in log.read_text()
-    assert call("time.sleep", {}, log, 0.2, 1)["reason"] == "stopped after 0 s"
+    (tmp_path / "endless.py").write_text("def wait():\n    while True:\n        pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert call("endless.wait", {}, log, 1, 1)["reason"] == "stopped after 1 s"
 
 
 def test_peak_memory_is_the_process_own_not_its_parents(tmp_path):

@@ -5,6 +5,7 @@ convertible layer is judged by its values, not by its name.
 """
 
 import math
+from functools import partial
 from types import MethodType
 
 import pytest
@@ -13,11 +14,22 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from respike.convert import data_norm, exact_map, model_norm, no_norm, percentile_norm
+from respike.convert import (
+    calibrate_bias,
+    data_norm,
+    exact_map,
+    local_threshold_norm,
+    mmse_norm,
+    model_norm,
+    no_norm,
+    percentile_norm,
+)
 from respike.convert.graph.check import check_graph
 from respike.convert.graph.trace import read_graph
 from respike.convert.rate.wiring import build_rate_snn, check_rate_snn
 from respike.errors import InputError
+from respike.neurons.encode import Current
+from respike.neurons.integrate_fire import SOFT
 from respike.simulate import simulate
 from respike.simulate.ttfs import simulate_ttfs
 
@@ -204,7 +216,11 @@ DIFFERENT = {  # what is built, the path of the layer, its class, the class to u
         lambda pool: replaced(7, nn.Sequential(nn.Flatten(), AlwaysDropout(0.3)), pool), "7.1", AlwaysDropout, nn.Dropout
     ),
 }  # fmt: skip
-EVERY = {**RATE, "exact": exact_map}
+CURRENT = partial(simulate, encode=Current(), neuron=SOFT, duration=0.008)
+EVERY = {
+    **RATE, "exact": exact_map, "mmse": partial(mmse_norm, steps=8), "local threshold": local_threshold_norm,
+    "bias": partial(calibrate_bias, norm=percentile_norm, simulate=CURRENT),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("method", EVERY)

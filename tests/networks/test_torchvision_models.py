@@ -70,10 +70,8 @@ def published_forward(net, x):
     return net.linear(F.avg_pool2d(x, x.size()[3]).view(x.size(0), -1))
 
 
-def test_resnet20_is_the_published_form_and_names_what_it_should(published, monkeypatch, tmp_path):
-    """On 200 test images: 91.73 % of all 10,000."""
+def test_resnet20_with_the_published_weights_computes_the_published_forward(published):
     path = published("pretrained", "resnet20-12fca82f.th")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     net = ResNetCifar(path=path).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():

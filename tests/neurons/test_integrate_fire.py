@@ -65,14 +65,6 @@ def test_blocked_steps_lengthen_every_interval_of_a_hard_reset(blocked):
             ]
 
 
-@pytest.mark.parametrize("blocked", [1, 2, 5])
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
-@pytest.mark.parametrize("strength", [2, 7])
-def test_a_strong_drive_fires_as_soon_as_the_refractory_period_allows(reset, blocked, strength):
-    spikes, _ = refractory(blocked, reset=reset).scan(integers([strength]), STEPS)
-    assert spikes.nonzero()[:, 0].tolist() == list(range(0, STEPS, blocked + 1))
-
-
 @given(
     st.lists(st.integers(-5, 12), min_size=2, max_size=40),
     st.integers(1, 6),

@@ -58,6 +58,10 @@ def node_value(node, x, v, name, dt, above):
         return F.conv2d(x, tensor(node.weight), tensor(node.bias), tuple(node.stride), *settings, node.groups)
     if isinstance(node, nir.SumPool2d):
         return F.avg_pool2d(x, tuple(node.kernel_size), tuple(node.stride), tuple(node.padding), divisor_override=1)
+    if isinstance(node, nir.AvgPool2d):
+        return F.avg_pool2d(x, tuple(node.kernel_size), tuple(node.stride), tuple(node.padding))
+    if isinstance(node, nir.Scale):
+        return x * tensor(node.scale)
     if isinstance(node, nir.Flatten):
         start, end = (dim if dim < 0 else dim + 1 for dim in (int(node.start_dim), int(node.end_dim)))
         return x.flatten(start, end)
@@ -327,6 +331,16 @@ READ = {  # graphs as other libraries write them
     "a resistance of 1 / dt, as SpikingJelly's": graph_of(
         nir.Linear(random(8, 36)), if_node(np.ones(8), r=1e4), nir.Linear(random(5, 8)), if_node(np.ones(5), r=1e4),
         shape=(36,), metadata={"dt": 1e-4},
+    ),
+    "averages and factors": graph_of(
+        nir.Conv2d((6, 6), random(4, 1, 3, 3), 1, 0, 1, 1, random(4)),
+        if_node(np.ones((4, 4, 4))),
+        nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        nir.Scale(np.array([0.5, 1, 2, 4], dtype=np.float32)[:, None, None] * np.ones((4, 2, 2), dtype=np.float32)),
+        nir.Flatten({"input": np.array([4, 2, 2])}, 0),
+        nir.Affine(random(5, 16, seed=1), random(5, seed=2)),
+        if_node(np.ones(5)),
+        shape=(1, 6, 6), metadata={"dt": 1.0},
     ),
     "leaky, as Norse's": graph_of(
         nir.Affine(random(8, 36), random(8)), lif_node(8, 2.0), nir.Affine(random(5, 8), random(5)), lif_node(5, 2.0, 1.0, 0.5),

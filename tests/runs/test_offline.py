@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
 from respike.runs import offline as offline_runs
@@ -88,10 +87,3 @@ def test_a_wandb_sweep_drives_the_same_entry_point_with_keys_that_exist(file):
             for key, parameter in config["parameters"].items()
         ]
         assert compose_run([config["command"][-2], "paths.run=x", *chosen]).name == "diehl_fc"
-
-
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_a_wandb_sweep_follows_wandbs_schema(file):
-    """With W&B's package `sweeps`, which wants an older NumPy than ours, so in an environment of its own."""
-    sweeps = pytest.importorskip("sweeps", reason="wandb[sweeps] is not installed")
-    assert sweeps.schema_violations_from_proposed_config(yaml.safe_load(file.read_text())) == []

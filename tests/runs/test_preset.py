@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from respike import reproduce
 from respike.errors import InputError
 from respike.report import load_runs
-from respike.runs.preset import _Row, choose_rows, load_preset, run_rows
+from respike.runs.preset import _Row, choose_rows, load_preset, remove_runs, run_rows
 from respike.train import train
 
 SMALL = (
@@ -72,6 +72,16 @@ def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
     assert _Row(preset, preset.rows[0], [], tmp_path, False).count(5) == 1
     runs, _, _ = run_rows(train, preset, tmp_path / "few", [], seeds=2)
     assert len(runs) == 2
+
+
+def test_fresh_removes_the_runs_of_its_rows_and_nothing_else(tmp_path):
+    for name in ("fc", "fc-seed1", "fc2", "fc-seeds", "linked"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "linked")
+    remove_runs(tmp_path, ["fc", "notes", "link", "absent"])
+    assert {path.name for path in tmp_path.iterdir()} == {"fc2", "fc-seeds", "linked", "notes", "link"}
 
 
 def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):

@@ -119,7 +119,7 @@ def test_a_negative_kappa_makes_its_channels_pool_a_min_pool():
 
 
 @given(chains(ends=("none",)))
-def test_mapping_leaves_the_network_alone_and_its_snn_can_be_saved(case):
+def test_mapping_leaves_the_network_alone_and_batches_are_as_good_as_all_images(case):
     net, images, input_range = case
     before = copy.deepcopy(net.state_dict())
     try:
@@ -128,10 +128,9 @@ def test_mapping_leaves_the_network_alone_and_its_snn_can_be_saved(case):
         return
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     again = exact_map(net, list(images.split(5)), input_range=input_range)
-    again.load_state_dict(snn.state_dict())
     assert "latency" in repr(snn)
     for name, value in again.state_dict().items():
-        assert torch.equal(value, snn.state_dict()[name])
+        torch.testing.assert_close(value, snn.state_dict()[name])
 
 
 @given(chains())
@@ -158,10 +157,13 @@ def test_x_n_and_the_active_share_are_those_of_all_images_however_they_come():
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double()
     images = torch.rand(40, 1, 2, 3).double()
     values = net[:3](images)
-    for given_ in (images, list(images.split(7)), iter(images.split(3))):
+    images = images[values.amax(1).argsort()]  # the largest activation is that of the last image, or of the first
+    found = []
+    for given_ in (images, list(images.split(7)), iter(images.split(3)), list(images.flip(0).split(7))):
         ranges = exact_map(net, given_, weight_bounds=(-1e9, 0.999)).ranges
-        factor = float(values.max()) / ranges.largest["linear1"]
-        assert factor >= 1 and ranges.active["linear1"] == pytest.approx(float((values > 0).double().mean()))
+        found.append(ranges.largest["linear1"])
+        assert ranges.active["linear1"] == pytest.approx(float((values > 0).double().mean()))
+    assert found == pytest.approx(4 * [found[0]], rel=1e-12) and 0 < found[0] <= float(values.max())
 
 
 with torch.random.fork_rng():

@@ -69,15 +69,6 @@ def test_scales_do_not_depend_on_how_images_are_batched(case, monkeypatch, by_ch
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize("zeros", [True, False])
-def test_the_whole_quantile_is_the_maximum(case, zeros):
-    graph, images, _ = case
-    ours, largest = percentile_scale(1.0, zeros)(graph, NODES, images), max_scale(graph, NODES, images)
-    assert list(ours) == list(largest)
-    for layer in ours:
-        torch.testing.assert_close(ours[layer], largest[layer], rtol=1 / BINS, atol=0)
-
-
 def test_a_percentile_rises_with_q_and_with_leaving_out_silence(case):
     graph, images, _ = case
     scales = {

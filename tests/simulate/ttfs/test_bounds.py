@@ -113,7 +113,7 @@ def test_no_pair_whose_potential_reaches_the_threshold_is_proved(
 
 
 @given(CONV, NARROW, st.integers(0, 99), EXPONENTS, st.booleans(), DTYPES)
-def test_nor_where_inputs_are_late_and_padding_is_not(conv, size, seed, exponent, negative, dtype):
+def test_nothing_wrong_is_proved_where_inputs_are_late_and_padding_is_not(conv, size, seed, exponent, negative, dtype):
     program, leads = drawn(conv, (conv.in_channels, *size), seed, 0, exponent, 0.5, negative, dtype=dtype)
     leads = leads - 2.0**exponent / 3
     shape, reached = largest(program, leads, max(0.0, -float(leads.min())))
@@ -121,7 +121,7 @@ def test_nor_where_inputs_are_late_and_padding_is_not(conv, size, seed, exponent
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99), EXPONENTS, SPARSE, st.booleans())
-def test_nor_in_a_linear_layer(inputs, neurons, seed, exponent, zeros, negative):
+def test_nothing_wrong_is_proved_in_a_linear_layer(inputs, neurons, seed, exponent, zeros, negative):
     program, leads = drawn(nn.Linear(inputs, neurons, bias=False), (inputs,), seed, 0, exponent, zeros, negative)
     leads = leads - 2.0**exponent / 3
     late = max(0.0, -float(leads.min()))
@@ -150,7 +150,7 @@ def test_what_rounding_adds_to_leads_is_not_taken_for_excitation(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("late", [0.0, 2.0**-6])
-def test_nor_where_leads_lie_around_the_mark_and_weights_are_few_steps(dtype, late):
+def test_nothing_wrong_is_proved_where_leads_lie_around_the_mark_and_weights_are_few_steps(dtype, late):
     """Integers times binary fractions, so that float64 has no rounding errors; many are rounded by almost a step."""
     generator = torch.Generator().manual_seed(0)
 

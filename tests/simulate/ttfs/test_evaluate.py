@@ -285,25 +285,6 @@ def test_without_a_compiler_the_spikes_are_the_same(case, zeta, noise, precision
         assert float((plain[0].logits - compiled[0].logits).abs().max()) < 1e-2 * max(scale, 1)
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (64, 9, 9), (512, 3, 3)])
-@pytest.mark.parametrize("linear", [True, False])
-def test_the_bound_in_low_precision_proves_nothing_that_is_not_so(shape, linear):
-    """Thresholds just under, and just over, the largest potential that the excitation of one image can reach."""
-    generator = torch.Generator().manual_seed(0)
-    leads = 3 * torch.rand(1, *shape, dtype=torch.float64, generator=generator).clamp(min=0.3)
-    module = nn.Linear(leads.numel(), 50) if linear else nn.Conv2d(shape[0], 50, 3, padding=1)
-    module.double()
-    weight = torch.rand(module.weight.shape, dtype=torch.float64, generator=generator) / module.weight[0].numel()
-    module.weight.data = weight * 0.9
-    length = torch.tensor(1.0, dtype=torch.float64)
-    program = compile_layer("layer", TTFSLayer.from_relu_layer([], module, 0 * length, length, 2.0), TTFSSettings())
-    leads = leads.flatten(1) if linear else leads
-    reach = program.alpha * program.source_length + program.drive(leads)[0]  # all weights are positive
-    for share, open_ in ((1 - 1e-9, True), (1.05, False)):
-        at = replace(program, theta=reach * share)
-        assert bool((at.uncertain(leads) == open_).all())
-
-
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_bound_between_marks_proves_what_is_so_and_nothing_else(monkeypatch, compiled):
     """Thresholds around the largest potential of the whole course, with inhibition that comes with the excitation."""
