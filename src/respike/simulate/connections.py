@@ -209,10 +209,7 @@ def _fan_out(path: Path, shape: torch.Size, pool: nn.Module | None) -> Tensor:
     if not isinstance(pool, nn.MaxPool2d) or any(True for module in path for _ in module.parameters()):
         return fan_out(path, shape)
     ends = path_shape([*path, pool], shape)
-    pairs = (
-        value if isinstance(value, tuple) else (value, value)
-        for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-    )
+    pairs = map(pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
     rows, columns = (_windows(*axis) for axis in zip(shape[1:], ends[1:], *pairs, strict=True))
     return (rows[:, None] * columns).expand(shape).clone()
 

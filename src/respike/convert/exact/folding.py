@@ -10,11 +10,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from respike.convert.exact.reading import pool_scaled_maps
 from respike.convert.exact.values import Affine, Branch, Spikes, Sum, Term
 from respike.convert.exact.weights import fold_into, layer_of_weights, merge_terms, scale_terms
 from respike.convert.graph.modules import pair
-from respike.convert.graph.nodes import Concat, Graph, Node, Pad, Slice, Windows, affine_of
+from respike.convert.graph.nodes import Concat, Graph, Node, Pad, Slice, Windows, affine_of, max_pool_of_multiples
 from respike.errors import InputError
 
 ALL = (None, None, None)  # a slice that takes everything
@@ -184,7 +183,7 @@ class _Folding:
         branches, start = [], 0
         for branch in value.branches:
             kappa = None if value.affine is None else value.affine.kappa[start : start + branch.channels]
-            step = node if kappa is None else pool_scaled_maps(node, kappa)
+            step = node if kappa is None else replace(node, module=max_pool_of_multiples(node.module, kappa))
             branches.append(branch.then(step, branch.channels))
             start += branch.channels
         return replace(value, branches=tuple(branches))

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from respike.convert.calibration import EMPTY, Images, first_images
+from respike.convert.calibration import EMPTY, Images, first_images, images_shape
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.exact.ranges import measure_ranges
 from respike.convert.exact.ttfs_net import B1Layer, Branches, TTFSLayer, TTFSNet, TTFSOutput
 from respike.convert.graph.nodes import CappedReLU, Graph, Node
 from respike.errors import InputError
-from respike.system.distributed import all_gather
 
 
 def exact_map(
@@ -128,12 +127,10 @@ def _common_interval(intervals: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Te
     return min(starts, key=float), t_min
 
 
-def _shape(images: Tensor) -> tuple[int, ...]:
-    """The shape (C, H, W) of the images. In a distributed run a process may have no image."""
-    shapes = [shape for shape in all_gather(tuple(images.shape[1:])) if shape]
-    if not shapes:
-        raise InputError(EMPTY)
-    return shapes[0]
+def _shape(few: Tensor) -> torch.Size:
+    if shape := images_shape(few):
+        return shape
+    raise InputError(EMPTY)
 
 
 def _check_zeta(zeta: float) -> None:

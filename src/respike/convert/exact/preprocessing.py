@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from respike.convert.exact.folding import fold_forward
 from respike.convert.exact.reading import read_relu_graph
 from respike.convert.exact.ttfs_net import unit_leads
-from respike.convert.exact.weights import conv_with_bias, per_input
+from respike.convert.exact.weights import conv_with_bias
 from respike.convert.graph.check import TOLERANCE, check_graph
+from respike.convert.graph.modules import per_input
 from respike.convert.graph.nodes import BiasMapConv2d, CappedReLU, Graph, Node, Weighted
 from respike.convert.graph.trace import read_graph
 from respike.errors import InputError

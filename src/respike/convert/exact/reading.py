@@ -1,12 +1,13 @@
 """Reads a ReLU network as the graph that the exact mapping folds: max-pools stand behind ReLUs, and nothing is left out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from respike.convert.graph.fold import fold_batch_norms
-from respike.convert.graph.nodes import CappedReLU, Graph, Node, SignedMaxPool2d
+from respike.convert.graph.nodes import CappedReLU, Graph, Node, max_pool_of_multiples
 from respike.errors import InputError
 from respike.networks.qcfs import QCFS
 
@@ -100,23 +101,11 @@ def _move_pools_behind_relus(nodes: list[Node]) -> list[Node]:
                 break
             pool = nodes[k - 1]
             if nodes[k].kind == "batchnorm" and nodes[k].module.affine:
-                pool = pool_scaled_maps(pool, nodes[k].module.weight.detach())
+                module = max_pool_of_multiples(pool.module, nodes[k].module.weight.detach())
+                pool = replace(pool, module=module)
             nodes[k - 1], nodes[k] = nodes[k], pool
             k -= 1
     return nodes
-
-
-def pool_scaled_maps(node: Node, factor: Tensor) -> Node:
-    """The max-pool that gives the pooled maps times `factor` (C,) if it reads the maps times `factor`.
-
-    A negative factor turns the maximum of its channel into a minimum.
-    """
-    if not bool((factor < 0).any()):
-        return node
-    pool, sign = node.module, torch.where(factor < 0, -1, 1)
-    if isinstance(pool, SignedMaxPool2d):
-        pool, sign = pool.pool, pool.sign * sign
-    return Node(node.name, node.kind, node.inputs, SignedMaxPool2d(pool, sign))
 
 
 def _drop_repeated_relus(graph: Graph) -> Graph:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from respike.convert.exact.ttfs_net import bias_of
 from respike.convert.exact.values import Affine, Spikes, Sum, Term
-from respike.convert.graph.modules import linear_of
+from respike.convert.graph.modules import linear_of, per_input
 from respike.convert.graph.nodes import BiasMapConv2d, Node, Weighted, Windows, conv_settings
 
 
@@ -178,14 +178,6 @@ def _fold_into_conv(conv: nn.Conv2d, affine: Affine, shape: torch.Size) -> nn.Co
     folded = BiasMapConv2d(conv, bias_map)
     folded.weight.data *= per_input(affine.kappa.to(weight), conv)
     return folded if _differs_by_place(conv, affine) else conv_with_bias(folded, bias_map[:, 0, 0])
-
-
-def per_input(factor: Tensor, module: Weighted) -> Tensor:
-    """Factors (C,) of the inputs in the shape of the weights they multiply: (1, F) or (C', C / groups, 1, 1)."""
-    if isinstance(module, nn.Linear):
-        return factor[None]
-    grouped = factor.view(module.groups, 1, -1).expand(-1, module.out_channels // module.groups, -1)
-    return grouped.flatten(0, 1)[..., None, None]
 
 
 def conv_with_bias(conv: nn.Conv2d, bias: Tensor) -> nn.Conv2d:

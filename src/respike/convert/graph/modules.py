@@ -12,6 +12,14 @@ def pair(value: Any) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
+def per_input(factor: Tensor, module: nn.Linear | nn.Conv2d) -> Tensor:
+    """Factors (C,) of the inputs in the shape of the weights they multiply: (1, F) or (C', C / groups, 1, 1)."""
+    if isinstance(module, nn.Linear):
+        return factor[None]
+    grouped = factor.view(module.groups, 1, -1).expand(-1, module.out_channels // module.groups, -1)
+    return grouped.flatten(0, 1)[..., None, None]
+
+
 def with_tensors(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
     """A module on the meta device with these weights and buffers, in eval mode."""
     given = {name: tensor.detach() for name, tensor in tensors.items() if tensor is not None}

@@ -213,6 +213,19 @@ class SignedMaxPool2d(nn.Module):
         return sign * self.pool(sign * x)
 
 
+def max_pool_of_multiples(pool: nn.Module, factor: Tensor) -> nn.Module:
+    """The max-pool that gives the pooled maps times `factor` (C,) where it reads the maps times `factor`.
+
+    A negative factor turns the maximum of its channel into a minimum.
+    """
+    if not bool((factor < 0).any()):
+        return pool
+    sign = torch.where(factor < 0, -1, 1).reshape(-1)
+    if isinstance(pool, SignedMaxPool2d):
+        pool, sign = pool.pool, pool.sign * sign
+    return SignedMaxPool2d(pool, sign)
+
+
 @dataclass(frozen=True)
 class Node:
     """One operation.

@@ -29,6 +29,7 @@ from respike.convert.graph.functions import (
     clamp_module,
     unknown_size,
 )
+from respike.convert.graph.modules import pair
 from respike.convert.graph.nodes import Add, Affine, BiasMapConv2d, CappedReLU, Concat, Graph, Node, Pad, Scale, Slice
 from respike.errors import InputError
 from respike.networks.copying import eval_copy
@@ -285,8 +286,7 @@ class _Reader:
         from_size = self.moving.intersection(node.all_input_nodes) - {source}
         if not from_size or source not in self.sizes or not isinstance(pool, nn.AvgPool2d):
             return False
-        window = pool.kernel_size if isinstance(pool.kernel_size, tuple) else (pool.kernel_size,) * 2
-        return window == tuple(self.sizes[source][2:]) and not pool.divisor_override
+        return pair(pool.kernel_size) == tuple(self.sizes[source][2:]) and not pool.divisor_override
 
     @staticmethod
     def has_indices(key: Any) -> bool:

@@ -8,6 +8,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from respike.convert.graph.modules import per_input
 from respike.convert.graph.nodes import BiasMapConv2d, Embed, Pad, Scale, Slice, conv_settings
 from respike.errors import InputError
 
@@ -118,16 +119,10 @@ def _back_through(module: nn.Module, values: Tensor) -> Tensor:
 
 def scale_inputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
     """Multiply the weights by a factor of their inputs, () or (C,), in place."""
-    weight = weighted.weight.data
-    if factor.ndim == 0:
-        weight *= factor.to(weight)
-    elif isinstance(weighted, nn.Linear):
-        weight *= factor.to(weight).repeat_interleave(weighted.in_features // len(factor))  # places of flattened maps
-    else:
-        grouped = (
-            factor.to(weight).view(weighted.groups, 1, -1).expand(-1, weighted.out_channels // weighted.groups, -1)
-        )
-        weight *= grouped.flatten(0, 1)[..., None, None]
+    weight, factor = weighted.weight.data, factor.to(weighted.weight)
+    if factor.ndim and isinstance(weighted, nn.Linear):
+        factor = factor.repeat_interleave(weighted.in_features // len(factor))  # places of flattened maps
+    weight *= per_input(factor, weighted) if factor.ndim else factor
 
 
 def scale_outputs(weighted: nn.Linear | nn.Conv2d, factor: Tensor) -> None:

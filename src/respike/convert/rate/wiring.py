@@ -19,8 +19,8 @@ from respike.convert.graph.nodes import (
     Graph,
     Node,
     Scale,
-    SignedMaxPool2d,
     affine_of,
+    max_pool_of_multiples,
     per_channel,
 )
 from respike.convert.rate.paths import merge_path
@@ -182,9 +182,7 @@ def _behind_its_reader(graph: Graph, pool: Node) -> Graph:
     for node in graph.nodes.values():
         if node is pool:
             nodes[later.name] = Node(later.name, later.kind, pool.inputs, later.module)
-            nodes[pool.name] = Node(
-                pool.name, pool.kind, (later.name,), _pool_of_multiples(pool.module, affine_of(later))
-            )
+            nodes[pool.name] = Node(pool.name, pool.kind, (later.name,), _multiples(pool.module, affine_of(later)))
         elif node is not later:
             inputs = tuple(pool.name if name == later.name else name for name in node.inputs)
             nodes[node.name] = Node(node.name, node.kind, inputs, node.module)
@@ -209,7 +207,7 @@ def _in_front_of_its_source(graph: Graph, pool: Node) -> Graph:
     nodes: dict[str, Node] = {}
     for node in graph.nodes.values():
         if node is pool:
-            module = _pool_of_multiples(pool.module, affine_of(source))
+            module = _multiples(pool.module, affine_of(source))
             nodes[pool.name] = Node(pool.name, pool.kind, source.inputs, module)
             nodes[behind] = Node(behind, source.kind, (pool.name,), source.module)
         else:
@@ -220,16 +218,9 @@ def _in_front_of_its_source(graph: Graph, pool: Node) -> Graph:
     return Graph(nodes, behind if graph.output == pool.name else graph.output)
 
 
-def _pool_of_multiples(pool: nn.Module, affine: Affine | None) -> nn.Module:
-    """The max-pool of values as a pool of their multiples, or the other way round: the minimum where the factor is negative."""
-    if affine is None or bool((affine.factor >= 0).all()):
-        return pool
-    sign = torch.where(affine.factor < 0, -1.0, 1.0).to(affine.factor.dtype).reshape(-1)
-    return (
-        SignedMaxPool2d(pool.pool, sign * pool.sign)
-        if isinstance(pool, SignedMaxPool2d)
-        else SignedMaxPool2d(pool, sign)
-    )
+def _multiples(pool: nn.Module, affine: Affine | None) -> nn.Module:
+    """The max-pool of values as a pool of their multiples, or the other way round."""
+    return pool if affine is None else max_pool_of_multiples(pool, affine.factor)
 
 
 @dataclass(frozen=True)

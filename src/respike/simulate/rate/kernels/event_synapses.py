@@ -14,6 +14,7 @@ import torch
 from scipy.sparse import csr_array, diags_array, eye_array, kron
 from torch import nn
 
+from respike.convert.graph.modules import pair
 from respike.convert.graph.nodes import Embed, Pad, PlaceMap, Scale, Slice
 from respike.convert.rate.rate_snn import Synapse
 from respike.simulate.connections import path_shape
@@ -172,7 +173,7 @@ def wire_windows(
         places.append(source.scattered(lands))
     if (reached > 1).any():
         return None
-    geometry = _pairs(pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    geometry = map(pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
     first, target, _ = _targets(shape[-2:], layer.shape[-2:], *geometry)
     maps = shape[0] if len(shape) == 3 else 1
     width = own.width
@@ -209,7 +210,7 @@ def _plain(modules: list[nn.Module], shape: torch.Size, source: Neurons, own: Ne
     gathered: dict = {}
     pools = [module for module in modules[:at] if isinstance(module, nn.AvgPool2d)]
     if len(source.shape) == 3 and behind[0] == own.shape[0] and len(pools) == at:
-        sides = [_pairs(pool.kernel_size)[0] for pool in pools]
+        sides = [pair(pool.kernel_size) for pool in pools]
         pool = prod(y for y, _ in sides), prod(x for _, x in sides)
         gathered = _gathered(operation, pool, torch.Size(reached), behind, source, own)
     made = _conv(operation, landed, torch.Size(reached), behind, shift, source, own, alone and not gathered)
@@ -225,7 +226,7 @@ def _landing(modules: list[nn.Module], shape: torch.Size) -> tuple[np.ndarray, t
     for module in modules:
         behind = path_shape([module], shape)
         if isinstance(module, nn.AvgPool2d):
-            kernel, stride, padding = _pairs(module.kernel_size, module.stride, module.padding)
+            kernel, stride, padding = map(pair, (module.kernel_size, module.stride, module.padding))
             if kernel != stride or padding != (0, 0) or len(shape) != 3:
                 return None
             axes = [np.arange(size) // k for size, k in zip(shape[1:], kernel, strict=True)]
@@ -248,10 +249,6 @@ def _origin(module: nn.Module, shape: torch.Size) -> np.ndarray:
     """For a module that only moves values: the flat index of the input that each of its outputs is, -1 for a zero."""
     numbers = torch.arange(1, shape.numel() + 1, dtype=torch.float64).view(1, *shape)
     return module(numbers).flatten().long().numpy() - 1
-
-
-def _pairs(*values: int | tuple[int, ...]) -> list[tuple[int, int]]:
-    return [(value[0], value[1]) if isinstance(value, tuple) else (value, value) for value in values]
 
 
 def _dense(linear: nn.Linear, landed: np.ndarray, source: Neurons, own: Neurons) -> dict:
@@ -387,7 +384,7 @@ def _module_matrix(module: nn.Module, shape: torch.Size) -> csr_array | None:
     if isinstance(module, PlaceMap):
         return csr_array(kron(eye_array(maps), kron(module.rows.numpy(), module.columns.numpy())))
     if isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
-        kernel, stride, padding = _pairs(module.kernel_size, module.stride, module.padding)
+        kernel, stride, padding = map(pair, (module.kernel_size, module.stride, module.padding))
         first, target, _ = _targets((height, wide), behind[-2:], kernel, stride, padding, (1, 1))
         matrix = csr_array((np.ones(len(target)), target, first), (height * wide, behind[-2:].numel())).T
         which = np.arange(maps)
