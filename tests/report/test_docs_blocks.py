@@ -91,7 +91,7 @@ def test_what_texts_say_of_single_runs(reference):
     assert died["cfg.seed"] == 0 and died["ann/test_acc"] <= largest_class < alive["ann/test_acc"]
     small = reference.runs.loc["diehl_cnn_small"]
     assert small["cfg.seed"] == 0 and small["cfg.recipe.epochs"] == 5 and largest_class < small["ann/test_acc"] < 0.5
-    long = ["exact_vgg_cifar10_l1", "exact_resnet20_cifar10"]  # only with ARGS=--long
+    long = ["exact_vgg_cifar10_l1", "exact_resnet20_cifar10", "stbp_resnet19"]  # only with ARGS=--long
     rows = reference.runs.drop(long)
     trained = rows["time/fit_s"].dropna().unique().sum()  # each training once: later rows have the time of the first
     assert trained + rows[["time/convert_s", "time/simulate_s"]].sum().sum() > 3600

@@ -27,7 +27,7 @@ MAIN_ROWS = (  # of every paper
     "diehl_fc", "diehl_fc_raw", "diehl_cnn", "diehl_cnn_raw", "diehl_cnn_authors_seed3", "diehl_cnn_authors",
     "diehl_cnn_small", "diehl_cnn_published", "digits_cnn", "digits_cnn_norm", "lenet_maxpool", "exact_fc", "exact_lenet",
     "exact_vgg_cifar10", "exact_resnet20_cifar10", "ttfs_finetune_fc_alpha_noise", "ttfs_finetune_fc_levels",
-    "ttfs_finetune_fc_latency", "stbp_resnet19_narrow",
+    "ttfs_finetune_fc_latency", "stbp_resnet19_narrow", "stbp_resnet19",
 )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def direct(reference: Reference) -> str:
     shown = [metric(key) for key in ("snn/spikes_per_image", "snn/synops_per_image")]
     said = Column("published", "published", of=published("snn/test_acc"))
     columns = [ROW, METHOD, said, metric("snn/test_acc"), VALIDATION, EPOCHS, *shown, REDUCED]
-    return reference.table(("stbp_resnet19_narrow",), columns)
+    return reference.table(("stbp_resnet19_narrow", "stbp_resnet19"), columns)
 
 
 def authors_cnn(reference: Reference) -> str:
