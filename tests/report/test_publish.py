@@ -1,5 +1,6 @@
 """Published runs: their page can be made again from the copies, byte for byte, and rows published earlier stay on it."""
 
+import hashlib
 import shutil
 
 import pytest
@@ -7,14 +8,14 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report.__main__ import main
-from respike.report.publish import KEPT, PAGE, copy_run, publish, write_published
+from respike.report.publish import KEPT, PAGE, SMALL, SUMS, copy_run, publish, write_published
 from respike.report.verdicts import judge
 from respike.runs.compose import compose_run
 from respike.train import train
 
 ROWS = ["digits", "normalized", "absent"]
 GROUPS = [{"title": "digits", "runs": ["digits", "normalized"], "table": True}]
-SMALL = (
+REDUCED = (
     "experiment=digits_cnn",
     "data.test_size=20",
     "data.train_size=100",
@@ -30,7 +31,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, convert in (("digits", "none"), ("normalized", "data_norm")):
         places = [f"paths.run={folder / name}", f"paths.outputs={folder}", f"name={name}"]
-        train(compose_run([*SMALL, f"convert={convert}", *places]))
+        train(compose_run([*REDUCED, f"convert={convert}", *places]))
     return {name: folder / name for name in ROWS[:2]}
 
 
@@ -71,6 +72,17 @@ def test_of_further_seeds_the_record_alone_is_kept(runs, tmp_path):
     assert merged.at["normalized", "seeds"] == 2
 
 
+def test_networks_that_are_not_copied_are_named_by_their_sha256(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs["digits"], run)
+    small, large = run / "checkpoints/ann.pt", run / "checkpoints/snn.pt"
+    small.write_bytes(small.read_bytes()[: SMALL - 1])
+    assert large.stat().st_size >= SMALL
+    copy_run(run, tmp_path / "out", KEPT)
+    assert (tmp_path / "out" / SUMS).read_text() == f"{hashlib.sha256(large.read_bytes()).hexdigest()}  snn.pt\n"
+    assert [path.name for path in (tmp_path / "out").rglob("*.pt")] == ["ann.pt"]
+
+
 def test_a_folder_that_was_not_published_is_refused(runs):
     with pytest.raises(InputError, match=f"{PAGE}.*--publish"):
         write_published(runs["digits"].parent, runs["digits"].parent / "out")
@@ -88,7 +100,7 @@ def test_runs_that_were_compared_are_published_without_the_folders_of_this_machi
         assert (copied / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
         config = (copied / "config.yaml").read_text()
         assert str(run.parent) not in config and f"run: outputs/{row}" in config
-        assert not (copied / "checkpoints").exists()
+        assert not list(copied.rglob("*.pt"))
     page = contents(place)
     assert {"index.html", "comparison.csv"} <= page.keys()
     assert main([str(place / "runs"), "--compare", "--out", str(tmp_path / "again")]) == 0

@@ -1,5 +1,6 @@
 """Copies of results for the repository, without logs and without large networks, and the page of all that were published."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from respike.report.page import write_report
 from respike.report.pictures import compact
 from respike.report.runs import load_runs, with_skipped
 
+NETWORKS = "checkpoints/*.pt"
 KEPT = (
     "config.yaml",
     "metrics.json",
@@ -26,8 +28,9 @@ KEPT = (
     "disagreements.csv",
     "provenance.json",
     "figures/*.png",
-    "checkpoints/*.pt",
+    NETWORKS,
 )
+SUMS = "checkpoints/SHA256SUMS"  # of the networks that are not copied, as sha256sum -c reads it
 RECORD = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of sweeps and further seeds
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
@@ -64,7 +67,8 @@ def publish(
 def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
     """Copy a run's files of these patterns, but for large networks; an earlier copy of a run there is removed.
 
-    Folders of this machine (paths.data, paths.outputs, the working directory) are written as data, outputs and relative paths.
+    Networks that are not copied are named by their sha256, in SUMS. Folders of this machine (paths.data, paths.outputs, the
+    working directory) are written as data, outputs and relative paths.
     """
     if run.resolve() == copied.resolve():
         raise InputError(f"{run}: cannot be published in its own place; give another folder")
@@ -80,6 +84,11 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
             copy.write_text(_renamed(path.read_text(), names))
         else:
             shutil.copyfile(path, copy)
+    left_out = sorted(path for path in run.glob(NETWORKS) if not (copied / path.relative_to(run)).exists())
+    if left_out:
+        lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in left_out]
+        (copied / SUMS).parent.mkdir(parents=True, exist_ok=True)
+        (copied / SUMS).write_text("".join(lines))
     compact(copied)
 
 
