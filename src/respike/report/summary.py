@@ -27,7 +27,8 @@ VERDICT_RULE = (
     "and that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by "
     "more. Where the network was not trained as the published one, the verdict says: with another recipe. Other rows are "
     "not compared; their verdict gives the reason, and the published number stands in parentheses. ± is half the 95 % "
-    "interval of a mean over seeds (Student's t)."
+    "interval of a mean over seeds (Student's t). The time with training counts a training that another row did, too; the "
+    "budget is that of the row alone."
 )
 ENERGY_RULE = (
     "Arithmetic only leaves out memory and compares 32-bit floats: the ReLU network pays for its multiply-accumulates, the "
