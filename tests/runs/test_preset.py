@@ -102,10 +102,13 @@ def test_rows_that_train_long_or_draw_nothing_run_once(tmp_path):
     preset.paths.data = str(tmp_path)
     rows = {}
     for row in preset.rows:
-        if row.name in ("diehl_cnn", "diehl_cnn_published", "stbp_resnet19", "diehl_cnn_authors_seed3"):
+        if row.name in (
+            "diehl_cnn", "diehl_cnn_published", "stbp_resnet19", "diehl_cnn_authors_seed3", "ttfs_plain_fc_levels",
+        ):  # fmt: skip
             row.pop("needs", None)  # the file is not read here
             rows[row.name] = _Row(preset, row, [], tmp_path, True)
     assert rows["diehl_cnn"].once() == rows["diehl_cnn_published"].once() == ""  # random input spikes
+    assert rows["ttfs_plain_fc_levels"].once() == ""  # start=exact_fc trains that network with the row's seed
     assert "training takes" in rows["stbp_resnet19"].once()
     assert "row names" in rows["diehl_cnn_authors_seed3"].once()
     exact = {"name": "exact", "overrides": ["experiment=exact_fc", "train=false"]}

@@ -129,7 +129,7 @@ class _Row:
         if self.cfg.train:
             long = self.fit_s >= SHORT_TRAINING
             return f"because its training takes {duration(self.fit_s)}" if long else ""
-        return "" if _is_random(self.cfg) else "because nothing in it is random"
+        return "" if self.cfg.get("start") or _is_random(self.cfg) else "because nothing in it is random"
 
     def count(self, seeds: int) -> int:
         """Number of runs: one, or one per seed."""
