@@ -127,7 +127,7 @@ class _Row:
         if any(str(override).startswith("seed=") for override in self.row.overrides):
             return "which the row names"
         if self.cfg.train:
-            long = self.fit_s >= SHORT_TRAINING
+            long = self.fit_s > SHORT_TRAINING
             return f"because its training takes {duration(self.fit_s)}" if long else ""
         return "" if self.cfg.get("start") or _is_random(self.cfg) else "because nothing in it is random"
 
@@ -168,7 +168,7 @@ def run_rows(
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
     A row's run with its own seed is written to folder/<row>. With seeds > 1 a row that depends on the seed, and whose training
-    takes less than SHORT_TRAINING, is also run with the next seeds, in folder/<row>-seed<seed>.
+    takes at most SHORT_TRAINING, is also run with the next seeds, in folder/<row>-seed<seed>.
 
     Returns the folders of the finished runs, the reason for each missing run, and whether any run failed.
     """
