@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from respike.errors import InputError
+from respike.report import load_runs
 from respike.report.docs.__main__ import BLOCK, BLOCKS, energy_pages, main, pages, written
 from respike.report.docs.reference import Reference, share
 from respike.runs.conf import CONF
@@ -82,15 +83,17 @@ def test_shares_are_rounded_down():
 
 
 def test_what_texts_say_of_single_runs(reference):
-    """Of the report's text and the recipe: seed 0 of the authors' recipe dies. Of README: the rows take over an hour.
+    """Of the report's text and the recipe: seed 0 of the authors' recipe dies, seed 1 learns slowly. Of README: the rows take
+    over an hour.
 
-    Of the report's text: the small CNN has hardly begun to learn after its epochs.
+    Of the report's text: the small CNN learns with seed 2.
     """
-    died, alive = (reference.runs.loc[name] for name in ("diehl_cnn_authors", "diehl_cnn_authors_seed3"))
+    seeds = load_runs(sorted((reference.folder / "runs").glob("diehl_cnn_authors*")))
+    authors = seeds[seeds["cfg.simulate.weight_bits"].isna()].set_index("cfg.seed")["ann/test_acc"]
     largest_class = 0.1135  # of MNIST's test images
-    assert died["cfg.seed"] == 0 and died["ann/test_acc"] <= largest_class < alive["ann/test_acc"]
+    assert authors[0] <= largest_class < authors[1] < 0.95 < authors[[2, 3, 4]].min()
     small = reference.runs.loc["diehl_cnn_small"]
-    assert small["cfg.seed"] == 0 and small["cfg.recipe.epochs"] == 5 and largest_class < small["ann/test_acc"] < 0.5
+    assert small["cfg.seed"] == 2 and small["cfg.recipe.epochs"] == 5 and small["ann/test_acc"] > 0.95
     long = ["exact_vgg_cifar10_l1", "exact_resnet20_cifar10", "stbp_resnet19"]  # only with ARGS=--long
     rows = reference.runs.drop(long)
     trained = rows["time/fit_s"].dropna().unique().sum()  # each training once: later rows have the time of the first

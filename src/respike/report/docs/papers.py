@@ -105,7 +105,7 @@ def recovered(reference: Reference) -> str:
 
     def lost(run: pd.Series) -> str:
         start = base["conv" if run["cfg.start"] == "exact_lenet" else "linear"]
-        return f"{100 * (start['snn/test_acc'] - run['snn/test_acc']):.2f}"
+        return f"{round(100 * (start['snn/test_acc'] - run['snn/test_acc']), 2) + 0.0:.2f}"
 
     columns = [
         ROW,
