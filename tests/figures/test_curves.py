@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -29,6 +30,16 @@ def test_curves_are_drawn_in_percent_against_milliseconds():
         assert list(drawn) == ["normalized: 98.50 %", "raw: 96.30 %"]
         assert drawn["raw: 96.30 %"].get_ydata()[-1] == pytest.approx(96.3)
         assert axes.get_xlabel() == "simulated time (ms)"
+
+
+def test_the_range_over_seeds_is_shaded_in_the_colour_of_its_curve():
+    mean = curve(0.9)
+    ends = {end: [shift + share for share in mean["acc"]] for end, shift in (("acc_low", -0.05), ("acc_high", 0.02))}
+    for axes in figures.accuracy_over_time({"a": {**mean, **ends}, "b": curve(0.97)}).axes:
+        (shade,) = axes.collections
+        corners = shade.get_paths()[0].vertices
+        assert (corners[:, 1].min(), corners[:, 1].max()) == pytest.approx((100 * min(ends["acc_low"]), 92))
+        assert shade.get_facecolor()[0][:3] == pytest.approx(to_rgb(axes.get_lines()[0].get_color()))
 
 
 def test_the_right_panel_enlarges_the_top_and_shows_every_end_near_it():

@@ -3,10 +3,13 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 
+from respike.metrics.interval import half_interval_of_share
 from respike.report import judge, load_runs, to_csv, to_text, write_report
 from respike.report.columns import DETAILS, RESULTS
+from respike.report.groups import Group, group_figure
 from respike.report.verdicts import BELOW
 
 ACCURACIES = (0.98, 0.986, 0.992)  # mean 0.986, standard deviation 0.006
@@ -86,10 +89,42 @@ def test_a_seed_that_is_the_same_in_all_runs_keeps_none_apart(seeds):
     assert list(rows["seeds"]) == [3]
 
 
+def test_the_curve_has_the_mean_and_the_range_of_the_seeds(make_run):
+    accuracies = np.array([[0.1, 0.5, 0.98], [0.3, 0.6, 0.97], [0.2, 0.4, 0.99]])  # of three seeds, step by step
+    paths = [
+        make_run(
+            f"row-seed{k}",
+            config={"name": "row", "seed": k},
+            curve=[[t, t, acc, 1.0, 0] for t, acc in enumerate(row, 1)],
+        )
+        for k, row in enumerate(accuracies)
+    ]
+    merged = judge(load_runs(paths)).iloc[0]["curve"]
+    assert list(merged["acc"]) == pytest.approx(list(accuracies.mean(0)))
+    assert list(merged["acc_low"]) == list(accuracies.min(0)) and list(merged["acc_high"]) == list(accuracies.max(0))
+
+
+def test_a_run_in_spike_time_has_the_interval_of_its_seeds_or_of_its_images(make_run):
+    def run(name, what, accuracy, seed=0, train=False):
+        read_once = [[1, 1, accuracy, 1.0, 0]]
+        config = {"name": name, "seed": seed, "start": "exact_fc", "train": train}
+        paper, metrics = {"title": f"net, {what}, x"}, {"snn/test_acc": accuracy}
+        return make_run(name + str(seed), config=config, paper=paper, metrics=metrics, curve=read_once)
+
+    paths = [run("drive", "drive", accuracy, seed) for seed, accuracy in enumerate(ACCURACIES)]
+    judged = judge(load_runs([*paths, run("tuned", "drive", 0.9, train=True)]))
+    group = Group("in spike time", judged.assign(reduced=""))
+    (axes,) = group_figure(group).axes
+    bars = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]
+    assert [(high - low) / 200 for low, high in bars] == pytest.approx([HALF, half_interval_of_share(0.9, 10_000)])
+
+
 def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):
     paths = seeds()
     write_report(load_runs(paths), {}, tmp_path / "out", "Seeds")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert f"98.60 ± {100 * HALF:.2f} %" in page and "mean over seeds: row (3)" in page
+    assert (
+        f"98.60 ± {100 * HALF:.2f} %" in page and "mean over seeds, shaded from the worst to the best: row (3)" in page
+    )
     for path in paths:
         assert f'href="../runs/{path.name}/"' in page

@@ -31,7 +31,8 @@ def accuracy_over_time(
 ) -> Figure:
     """Accuracy against simulated time: the whole range at the left, the highest few percent at the right.
 
-    curves: label -> columns of a curves.csv (acc [fraction] against time_ms, or against step if there are no times).
+    curves: label -> columns of a curves.csv (acc [fraction] against time_ms, or against step if there are no times); the
+    range from acc_low to acc_high, if there, is shaded.
     reference: label -> published points (time [ms], accuracy [fraction]), drawn as open markers.
     ann: label -> accuracy [fraction] of a ReLU network, drawn dashed, in the colour of the curve of the same label.
     Raises ValueError without curves.
@@ -132,8 +133,13 @@ def _two_panels(
     marks = reference if in_ms else {}
     figure = Figure(figsize=(8.4, 4.0), dpi=DPI, layout="constrained")
     whole, top = figure.subplots(1, 2, sharex=True)
+    ranges = {
+        label: (_percent(curve["acc_low"]), _percent(curve["acc_high"]))
+        for label, curve in curves.items()
+        if "acc_low" in curve
+    }
     for axes in (whole, top):
-        _draw(axes, lines, marks, levels)
+        _draw(axes, lines, marks, levels, ranges)
         plain_axes(axes, grid="both")
         axes.set_xlim(0, 1.02 * max(max(times) for times, _ in lines.values()))
         axes.set_xlabel("simulated time (ms)" if in_ms else "simulated steps", color=INK)
@@ -158,6 +164,7 @@ def _draw(
     lines: Mapping[str, tuple[Sequence[float], list[float]]],
     marks: Mapping[str, Points],
     levels: Mapping[str, float],
+    ranges: Mapping[str, tuple[list[float], list[float]]],
 ) -> None:
     colours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(lines)}
     for i, (label, (times, values)) in enumerate(lines.items()):
@@ -168,6 +175,8 @@ def _draw(
         axes.plot(
             times, values, color=colours[label], linestyle=dash, linewidth=2, label=name, marker=dots, markersize=5
         )
+        if label in ranges:
+            axes.fill_between(times, *ranges[label], color=colours[label], alpha=0.18, linewidth=0)
     for label, level in levels.items():
         # The ReLU network of a curve is part of the curve's legend entry; a label with "_" has no entry.
         name = "_relu" if label in lines else f"{label}: {level:.2f} %"

@@ -120,8 +120,8 @@ def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str 
 def recovery(points: pd.DataFrame) -> Figure:
     """What hardware costs a mapped network, and what training under it recovers: accuracies as points with 95 % intervals.
 
-    points: a row per run; what (label of the disturbance), trained (bool), accuracy as a fraction, images. The interval is that
-    of a share of so many images. Raises ValueError without a run.
+    points: a row per run; what (label of the disturbance), trained (bool), accuracy and half (half of its interval) as
+    fractions. Raises ValueError without a run.
     """
     if points.empty:
         raise ValueError("no run to draw; expected at least one")
@@ -130,10 +130,9 @@ def recovery(points: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for i, (trained, name) in enumerate(((False, "as mapped"), (True, "fine-tuned"))):
         rows = points[points["trained"] == trained]
-        share = rows["accuracy"].astype(float)
-        half = 196 * (share * (1 - share) / rows["images"]) ** 0.5
+        share, half = 100 * rows["accuracy"].astype(float), 100 * rows["half"].astype(float)
         places = [labels.index(what) + 0.12 * (2 * i - 1) for what in rows["what"]]
-        axes.errorbar(100 * share, places, xerr=half, fmt=MARKERS[i], capsize=3, color=PALETTE[i], label=name)
+        axes.errorbar(share, places, xerr=half, fmt=MARKERS[i], capsize=3, color=PALETTE[i], label=name)
     plain_axes(axes, grid="x")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

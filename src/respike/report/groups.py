@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from respike.errors import InputError
 from respike.figures.curves import accuracy_over_time
 from respike.figures.robustness import recovery
+from respike.metrics.interval import half_interval, half_interval_of_share
 from respike.networks.qcfs import ACTIVATION
 from respike.report.runs import is_missing, numbers
 from respike.report.summary import listed
@@ -97,7 +98,7 @@ def caption(group: Group) -> str:
     on_test = [str(run["row"]) for _, run in drawn.iterrows() if calibrated_on(run) == "test"]
     said += [f"calibrated on the test images: {', '.join(on_test)}"] if on_test else []
     several = [f"{run['row']} ({run['seeds']})" for _, run in drawn.iterrows() if run["seeds"] > 1]
-    said += [f"mean over seeds: {', '.join(several)}"] if several else []
+    said += [f"mean over seeds, shaded from the worst to the best: {', '.join(several)}"] if several else []
     reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]
     note = f" Reduced, so not comparable with published numbers: {', '.join(reduced)}." if reduced else ""
     return f"{'; '.join(said)}.{note}"
@@ -116,7 +117,7 @@ def _test_sets(runs: pd.DataFrame) -> str:
 def _without_curve(group: Group) -> str:
     """What is shown in place of accuracy over time."""
     if len(_recovered(group)):
-        return "points are accuracies with 95 % intervals"
+        return "points are accuracies with 95 % intervals, over the seeds or, of a single run, over the test images"
     said = []
     if "ttfs/latency" in group.runs.dropna(axis="columns", how="all"):
         said.append("there is no curve over time: the class is read once, at the latency given")
@@ -140,9 +141,9 @@ def _drawn(group: Group) -> pd.DataFrame:
 
 
 def _recovered(group: Group) -> pd.DataFrame:
-    """The runs that start from another experiment's weights: what disturbs them, whether they trained, accuracy, images.
+    """The runs that start from another experiment's weights: what disturbs them, whether they trained, accuracy, its interval.
 
-    Empty if none or all of them trained.
+    The interval is that over the seeds, of a single run that over the images. Empty if none or all of them trained.
     """
     runs = group.runs
     if "cfg.start" not in runs or "cfg.train" not in runs:
@@ -154,10 +155,16 @@ def _recovered(group: Group) -> pd.DataFrame:
             "what": [", ".join(parts[1:-1]) or parts[0] for parts in titles],
             "trained": [bool(train) for train in runs["cfg.train"]],
             "accuracy": numbers(runs, "snn/test_acc").to_numpy(),
-            "images": numbers(runs, "test_images").to_numpy(),
+            "half": [_half_interval(run) for _, run in runs.iterrows()],
         }
     )
     return points if points["trained"].nunique() == 2 else points.iloc[:0]  # nothing to compare
+
+
+def _half_interval(run: pd.Series) -> float:
+    """Half the 95 % interval of a run's accuracy."""
+    seeds = run["over_seeds"].get("snn/test_acc")
+    return half_interval(seeds) if seeds else half_interval_of_share(run["snn/test_acc"], run["test_images"])
 
 
 def _curve_names(drawn: pd.DataFrame) -> list[str]:

@@ -83,7 +83,11 @@ def _merged(runs: list[pd.Series]) -> pd.Series:
 
 
 def _mean_curve(curves: list[pd.DataFrame]) -> pd.DataFrame:
-    """The mean of curves of the same steps, else the first."""
+    """The mean of curves of the same steps, with acc_low and acc_high, the lowest and the highest accuracy; else the first."""
     if any("step" not in curve or list(curve["step"]) != list(curves[0]["step"]) for curve in curves):
         return curves[0]
-    return pd.concat(curves).groupby("step", as_index=False).mean()
+    by_step = pd.concat(curves).groupby("step", as_index=False)
+    mean = by_step.mean()
+    if "acc" in mean:
+        mean = mean.assign(acc_low=by_step["acc"].min()["acc"], acc_high=by_step["acc"].max()["acc"])
+    return mean
