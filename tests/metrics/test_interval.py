@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from respike.metrics.interval import half_interval, half_interval_of_share, student_interval
+from respike.metrics.interval import half_interval, student_interval
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6))
@@ -25,7 +25,3 @@ def test_three_values_by_hand():
 def test_one_value_or_a_missing_one_has_no_interval():
     assert math.isnan(half_interval([0.5])) and math.isnan(half_interval([0.5, math.nan, 0.6]))
     assert half_interval([0.1, 0.1, 0.1]) == 0
-
-
-def test_the_interval_of_a_share_by_hand():
-    assert half_interval_of_share(0.9, 100) == pytest.approx(1.959964 * 0.03, rel=1e-6)

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from respike.metrics.interval import half_interval_of_share
 from respike.report import judge, load_runs, to_csv, to_text, write_report
 from respike.report.columns import DETAILS, RESULTS
 from respike.report.groups import Group, group_figure
@@ -116,7 +115,7 @@ def test_a_run_in_spike_time_has_the_interval_of_its_seeds_or_of_its_images(make
     group = Group("in spike time", judged.assign(reduced=""))
     (axes,) = group_figure(group).axes
     bars = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]
-    assert [(high - low) / 200 for low, high in bars] == pytest.approx([HALF, half_interval_of_share(0.9, 10_000)])
+    assert [(high - low) / 200 for low, high in bars] == pytest.approx([HALF, 1.959964 * math.sqrt(0.9 * 0.1 / 10_000)])
 
 
 def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):

@@ -1,4 +1,4 @@
-"""The 95 % interval of a mean over seeds or trials, t(0.975, n - 1) s / sqrt(n), Student 1908, and that of a share."""
+"""The 95 % interval of a mean over seeds or trials: t(0.975, n - 1) s / sqrt(n), Student 1908."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,6 @@ def half_interval(values: Sequence[float]) -> float:
     if given.min() == given.max():  # the computed deviation of equal numbers may be a rounding error
         return 0.0
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, given.size - 1) * stats.sem(given))
-
-
-def half_interval_of_share(share: float, of: float) -> float:
-    """Half the width of the interval of a share of so many independent images, by the normal distribution."""
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(share * (1 - share) / of))
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
