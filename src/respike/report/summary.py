@@ -27,8 +27,8 @@ VERDICT_RULE = (
     "and that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by "
     "more. Where the network was not trained as the published one, the verdict says: with another recipe. Other rows are "
     "not compared; their verdict gives the reason, and the published number stands in parentheses. ± is half the 95 % "
-    "interval of a mean over seeds (Student's t). The time with training counts a training that another row did, too; the "
-    "budget is that of the row alone."
+    "interval of a mean over seeds (Student's t). The time with training counts the training of the same network by another "
+    "row, but not that of an experiment whose weights the row starts from, nor one that was done elsewhere."
 )
 ENERGY_RULE = (
     "Arithmetic only leaves out memory and compares 32-bit floats: the ReLU network pays for its multiply-accumulates, the "
@@ -106,11 +106,12 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
     devices = [run.get(f"provenance.{key}") for key in ("device", "processor")]
     times = below(run, "provenance.time.")
     packages = below(run, "provenance.packages.")
+    one = f" (seed {run['members'][0][0]})" if run["seeds"] > 1 else ""
     facts = [
         ("published in", run["source"]),
         ("judged on", run["headline"]),
-        ("started", run.get("provenance.started")),
-        ("git commit", run.get("provenance.git_commit")),
+        (f"started{one}", run.get("provenance.started")),
+        (f"git commit{one}", run.get("provenance.git_commit")),
         ("recipe", run.get("cfg.recipe.name")),
         ("seeds" if run["seeds"] > 1 else "seed", run.get("cfg.seed") if is_missing(seed) else seed),
         ("conversion", run.get("cfg.convert._target_")),
@@ -120,7 +121,7 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
         ("simulation", _settings(run, "simulate")),
         ("data", _texts(below(run, "provenance.data."))),
         ("device", ", ".join(str(device) for device in devices if device and not is_missing(device))),
-        ("wall time", ", ".join(f"{stage} {duration(float(s))}" for stage, s in times.items())),
+        (f"wall time{one}", ", ".join(f"{stage} {duration(float(s))}" for stage, s in times.items())),
         ("python", run.get("provenance.python")),
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     ]

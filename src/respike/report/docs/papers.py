@@ -55,7 +55,7 @@ def machines(reference: Reference) -> str:
     for processor in where[1:]:
         rows = runs.index[runs["provenance.processor"] == processor]
         others.append(f"{listed(f'`{row}`' for row in rows)} on {processor}")
-    said = f"The rows ran on {where[0]}" + (f", except {'; '.join(others)}." if others else ".")
+    said = f"The rows of the table ran on {where[0]}" + (f", except {'; '.join(others)}." if others else ".")
     return sentence(said)
 
 
@@ -126,8 +126,9 @@ def recovered_trials(reference: Reference) -> str:
     means = [percent(rows["snn/test_acc"].mean()) for rows in trials]
     spreads = [f"{100 * rows['snn/test_acc'].std():.2f} points" for rows in trials]
     return sentence(
-        f"With this noise the accuracy differs from trial to trial: over {len(trials[1])} trials {means[0]} on average "
-        f"(standard deviation {spreads[0]}) for the mapped network, {means[1]} ({spreads[1]}) for the fine-tuned one."
+        f"With this noise the accuracy also differs from draw to draw: {len(trials[1])} draws for one network of an earlier "
+        f"training give {means[0]} on average (standard deviation {spreads[0]}) as mapped, {means[1]} ({spreads[1]}) "
+        "fine-tuned. In the table each seed has a network and a draw of its own."
     )
 
 
@@ -151,6 +152,7 @@ def authors_cnn(reference: Reference) -> str:
     theirs = dict(json.loads(str(run["cfg.paper.curve"])))
     largest = max(abs(ours[time] - accuracy) for time, accuracy in theirs.items())
     return sentence(
-        f"The accuracy of the authors' CNN file is within {100 * largest:.2f} points of their own simulation, which we ran "
-        f"on it, at each of {len(theirs)} times from {min(theirs):g} to {max(theirs):g} ms."
+        f"The accuracy of the authors' CNN file, the mean of {run['seeds']} seeds, is within {100 * largest:.2f} points of one "
+        f"run of their own simulation, which we ran on it, at each of {len(theirs)} times from {min(theirs):g} to "
+        f"{max(theirs):g} ms."
     )

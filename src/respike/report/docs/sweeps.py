@@ -234,6 +234,8 @@ def best_a(reference: Reference) -> str:
     rows = reference.sweep("stbp_resnet19_narrow")
     best = rows.loc[rows.groupby(V_TH)["snn/test_acc"].idxmax()]
     widths, ratios = (listed(map("{:g}".format, values)) for values in (best[WIDTH], best[WIDTH] / best[V_TH]))
+    edge = [f"{v_th:g}" for v_th in best.loc[best[WIDTH] == rows[WIDTH].max(), V_TH]]
+    largest = f" For V_th {listed(edge)} that is the largest a that was tried." if edge else ""
     return sentence(
-        f"The best a for V_th of {listed(map('{:g}'.format, best[V_TH]))} is {widths}: {ratios} times V_th (one seed)."
+        f"The best a for V_th of {listed(map('{:g}'.format, best[V_TH]))} is {widths}: {ratios} times V_th (one seed).{largest}"
     )
