@@ -180,6 +180,11 @@ def test_one_bad_run_costs_its_row_and_never_the_report(make_run, tmp_path):
     (make_run("budget", config={"budget_min": "soon"}) / "provenance.json").write_text(
         '{"started": 5, "time": {"fit": "x"}}'
     )
+    for name, accuracy, trained in (("untested", None, False), ("beyond", 1.5, False), ("tuned", 0.9, True)):
+        config = {"name": name, "start": "exact_fc", "train": trained, "model": {"_target_": "spike.Times"}}
+        own = {"title": "spike times, levels, x", "published": {}}
+        metrics = {"snn/test_acc": accuracy}
+        make_run(name, config=config, paper=own, metrics=metrics, curve=[[1, 1.0, 0.5, 1.0, 0]])
     rows = judge(load_runs([tmp_path / "runs"]))
     assert {name for name, run in rows.iterrows() if run["failure"]} == {"number", "nan", "binary", "metrics", "budget"}
     write_report(load_runs([tmp_path / "runs"]), {}, tmp_path / "out", "Some are bad")
@@ -194,6 +199,7 @@ def test_at_400_pixels_a_row_is_a_card_with_its_verdict_below_its_name(report):
     table = page.find(".//table[@class='cards']")
     for row in table.findall("tbody/tr"):
         labels = [cell.get("data-label") for cell in row]
+        assert not {"metric", "difference (points)"} & set(labels)  # below the numbers that they belong to
         assert labels[0] == "row" and [cell for cell in row if "verdict" in (cell.get("class") or "").split()]
     css = page.find(".//style").text
     assert "td.verdict { display: block; order: -1; }" in css

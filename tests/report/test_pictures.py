@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from PIL import Image
 
 from respike.report import load_runs, write_report
-from respike.report.pictures import CAPTIONS, compact, run_pictures
+from respike.report.pictures import CAPTIONS, COLOURS, MORE_COLOURS, compact, run_pictures
 
 GROUPS = [
     {"title": "Shown", "runs": ["digits", "one"], "gallery": "digits"},
@@ -82,6 +82,17 @@ def test_a_browser_shows_the_pictures(report, tmp_path):
     for colour in (GREEN, RED):
         shown = (np.abs(seen - colour).max(2) < 8).sum()
         assert shown > 20_000  # once each, as wide as half the page
+
+
+def test_a_compact_photograph_keeps_more_colours(tmp_path):
+    red, green = np.meshgrid(np.linspace(0, 255, 200), np.linspace(0, 255, 200))
+    before = np.stack([red, green, 255 - red], axis=-1).astype(np.uint8)
+    Image.fromarray(before).save(tmp_path / "photo.png")
+    compact(tmp_path)
+    with Image.open(tmp_path / "photo.png") as image:
+        assert COLOURS < len(image.getcolors()) <= MORE_COLOURS
+        after = np.asarray(image.convert("RGB"))
+    assert np.abs(after - before.astype(float)).mean() < 5
 
 
 def test_a_compact_picture_has_its_colours_and_fewer_bytes(tmp_path):

@@ -1,14 +1,14 @@
 """Published runs: their page can be made again from the copies, byte for byte, and rows published earlier stay on it."""
 
-import hashlib
 import shutil
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report.__main__ import main
-from respike.report.publish import KEPT, PAGE, SMALL, SUMS, copy_run, publish, write_published
+from respike.report.publish import KEPT, PAGE, RECORD, SMALL, SUMS, copy_run, network_sha256, publish, write_published
 from respike.report.verdicts import judge
 from respike.runs.compose import compose_run
 from respike.train import train
@@ -67,7 +67,9 @@ def test_of_further_seeds_the_record_alone_is_kept(runs, tmp_path):
     OmegaConf.save(OmegaConf.merge(config, {"seed": 1}), seed / "config.yaml")
     publish([runs["normalized"], seed], tmp_path / "out", "", ROWS, GROUPS, {"digits": "failed", "absent": "failed"})
     copied = tmp_path / "out/runs"
-    assert (copied / "normalized/figures").is_dir() and not (copied / "normalized-seed1/figures").exists()
+    names = {str(file.relative_to(copied / seed.name)) for file in (copied / seed.name).rglob("*") if file.is_file()}
+    assert names == {name for name in RECORD if (seed / name).is_file()} | {SUMS}
+    assert (copied / "normalized/figures").is_dir()
     merged = judge(write_published(copied, tmp_path / "out"))
     assert merged.at["normalized", "seeds"] == 2
 
@@ -75,12 +77,22 @@ def test_of_further_seeds_the_record_alone_is_kept(runs, tmp_path):
 def test_networks_that_are_not_copied_are_named_by_their_sha256(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs["digits"], run)
-    small, large = run / "checkpoints/ann.pt", run / "checkpoints/snn.pt"
-    small.write_bytes(small.read_bytes()[: SMALL - 1])
+    torch.save({"w": torch.zeros(3)}, run / "checkpoints/ann.pt")
+    large = run / "checkpoints/snn.pt"
     assert large.stat().st_size >= SMALL
     copy_run(run, tmp_path / "out", KEPT)
-    assert (tmp_path / "out" / SUMS).read_text() == f"{hashlib.sha256(large.read_bytes()).hexdigest()}  snn.pt\n"
+    assert (tmp_path / "out" / SUMS).read_text() == f"{network_sha256(large)}  snn.pt\n"
     assert [path.name for path in (tmp_path / "out").rglob("*.pt")] == ["ann.pt"]
+    copy_run(tmp_path / "out", tmp_path / "again", RECORD)
+    assert (tmp_path / "again" / SUMS).read_text().split()[1::2] == ["snn.pt", "ann.pt"]
+
+
+def test_equal_networks_have_the_same_sha256_whatever_their_files_were_called(tmp_path):
+    for name, weights in (("a.pt", torch.ones(5)), ("b.7.pt", torch.ones(5)), ("other.pt", torch.full((5,), 2.0))):
+        torch.save({"w": weights}, tmp_path / name)
+    assert (tmp_path / "a.pt").read_bytes() != (tmp_path / "b.7.pt").read_bytes()
+    first, second, third = (network_sha256(tmp_path / name) for name in ("a.pt", "b.7.pt", "other.pt"))
+    assert first == second != third
 
 
 def test_a_folder_that_was_not_published_is_refused(runs):

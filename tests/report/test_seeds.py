@@ -1,6 +1,7 @@
 """Runs that differ in the seed alone are one row with the closed forms of its mean and its interval."""
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from respike.report import judge, load_runs, to_csv, to_text, write_report
 from respike.report.columns import DETAILS, RESULTS
-from respike.report.groups import Group, group_figure
+from respike.report.groups import Group, caption, group_figure
+from respike.report.summary import circumstances, provenance
 from respike.report.verdicts import BELOW
 
 ACCURACIES = (0.98, 0.986, 0.992)  # mean 0.986, standard deviation 0.006
@@ -101,6 +103,11 @@ def test_the_curve_has_the_mean_and_the_range_of_the_seeds(make_run):
     merged = judge(load_runs(paths)).iloc[0]["curve"]
     assert list(merged["acc"]) == pytest.approx(list(accuracies.mean(0)))
     assert list(merged["acc_low"]) == list(accuracies.min(0)) and list(merged["acc_high"]) == list(accuracies.max(0))
+    (paths[1] / "curves.csv").unlink()
+    alone = judge(load_runs(paths))
+    assert list(alone.iloc[0]["curve"]["acc"]) == list(accuracies[0]) and "acc_low" not in alone.iloc[0]["curve"]
+    said = caption(Group("of seed 0", alone))
+    assert "of the lowest seed: row" in said and "shaded" not in said
 
 
 def test_a_run_in_spike_time_has_the_interval_of_its_seeds_or_of_its_images(make_run):
@@ -112,10 +119,24 @@ def test_a_run_in_spike_time_has_the_interval_of_its_seeds_or_of_its_images(make
 
     paths = [run("drive", "drive", accuracy, seed) for seed, accuracy in enumerate(ACCURACIES)]
     judged = judge(load_runs([*paths, run("tuned", "drive", 0.9, train=True)]))
-    group = Group("in spike time", judged.assign(reduced=""))
-    (axes,) = group_figure(group).axes
+    (axes,) = group_figure(Group("in spike time", judged)).axes
     bars = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]
     assert [(high - low) / 200 for low, high in bars] == pytest.approx([HALF, 1.959964 * math.sqrt(0.9 * 0.1 / 10_000)])
+
+
+def test_a_row_has_the_commits_of_all_its_seeds_and_the_budget_of_their_mean(seeds):
+    paths = seeds(budget_min=1.0)
+    for k, path in enumerate(paths):
+        facts = json.loads((path / "provenance.json").read_text())
+        (path / "provenance.json").write_text(json.dumps(facts | {"git_commit": "ab"[k > 0] * 40}))
+        times = {"time/total_s": 100.0, "time/fit_s": 80.0, "time/fit_was_cached": float(k > 0)}
+        measured = json.loads((path / "metrics.json").read_text())
+        (path / "metrics.json").write_text(json.dumps(measured | times))
+    rows = judge(load_runs(paths))
+    assert circumstances(rows).endswith("from commits aaaaaaaaaa, bbbbbbbbbb.")
+    assert not rows.iloc[0]["over_budget"]  # 100, 20 and 20 s
+    facts = dict(provenance(rows.iloc[0]))
+    assert "started (seed 0)" in facts and facts["git commit"] == f"{'a' * 40}; {'b' * 40}"
 
 
 def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):

@@ -16,9 +16,9 @@ from respike.figures.curves import accuracy_over_time
 from respike.figures.robustness import recovery
 from respike.metrics.interval import CONFIDENCE, half_interval
 from respike.networks.qcfs import ACTIVATION
-from respike.report.runs import is_missing, numbers
+from respike.report.runs import is_missing, is_number, numbers
 from respike.report.summary import listed
-from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve
+from respike.report.verdicts import UNPUBLISHED, calibrated_on, is_compared, published_curve, standard_error
 
 FEWEST = 3  # steps of a curve that is drawn
 
@@ -99,7 +99,9 @@ def caption(group: Group) -> str:
     said += [f"open markers, {' and '.join(marks)}"] if marks else []
     on_test = [str(run["row"]) for _, run in drawn.iterrows() if calibrated_on(run) == "test"]
     said += [f"calibrated on the test images: {', '.join(on_test)}"] if on_test else []
-    several = [f"{run['row']} ({run['seeds']})" for _, run in drawn.iterrows() if run["seeds"] > 1]
+    several = [f"{run['row']} ({run['seeds']})" for _, run in drawn.iterrows() if "acc_low" in run["curve"]]
+    first = [f"{run['row']}" for _, run in drawn.iterrows() if run["seeds"] > 1 and "acc_low" not in run["curve"]]
+    said += [f"of the lowest seed: {', '.join(first)}"] if first else []
     said += [f"mean over seeds, shaded from the worst to the best: {', '.join(several)}"] if several else []
     reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]
     note = f" Reduced, so not comparable with published numbers: {', '.join(reduced)}." if reduced else ""
@@ -164,11 +166,13 @@ def _recovered(group: Group) -> pd.DataFrame:
 
 
 def _half_interval(run: pd.Series) -> float:
-    """Half the 95 % interval of a run's accuracy: of a mean Student's, of a share of images the normal one."""
+    """Half the 95 % interval of a run's accuracy: of a mean Student's, of a share of images the normal one; NaN if unknown."""
     if seeds := run["over_seeds"].get("snn/test_acc"):
         return half_interval(seeds)
-    share = run["snn/test_acc"]
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(share * (1 - share) / run["test_images"]))
+    share: Any = run.get("snn/test_acc")
+    if not is_number(share) or not 0 <= share <= 1:
+        return math.nan
+    return float(stats.norm.ppf((1 + CONFIDENCE) / 2) * standard_error(share, run["test_images"]))
 
 
 def _curve_names(drawn: pd.DataFrame) -> list[str]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
-COLOURS = 64  # of a published PNG
+COLOURS = 64  # of a published chart
+MORE_COLOURS = 256  # of a picture that needs them
+VISIBLE = 0.5  # mean difference of a chart from its copy, of 255, from which on it needs them
 # File in the figures folder of a run -> what it shows. The report draws accuracy and rates itself.
 CAPTIONS = {
     "samples.png": "Twelve test images.",
@@ -42,9 +44,14 @@ def run_pictures(path: Path) -> list[Picture]:
 
 
 def compact(folder: Path) -> None:
-    """Give every PNG below the folder a palette of COLOURS colours: a third of the bytes, and charts look the same."""
+    """Give every PNG below the folder a palette of COLOURS colours, or of MORE_COLOURS where that would be visible."""
     for path in folder.rglob("*.png"):
         with Image.open(path) as image:
-            picture = None if image.mode == "P" else image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        if picture is not None:
-            picture.save(path, optimize=True)
+            picture = None if image.mode == "P" else image.convert("RGB")
+        if picture is None:
+            continue
+        copy = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+        difference = ImageStat.Stat(ImageChops.difference(picture, copy.convert("RGB"))).mean
+        if max(difference) > VISIBLE:
+            copy = picture.quantize(MORE_COLOURS, dither=Image.Dither.NONE)
+        copy.save(path, optimize=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from respike.report.pictures import compact
 from respike.report.runs import load_runs, with_skipped
 
 NETWORKS = "checkpoints/*.pt"
+SUMS = "checkpoints/networks.sha256"  # of the networks that are not copied
 KEPT = (
     "config.yaml",
     "metrics.json",
@@ -29,9 +31,16 @@ KEPT = (
     "provenance.json",
     "figures/*.png",
     NETWORKS,
+    SUMS,
 )
-SUMS = "checkpoints/SHA256SUMS"  # of the networks that are not copied, as sha256sum -c reads it
-RECORD = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json")  # of sweeps and further seeds
+RECORD = (
+    "config.yaml",
+    "metrics.json",
+    "curves.csv",
+    "training.csv",
+    "provenance.json",
+    SUMS,
+)  # of sweeps, further seeds
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
 SEED = re.compile(r"-seed\d+$")  # of the further seeds of a row
@@ -49,7 +58,7 @@ def publish(
     """Copy the results of the runs to place/runs, and write the page of all rows that were published there, now or earlier.
 
     rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`. Of a row's further seeds only
-    the record is copied, without pictures and networks.
+    the record is copied, without pictures and networks, which are named by their sha256.
     """
     for run in runs:
         shown = any(group.get("gallery") == run.name for group in groups)
@@ -86,10 +95,22 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
             shutil.copyfile(path, copy)
     left_out = sorted(path for path in run.glob(NETWORKS) if not (copied / path.relative_to(run)).exists())
     if left_out:
-        lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in left_out]
         (copied / SUMS).parent.mkdir(parents=True, exist_ok=True)
-        (copied / SUMS).write_text("".join(lines))
+        with (copied / SUMS).open("a") as sums:  # behind those of a run that was copied before
+            sums.writelines(f"{network_sha256(path)}  {path.name}\n" for path in left_out)
     compact(copied)
+
+
+def network_sha256(path: Path) -> str:
+    """The sha256 of the names and the bytes that a file of PyTorch holds.
+
+    That of the file itself differs from run to run: every name in it begins with the name of the temporary file that it was.
+    """
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            digest.update(f"{name.partition('/')[2]}\0".encode() + archive.read(name))
+    return digest.hexdigest()
 
 
 def publish_jobs(runs: Sequence[Path], place: Path) -> None:

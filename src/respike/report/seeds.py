@@ -16,6 +16,8 @@ from respike.report.runs import FACTS, is_missing, is_number, labels, metric_nam
 # Settings that say where a run lies and how it was started.
 ELSEWHERE = ("name", "paths", "logger", "threads", "budget_min", "trainer.default_root_dir", "callbacks.figures")
 
+JOINED = ("provenance.git_commit", "provenance.processor")  # facts of which a row of several seeds has all, with "; "
+
 
 def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with one row for runs that have the same settings and facts and different seeds, at the place of the first.
@@ -77,6 +79,8 @@ def _merged(runs: list[pd.Series]) -> pd.Series:
     first["rates"] = {name: first.get(name, value) for name, value in first["rates"].items()}
     first["curve"] = _mean_curve([run["curve"] for run in runs])
     first["cfg.seed"] = first["provenance.seed"] = seeds
+    for name in JOINED:
+        first[name] = "; ".join(dict.fromkeys(str(run.get(name)) for run in runs if not is_missing(run.get(name))))
     more: dict[str, Any] = {"seeds": len(runs), "over_seeds": values}
     more["members"] = tuple((run["cfg.seed"], run["path"]) for run in runs)
     return pd.concat([first, pd.Series(more, dtype=object)]).rename(first.name)
@@ -87,7 +91,4 @@ def _mean_curve(curves: list[pd.DataFrame]) -> pd.DataFrame:
     if any("step" not in curve or list(curve["step"]) != list(curves[0]["step"]) for curve in curves):
         return curves[0]
     by_step = pd.concat(curves).groupby("step", as_index=False)
-    mean = by_step.mean()
-    if "acc" in mean:
-        mean = mean.assign(acc_low=by_step["acc"].min()["acc"], acc_high=by_step["acc"].max()["acc"])
-    return mean
+    return by_step.mean().assign(acc_low=by_step["acc"].min()["acc"], acc_high=by_step["acc"].max()["acc"])

@@ -78,8 +78,8 @@ def circumstances(judged: pd.DataFrame) -> str:
     when = "" if not days else f" {days[0]}" if days[0] == days[-1] else f" {days[0]} to {days[-1]}"
     devices = _values(runs, "provenance.device")
     processors = _values(runs, "provenance.processor")
-    machines = _distinct(processors.combine_first(devices), "; ")
-    commits = _distinct(map(_short_commit, _values(runs, "provenance.git_commit")))
+    machines = _distinct(_parts(processors.combine_first(devices)), "; ")
+    commits = _distinct(map(_short_commit, _parts(_values(runs, "provenance.git_commit"))))
     where = f" on {machines}" if machines else ""
     origin = f" from commit{'s' if ', ' in commits else ''} {commits}" if commits else ""
     return f"Run{when}{where}{origin}." if len(runs) else "Nothing was run."
@@ -111,7 +111,7 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
         ("published in", run["source"]),
         ("judged on", run["headline"]),
         (f"started{one}", run.get("provenance.started")),
-        (f"git commit{one}", run.get("provenance.git_commit")),
+        ("git commit", run.get("provenance.git_commit")),
         ("recipe", run.get("cfg.recipe.name")),
         ("seeds" if run["seeds"] > 1 else "seed", run.get("cfg.seed") if is_missing(seed) else seed),
         ("conversion", run.get("cfg.convert._target_")),
@@ -154,6 +154,11 @@ def _texts(values: dict[str, Any]) -> str:
 def _values(runs: pd.DataFrame, column: str) -> pd.Series:
     values = runs.get(column, pd.Series(dtype=object))
     return values[values.map(lambda value: not is_missing(value) and value != "").astype(bool)]
+
+
+def _parts(values: Iterable[Any]) -> list[str]:
+    """The parts of texts that rows of several seeds join."""
+    return [part for value in values for part in str(value).split("; ")]
 
 
 def _distinct(values: Iterable[Any], between: str = ", ") -> str:

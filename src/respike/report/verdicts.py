@@ -104,12 +104,12 @@ def _known(run: pd.Series) -> dict[str, Any]:
 
 
 def _spent(run: pd.Series) -> float:
-    """The seconds of a run without what an earlier one did for it; nan if they are unknown."""
-    cached = sum(
-        run.get(f"time/{what}_s", 0.0) for what in ("fit", "convert") if run.get(f"time/{what}_was_cached") == 1
-    )
-    total: Any = run.get("time/total_s")
-    return float(total) - cached if is_number(total) else float("nan")
+    """The seconds of a run without what an earlier one did for it, of several seeds their mean; nan if they are unknown."""
+    names = ("time/total_s", "time/fit_s", "time/convert_s", "time/fit_was_cached", "time/convert_was_cached")
+    times = pd.DataFrame({name: run["over_seeds"].get(name, [run.get(name)] * run["seeds"]) for name in names})
+    times = times.apply(pd.to_numeric, errors="coerce")
+    cached = sum((times[f"time/{of}_s"] * (times[f"time/{of}_was_cached"] == 1)).fillna(0) for of in ("fit", "convert"))
+    return float((times["time/total_s"] - cached).mean())
 
 
 def _judged(run: pd.Series) -> dict[str, Any]:

@@ -129,7 +129,8 @@ class _Row:
         if self.cfg.train:
             long = self.fit_s > SHORT_TRAINING
             return f"because its training takes {duration(self.fit_s)}" if long else ""
-        return "" if self.cfg.get("start") or _is_random(self.cfg) else "because nothing in it is random"
+        starts = self.cfg.get("start") and not self.cfg.ckpt_path  # from weights that are trained with the row's seed
+        return "" if starts or _is_random(self.cfg) else "because nothing in it is random"
 
     def count(self, seeds: int) -> int:
         """Number of runs: one, or one per seed."""
@@ -168,7 +169,7 @@ def run_rows(
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
     A row's run with its own seed is written to folder/<row>. With seeds > 1 a row that depends on the seed, and whose training
-    takes at most SHORT_TRAINING, is also run with the next seeds, in folder/<row>-seed<seed>.
+    takes at most SHORT_TRAINING (that of `start` is not counted), is also run with the next seeds, in folder/<row>-seed<seed>.
 
     Returns the folders of the finished runs, the reason for each missing run, and whether any run failed.
     """

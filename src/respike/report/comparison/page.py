@@ -52,8 +52,8 @@ def write_comparison(
     """Write out/index.html, runs.html, comparison.csv, means.csv, latency.csv where there is one, and out/compare-*.png.
 
     runs.html has the facts and files of each run, comparison.csv a line per run, means.csv a line per point.
-    sort, columns: see `sorted_points` and `chosen_columns`. small: pictures have 256 colours. Everything is written to a
-    temporary folder and moved in at the end, so a failure leaves an earlier comparison whole. Returns the files. Raises
+    sort, columns: see `sorted_points` and `chosen_columns`. small: pictures are compact, see `compact`. Everything is written
+    to a temporary folder and moved in at the end, so a failure leaves an earlier comparison whole. Returns the files. Raises
     InputError when `out` is a file, or a name to sort by or to show is unknown.
     """
     out = Path(out)

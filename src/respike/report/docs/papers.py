@@ -101,10 +101,9 @@ def recovered(reference: Reference) -> str:
     """What hardware costs the mapped FC net and what training in spike time recovers; a network with fewer spikes."""
     kinds = ("alpha_noise", "levels", "latency")
     rows = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
-    base = {"linear": reference.runs.loc["exact_fc"], "conv": reference.runs.loc["exact_lenet"]}
 
     def lost(run: pd.Series) -> str:
-        start = base["conv" if run["cfg.start"] == "exact_lenet" else "linear"]
+        start = reference.runs.loc[str(run["cfg.start"])]
         return f"{round(100 * (start['snn/test_acc'] - run['snn/test_acc']), 2) + 0.0:.2f}"
 
     columns = [
@@ -128,7 +127,7 @@ def recovered_trials(reference: Reference) -> str:
     return sentence(
         f"With this noise the accuracy also differs from draw to draw: {len(trials[1])} draws for one network of an earlier "
         f"training give {means[0]} on average (standard deviation {spreads[0]}) as mapped, {means[1]} ({spreads[1]}) "
-        "fine-tuned. In the table each seed has a network and a draw of its own."
+        "fine-tuned."
     )
 
 
@@ -151,8 +150,9 @@ def authors_cnn(reference: Reference) -> str:
     ours = run["curve"].set_index("time_ms")["acc"]
     theirs = dict(json.loads(str(run["cfg.paper.curve"])))
     largest = max(abs(ours[time] - accuracy) for time, accuracy in theirs.items())
+    of = f", the mean of {run['seeds']} seeds," if run["seeds"] > 1 else ""
     return sentence(
-        f"The accuracy of the authors' CNN file, the mean of {run['seeds']} seeds, is within {100 * largest:.2f} points of one "
+        f"The accuracy of the authors' CNN file{of} is within {100 * largest:.2f} points of one "
         f"run of their own simulation, which we ran on it, at each of {len(theirs)} times from {min(theirs):g} to "
         f"{max(theirs):g} ms."
     )
