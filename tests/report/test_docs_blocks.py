@@ -83,10 +83,9 @@ def test_shares_are_rounded_down():
 
 
 def test_what_texts_say_of_single_runs(reference):
-    """Of the report's text and the recipe: seed 0 of the authors' recipe dies, seed 1 learns slowly. Of README: the rows take
-    over an hour.
+    """Report, README and recipe: seed 0 of the authors' recipe dies, seed 1 learns slowly, the small CNN learns with seed 2.
 
-    Of the report's text: the small CNN learns with seed 2.
+    README: the rows take over an hour.
     """
     seeds = load_runs(sorted((reference.folder / "runs").glob("diehl_cnn_authors*")))
     authors = seeds[seeds["cfg.simulate.weight_bits"].isna()].set_index("cfg.seed")["ann/test_acc"]

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report.__main__ import main
-from respike.report.publish import KEPT, PAGE, RECORD, SMALL, SUMS, copy_run, network_sha256, publish, write_published
+from respike.report.publish import HASHES, KEPT, PAGE, RECORD, SMALL, copy_run, network_sha256, publish, write_published
 from respike.report.verdicts import judge
 from respike.runs.compose import compose_run
 from respike.train import train
@@ -68,7 +68,7 @@ def test_of_further_seeds_the_record_alone_is_kept(runs, tmp_path):
     publish([runs["normalized"], seed], tmp_path / "out", "", ROWS, GROUPS, {"digits": "failed", "absent": "failed"})
     copied = tmp_path / "out/runs"
     names = {str(file.relative_to(copied / seed.name)) for file in (copied / seed.name).rglob("*") if file.is_file()}
-    assert names == {name for name in RECORD if (seed / name).is_file()} | {SUMS}
+    assert names == {name for name in RECORD if (seed / name).is_file()} | {HASHES}
     assert (copied / "normalized/figures").is_dir()
     merged = judge(write_published(copied, tmp_path / "out"))
     assert merged.at["normalized", "seeds"] == 2
@@ -81,10 +81,10 @@ def test_networks_that_are_not_copied_are_named_by_their_sha256(runs, tmp_path):
     large = run / "checkpoints/snn.pt"
     assert large.stat().st_size >= SMALL
     copy_run(run, tmp_path / "out", KEPT)
-    assert (tmp_path / "out" / SUMS).read_text() == f"{network_sha256(large)}  snn.pt\n"
+    assert (tmp_path / "out" / HASHES).read_text() == f"{network_sha256(large)}  snn.pt\n"
     assert [path.name for path in (tmp_path / "out").rglob("*.pt")] == ["ann.pt"]
     copy_run(tmp_path / "out", tmp_path / "again", RECORD)
-    assert (tmp_path / "again" / SUMS).read_text().split()[1::2] == ["snn.pt", "ann.pt"]
+    assert (tmp_path / "again" / HASHES).read_text().split()[1::2] == ["snn.pt", "ann.pt"]
 
 
 def test_equal_networks_have_the_same_sha256_whatever_their_files_were_called(tmp_path):

@@ -100,7 +100,7 @@ def caption(group: Group) -> str:
     on_test = [str(run["row"]) for _, run in drawn.iterrows() if calibrated_on(run) == "test"]
     said += [f"calibrated on the test images: {', '.join(on_test)}"] if on_test else []
     several = [f"{run['row']} ({run['seeds']})" for _, run in drawn.iterrows() if "acc_low" in run["curve"]]
-    first = [f"{run['row']}" for _, run in drawn.iterrows() if run["seeds"] > 1 and "acc_low" not in run["curve"]]
+    first = [str(run["row"]) for _, run in drawn.iterrows() if run["seeds"] > 1 and "acc_low" not in run["curve"]]
     said += [f"of the lowest seed: {', '.join(first)}"] if first else []
     said += [f"mean over seeds, shaded from the worst to the best: {', '.join(several)}"] if several else []
     reduced = [f"{run['row']} ({run['reduced']})" for _, run in drawn.iterrows() if run["reduced"]]

@@ -7,7 +7,7 @@ from PIL import Image, ImageChops, ImageStat
 
 COLOURS = 64  # of a published chart
 MORE_COLOURS = 256  # of a picture that needs them
-VISIBLE = 0.5  # mean difference of a chart from its copy, of 255, from which on it needs them
+VISIBLE = 0.5  # mean difference from the original, of 255, above which a picture gets MORE_COLOURS
 # File in the figures folder of a run -> what it shows. The report draws accuracy and rates itself.
 CAPTIONS = {
     "samples.png": "Twelve test images.",

@@ -18,7 +18,7 @@ from respike.report.pictures import compact
 from respike.report.runs import load_runs, with_skipped
 
 NETWORKS = "checkpoints/*.pt"
-SUMS = "checkpoints/networks.sha256"  # of the networks that are not copied
+HASHES = "checkpoints/networks.sha256"  # of the networks that are not copied
 KEPT = (
     "config.yaml",
     "metrics.json",
@@ -31,16 +31,10 @@ KEPT = (
     "provenance.json",
     "figures/*.png",
     NETWORKS,
-    SUMS,
+    HASHES,
 )
-RECORD = (
-    "config.yaml",
-    "metrics.json",
-    "curves.csv",
-    "training.csv",
-    "provenance.json",
-    SUMS,
-)  # of sweeps, further seeds
+# Of the jobs of a sweep, and of the further seeds of a row.
+RECORD = ("config.yaml", "metrics.json", "curves.csv", "training.csv", "provenance.json", HASHES)
 FILMS = "figures/*.gif"  # of the runs whose pictures a section of the page shows
 SMALL = 200_000  # bytes: networks of up to this size are copied
 SEED = re.compile(r"-seed\d+$")  # of the further seeds of a row
@@ -76,7 +70,7 @@ def publish(
 def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
     """Copy a run's files of these patterns, but for large networks; an earlier copy of a run there is removed.
 
-    Networks that are not copied are named by their sha256, in SUMS. Folders of this machine (paths.data, paths.outputs, the
+    Networks that are not copied are named by their sha256, in HASHES. Folders of this machine (paths.data, paths.outputs, the
     working directory) are written as data, outputs and relative paths.
     """
     if run.resolve() == copied.resolve():
@@ -95,9 +89,9 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
             shutil.copyfile(path, copy)
     left_out = sorted(path for path in run.glob(NETWORKS) if not (copied / path.relative_to(run)).exists())
     if left_out:
-        (copied / SUMS).parent.mkdir(parents=True, exist_ok=True)
-        with (copied / SUMS).open("a") as sums:  # behind those of a run that was copied before
-            sums.writelines(f"{network_sha256(path)}  {path.name}\n" for path in left_out)
+        (copied / HASHES).parent.mkdir(parents=True, exist_ok=True)
+        with (copied / HASHES).open("a") as hashes:  # behind those of a run that was copied before
+            hashes.writelines(f"{network_sha256(path)}  {path.name}\n" for path in left_out)
     compact(copied)
 
 

@@ -15,8 +15,9 @@ from respike.report.runs import FACTS, is_missing, is_number, labels, metric_nam
 
 # Settings that say where a run lies and how it was started.
 ELSEWHERE = ("name", "paths", "logger", "threads", "budget_min", "trainer.default_root_dir", "callbacks.figures")
-
-JOINED = ("provenance.git_commit", "provenance.processor")  # facts of which a row of several seeds has all, with "; "
+# Facts of which a row of several seeds has those of all of them, with BETWEEN in between.
+JOINED = ("provenance.git_commit", "provenance.processor")
+BETWEEN = "; "
 
 
 def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def _merged(runs: list[pd.Series]) -> pd.Series:
     first["curve"] = _mean_curve([run["curve"] for run in runs])
     first["cfg.seed"] = first["provenance.seed"] = seeds
     for name in JOINED:
-        first[name] = "; ".join(dict.fromkeys(str(run.get(name)) for run in runs if not is_missing(run.get(name))))
+        first[name] = BETWEEN.join(dict.fromkeys(str(run.get(name)) for run in runs if not is_missing(run.get(name))))
     more: dict[str, Any] = {"seeds": len(runs), "over_seeds": values}
     more["members"] = tuple((run["cfg.seed"], run["path"]) for run in runs)
     return pd.concat([first, pd.Series(more, dtype=object)]).rename(first.name)

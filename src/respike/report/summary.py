@@ -8,6 +8,7 @@ import pandas as pd
 
 from respike.report.columns import constants, duration
 from respike.report.runs import below, is_missing, is_number
+from respike.report.seeds import BETWEEN
 from respike.report.verdicts import (
     CHANGED,
     COMPARED,
@@ -158,7 +159,7 @@ def _values(runs: pd.DataFrame, column: str) -> pd.Series:
 
 def _parts(values: Iterable[Any]) -> list[str]:
     """The parts of texts that rows of several seeds join."""
-    return [part for value in values for part in str(value).split("; ")]
+    return [part for value in values for part in str(value).split(BETWEEN)]
 
 
 def _distinct(values: Iterable[Any], between: str = ", ") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, published, text_of
+from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
 from respike.report.docs.reference import Reference, sentence, share
 from respike.report.summary import listed, verdicts
 from respike.runs.compose import names
@@ -104,7 +104,7 @@ def recovered(reference: Reference) -> str:
 
     def lost(run: pd.Series) -> str:
         start = reference.runs.loc[str(run["cfg.start"])]
-        return f"{round(100 * (start['snn/test_acc'] - run['snn/test_acc']), 2) + 0.0:.2f}"
+        return points(start["snn/test_acc"] - run["snn/test_acc"]).removeprefix("+")
 
     columns = [
         ROW,
