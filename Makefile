@@ -14,7 +14,7 @@ PEERS := $(VENV)/.ready-bench
 .PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers docs lint types format test-slurm
 help:
 	@echo "reproduce"
-	@echo "  make reproduce-paper [PRESET=quick SEEDS=5]   all published rows: outputs/report/index.html"
+	@echo "  make reproduce-paper [PRESET=paper SEEDS=1]   the published rows: outputs/report/index.html (PRESET=quick: minutes)"
 	@echo "  make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   a named grid; again: only missing jobs"
 	@echo "  make compare [RUNS=outputs/sweeps OUT=outputs/comparison SORT=NAME]   runs side by side"
 	@echo "  make bench [ARGS=--quick]             time this package and other libraries: outputs/bench/bench.md"
@@ -23,7 +23,7 @@ help:
 	@echo "develop"
 	@echo "  make test                             the test suite"
 	@echo "  make test-peers                       that networks of other libraries spike as ours; installs the libraries"
-	@echo "  make docs                             write the measured tables of README and docs from outputs/reference"
+	@echo "  make docs                             write the measured tables of README, docs and outputs/reference"
 	@echo "  make lint                             ruff: rules and format"
 	@echo "  make types                            mypy on src"
 	@echo "  make format                           apply ruff's fixes and format"

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 SCRIPT = """
-import ctypes
+import ctypes, sys
 from respike.system.memory import keep_freed_memory
+from respike.system.signals import run_command
 
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
@@ -22,16 +23,21 @@ def left():
     return resident() - before
 
 first = left()
+if sys.argv[1] == "command":
+    run_command(lambda: print(first >> 10, left() >> 10))
 keep_freed_memory()
 print(first >> 10, left() >> 10)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+@pytest.mark.parametrize("caller", ["command", "function"])
 @pytest.mark.parametrize("told", [False, True])
-def test_what_a_block_of_200_mib_leaves(told):
+def test_what_a_block_of_200_mib_leaves(told, caller):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     environment |= {"MALLOC_TRIM_THRESHOLD_": "131072"} if told else {}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, caller], env=environment, capture_output=True, text=True, timeout=60
+    )
     before, after = map(int, done.stdout.split())
     assert before < 20 and (after < 20 if told else after > 180)

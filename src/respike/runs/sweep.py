@@ -36,6 +36,7 @@ from respike.runs.old_names import check_words
 from respike.system.cache import acquire
 from respike.system.distributed import rank
 from respike.system.files import write_json
+from respike.system.memory import keep_freed_memory
 from respike.system.threads import cores
 
 FAILURE = "failure.json"
@@ -51,6 +52,7 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
 
     Where another process runs the same job, as of the same sweep, wait for it and keep what it has done.
     """
+    keep_freed_memory()  # a launcher's process is none of `run_command`
     folder = Path(cfg.paths.run)
     try:
         with _one_process(folder):

@@ -1,4 +1,4 @@
-"""The allocator keeps memory that a training step frees for the next step."""
+"""The allocator keeps memory that a batch frees for the next batch."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ def keep_freed_memory() -> str:
     """Make glibc's malloc keep freed memory, unless already configured by MALLOC_... or GLIBC_TUNABLES in the environment.
 
     By default it returns large blocks to the kernel, which zeroes every page before handing it out again; with activations
-    as large as an image network's this slows down a training step. Does nothing without glibc.
+    as large as an image network's this slows down every batch. Does nothing without glibc.
     Returns how the allocator is configured, in words.
     """
     configured = sorted(name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES")

@@ -1,9 +1,11 @@
-"""How a command ends when it is stopped: SIGTERM and Ctrl-C give one line and the status 143 or 130."""
+"""The process of a command: it keeps freed memory, and SIGTERM and Ctrl-C give one line and the status 143 or 130."""
 
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+from respike.system.memory import keep_freed_memory
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,6 +23,7 @@ def run_command(main: Callable[[], int | None], kept: str = "") -> NoReturn:
         received.append(number)
         raise Terminated
 
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, terminate)
     try:
         status = main()
