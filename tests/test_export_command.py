@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from respike.convert import RateSNN
 from respike.export import main
 from respike.neurons.encode import Rate
+from respike.nir.read import simulated
 from respike.runs.compose import compose_run
 from respike.simulate import simulate
 from respike.train import train
@@ -114,6 +115,11 @@ def test_a_directly_trained_network_of_a_run_is_written(tmp_path, capsys):
     assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "net.nir")]) == 0
     said = capsys.readouterr().out
     assert "7 LIF" in said and "above the threshold (>)" in said
+    assert simulated(tmp_path / "net.nir")["duration"] == 0.002
+
+    train(compose_run([*small, *sizes, *places, "simulate.steps=5"]))
+    assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "longer.nir")]) == 0
+    assert simulated(tmp_path / "longer.nir")["duration"] == 0.005
 
 
 def digits_of(path, tmp_path, *typed):

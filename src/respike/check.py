@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from respike.convert.calibration import first_images
@@ -85,7 +85,8 @@ def check(overrides: Sequence[str], images: int = 0) -> list[str]:
     columns: dict[str, list[str]] = {}
     notes: list[str] = []
     if images:
-        calibration = [batch for batch, _, _ in data.batches(cfg.callbacks.convert.calibrate_on, 100, first=images)]
+        part = OmegaConf.select(cfg, "callbacks.convert.calibrate_on") or "train"
+        calibration = [batch for batch, _, _ in data.batches(part, 100, first=images)]
         snn = convert(net, calibration)
         columns, notes = _measured(anatomy, snn, calibration, settings, _folder(cfg, net))
     else:

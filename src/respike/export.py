@@ -21,7 +21,7 @@ from respike.data.datasets import image_shape
 from respike.errors import InputError, print_lines
 from respike.networks.state_dicts import give_state_dict, read_checkpoint, state_dict_of
 from respike.nir.write import export_nir
-from respike.report.runs import read_run
+from respike.report.runs import is_number, read_run
 from respike.report.terminal import shown_path
 from respike.simulate.rate.settings import Settings
 from respike.system.signals import run_command
@@ -65,6 +65,9 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
         snn, settings = load_snn(file), _settings(record, run_dir)
     elif weights.is_file():
         snn, settings = _direct_network(run_dir, weights), {}
+        steps = record.get("cfg.simulate.steps")
+        if steps is not None and is_number(steps):  # else the network's own
+            settings["duration"] = 0.001 * steps
     else:
         raise InputError(f"{file}: no such file; a run keeps its spiking network there (keep_networks=true)")
     if shape is None:

@@ -22,7 +22,7 @@ from respike.report.runs import with_skipped
 from respike.report.terminal import terminal_width
 from respike.runs.offline import offline_lines
 from respike.runs.overrides import check_typed
-from respike.runs.preset import choose_rows, load_preset, number_of_seeds, remove_runs, run_rows
+from respike.runs.preset import choose_rows, load_preset, number_of_seeds, run_rows
 from respike.system.signals import run_command
 from respike.train import train
 
@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(preset.paths.outputs, given.preset)
         names = [str(row.name) for row in preset.rows]
         choose_rows(preset, given.only)
-        if given.fresh:
-            remove_runs(folder, [str(row.name) for row in preset.rows])
-        runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long, seeds)
+        runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long, seeds, given.fresh)
         groups = OmegaConf.to_container(preset.groups)
         assert isinstance(groups, list)
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)

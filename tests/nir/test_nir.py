@@ -202,6 +202,17 @@ def test_a_lossy_file_is_read_back_here_without_loss(tmp_path):
     assert torch.equal(simulate(snn, images, **soft).counts, simulate(again, images, **soft).counts)
 
 
+def test_a_leaky_neuron_that_resets_by_subtraction_is_read_back(tmp_path):
+    snn, images = small_snn()
+    leaky = {"encode": Rate(1000.0), "duration": T / 1000, "neuron": LIF(v_th=1.0, tau=0.5, reset="subtract")}
+    export_nir(snn, tmp_path / "net.nir", images.shape[1:], lossy=True, **leaky)
+    again, neuron = read_back(tmp_path / "net.nir", images)
+    assert neuron.reset == "subtract"
+    assert torch.equal(
+        simulate(snn, images, **leaky).counts, simulate(again, images, **leaky | {"neuron": neuron}).counts
+    )
+
+
 def test_spike_times_some_biases_by_place_and_odd_pools_have_no_form_at_all(tmp_path):
     net, images = small_net(), torch.rand(20, 1, 6, 6)
     net(images)
@@ -452,6 +463,21 @@ def test_graphs_that_cannot_be_simulated_are_refused_by_the_name_of_a_node(graph
         nir_network(tmp_path / "net.nir")
         nir_neuron(tmp_path / "net.nir")
     assert "\n" not in str(caught.value) and "net.nir" in str(caught.value)
+
+
+def test_neurons_of_different_gains_need_the_time_step(tmp_path):
+    """Divided each by its own r, the layers would have different time steps."""
+    graph = graph_of(
+        nir.Linear(random(8, 36)),
+        if_node(np.ones(8)),
+        nir.Linear(random(5, 8)),
+        if_node(np.ones(5), r=2.0),
+        shape=(36,),
+    )
+    nir.write(tmp_path / "net.nir", graph)
+    with pytest.raises(InputError, match=r"r is 1 and 2 in one network, .* type model.dt="):
+        nir_network(tmp_path / "net.nir")
+    assert len(nir_network(tmp_path / "net.nir", dt=1.0).factors) == 1
 
 
 @pytest.mark.parametrize(

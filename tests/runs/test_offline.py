@@ -39,7 +39,12 @@ def test_runs_that_are_not_uploaded_yet_are(tmp_path, calls, monkeypatch, capsys
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     (tmp_path / "runs" / "b" / "wandb" / "offline-run-2026_b" / "run-b.wandb.synced").touch()
     assert offline_runs.main(["sync", str(tmp_path)]) == 0
-    assert [path.rsplit("_")[-1] for path in calls[0][2:]] == ["a", "c"]
+    assert [path.rsplit("_")[-1] for path in calls[0][4:]] == ["a", "c"] and calls[0][:4] == [
+        sys.executable,
+        "-m",
+        "wandb",
+        "sync",
+    ]
 
 
 def test_a_login_is_seen(tmp_path, calls):

@@ -84,6 +84,39 @@ def test_fresh_removes_the_runs_of_its_rows_and_nothing_else(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"fc2", "fc-seeds", "linked", "notes", "link"}
 
 
+def test_fresh_runs_again_what_is_run_and_keeps_the_rest(tmp_path):
+    """A row whose overrides are wrong, one without its data, and one that only --long would run, keep their results."""
+    preset = preset_of(tmp_path, {name: ["experiment=diehl_fc"] for name in ("fc", "wrong", "absent", "whole", "left")})
+    folder = tmp_path / "few"
+    preset.rows[3].short = {"overrides": ["experiment=diehl_fc"], "budget_min": 1}
+    preset.rows[4].long = True
+    runs, _, _ = run_rows(train, preset, folder, [], long=True)
+    preset.rows[1].overrides.append("simulate.durration=1")
+    preset.rows[2].needs, preset.paths = {"a file": ["file"]}, {"data": str(tmp_path)}
+    before = {run.name: (run / "metrics.json").stat().st_mtime_ns for run in runs}
+    runs, skipped, failed = run_rows(train, preset, folder, [], fresh=True)
+    after = {name: (folder / name / "metrics.json").stat().st_mtime_ns for name in before}
+    assert [name for name in before if after[name] != before[name]] == ["fc"]
+    assert [run.name for run in runs] == ["fc", "whole", "left"] and set(skipped) == {"wrong", "absent"} and failed
+    run_rows(train, preset, folder, [], fresh=True, long=True)
+    last = {name: (folder / name / "metrics.json").stat().st_mtime_ns for name in before}
+    assert [name for name in before if last[name] != after[name]] == ["fc", "whole", "left"]
+
+
+def test_a_row_whose_files_cannot_be_read_fails_and_the_others_run(tmp_path, monkeypatch):
+    preset = preset_of(tmp_path, {"broken": ["experiment=diehl_fc"], "fc": ["experiment=diehl_fc"]})
+
+    def finished(cfg, folder):
+        if folder.name == "broken":
+            raise InputError("a file is damaged")
+        return False
+
+    monkeypatch.setattr("respike.runs.preset.finished", finished)
+    for long in (False, True):
+        runs, skipped, failed = run_rows(train, preset, tmp_path / "few", [], long=long)
+        assert [run.name for run in runs] == ["fc"] and skipped == {"broken": "a file is damaged"} and failed
+
+
 def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):
     preset = load_preset("paper", [f"paths.data={tmp_path}"])
     row = next(row for row in preset.rows if row.name == "exact_resnet20_cifar10")

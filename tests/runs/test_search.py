@@ -2,7 +2,10 @@
 
 import csv
 import json
+import re
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import optuna
@@ -116,6 +119,37 @@ def test_settings_that_cannot_be_searched_are_refused(tmp_path, settings, words)
     given = {"objectives": BEST, "params": SPACE, "n_trials": 2} | settings
     with pytest.raises(InputError, match=words):
         Search(tmp_path, **given).run(Launcher(tmp_path).list, [])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("interval(4,0.25)", "from 4 to 0.25; the lower end comes first, as in x='interval"),
+        ("tag(log,interval(0,4))", "from 0 to 4; the lower end comes first and is above 0, as in x='interval"),
+        ("glob(*)", "a search takes a list, "),
+    ],
+)
+def test_values_that_cannot_be_sampled_are_a_line(tmp_path, values, words):
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        Search(tmp_path, BEST, {}, n_trials=1).run(Launcher(tmp_path).list, [f"x={values}"])
+    assert str(caught.value).startswith(f"x={values}: ")
+
+
+def test_two_processes_do_not_run_one_study_at_once(tmp_path):
+    """A second search starts while the first one's job runs: it waits, and finds nothing left to do."""
+    first, second, others = Launcher(tmp_path), Launcher(tmp_path), []
+
+    def launch(jobs, initial_job_idx):
+        others.append(threading.Thread(target=Search(tmp_path, BEST, SPACE, n_trials=2).run, args=(second.list, [])))
+        others[-1].start()
+        time.sleep(0.3)
+        return first.list(jobs, initial_job_idx)
+
+    study = Search(tmp_path, BEST, SPACE, n_trials=2).run(launch, [])
+    for other in others:
+        other.join()
+    assert len(first.jobs) == 2 and not second.jobs
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
 
 
 def test_a_study_of_other_settings_in_the_same_folder_is_refused(tmp_path):

@@ -88,6 +88,37 @@ def test_a_sweep_trains_once_keeps_what_is_finished_and_tells_what_failed(tmp_pa
     assert not list(tmp_path.rglob(".multirun-*"))
 
 
+def test_jobs_of_different_weights_have_folders_of_their_own(tmp_path, sweep):
+    assert sweep("seed=0,1", "keep_networks=true")[0] == 0
+    weights = [path.rename(tmp_path / f"{number}.pt") for number, path in enumerate(tmp_path.rglob("ann.pt"))]
+    status, printed = sweep("train=false", f"ckpt_path={weights[0]},{weights[1]}", "sweep_name=given")
+    assert status == 0 and "2 finished, 0 failed" in printed
+    found = [
+        json.loads(path.read_text())["ann/test_loss"]
+        for path in (tmp_path / "outputs").glob("*/*/given/*/metrics.json")
+    ]
+    assert len(weights) == len(set(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["seed=0,1", "paths.run=mine"], "paths.run: every job has a folder of its own; type paths.outputs=FOLDER"),
+        (["threads=1,2"], "threads: several values would share a folder; type one value in each command"),
+        (["experiment=diehl_fc,diehl_cnn", "name=mine"], "name: the jobs of several experiments would share a folder"),
+    ],
+)
+def test_jobs_that_would_share_a_folder_are_refused(tmp_path, sweep, typed, words):
+    status, printed = sweep(*typed)
+    assert status == 1 and words in printed and not list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_sweep_over_experiments_ends_with_the_folder_of_all_of_them(tmp_path, sweep):
+    status, printed = sweep("experiment=diehl_fc,diehl_fc_raw", "sweep_name=two")
+    assert status == 0 and "\noutputs/sweeps: 2 finished" in printed and "make compare RUNS=outputs/sweeps\n" in printed
+    assert {path.parents[2].name for path in tmp_path.rglob("metrics.json")} == {"diehl_fc", "diehl_fc_raw"}
+
+
 def test_the_jobs_of_a_grid_are_counted_as_hydra_makes_them():
     params = {"neuron.threshold": "0.25,0.5,1", "simulate.seed": "range(10)"}
     assert varied(["experiment=diehl_fc"], params) == {"neuron.threshold": 3, "simulate.seed": 10}

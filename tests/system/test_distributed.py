@@ -57,6 +57,14 @@ def test_two_processes_simulate_what_one_does(both):
         assert (folder / "two" / file).read_text() == (folder / "one" / file).read_text()
 
 
+def test_two_processes_take_a_training_that_is_there(both):
+    """The second process, which starts at the first test, does not train while the first one tests."""
+    folder, two, _ = both
+    again = run(folder, "again", "trainer=ddp", "simulate.duration=0.01")
+    assert again["time/fit_was_cached"] == 1 and again["ann/test_acc"] == two["ann/test_acc"]
+    assert not list((folder / "outputs").rglob("*.unfinished"))
+
+
 def test_two_processes_train_what_one_does_and_the_first_alone_writes(both):
     folder, two, _ = both
     assert {path.name for path in (folder / "two").iterdir()} == {

@@ -131,12 +131,13 @@ def nir_neuron(path: str | Path | None, dt: float | None = None, fires: str = "f
             f"neuron.fires={fires}: unknown, choose {' or '.join(f'neuron.fires={name}' for name in FIRES)}"
         )
     above = _said(graph, "fires") != ">=" if fires == "file" else fires == "above"
+    reset = str(_said(graph, "reset") or "zero")
     if decay < 1:
         if not above:
             raise InputError(f"{line}: leaky neurons fire above the threshold here, not at it; type neuron.fires=above")
-        return LIF(v_th=1.0, tau=decay)
-    reset, start = _said(graph, "reset") or "zero", _number(_said(graph, "start") or 0.0, "start", line)
-    return IntegrateFire(fire_above=above, reset=str(reset), start=start)
+        return LIF(v_th=1.0, tau=decay, reset=reset)
+    start = _number(_said(graph, "start") or 0.0, "start", line)
+    return IntegrateFire(fire_above=above, reset=reset, start=start)
 
 
 def simulated(path: str | Path | None) -> dict[str, Any]:
@@ -324,6 +325,12 @@ def _time_step(graph: nir.NIRGraph, dt: float | None, line: str) -> float | None
         raise InputError(
             f"{line}: the file does not say the time step of its LIF neurons; type model.dt=0.0001, as is the default of "
             "SpikingJelly and snnTorch, or model.dt=1e-6 for a file of Norse, whose to_nir multiplies time constants by 0.001"
+        )
+    gains = {float(value) for node in graph.nodes.values() if isinstance(node, nir.IF) for value in np.unique(node.r)}
+    if dt is None and len(gains) > 1:
+        raise InputError(
+            f"{line}: r is {' and '.join(f'{gain:g}' for gain in sorted(gains)[:2])} in one network, and the file does not say "
+            "its time step; type model.dt= of the library that wrote it"
         )
     return dt
 

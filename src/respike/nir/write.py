@@ -110,7 +110,7 @@ def _direct_layers(net: Any) -> tuple[RateSNN, Neuron]:
                 if getattr(module, "bias", None) is not None:
                     biases.append(module.bias.detach())
                     module.register_parameter("bias", None)
-            source = "standardize" if source == "input" and layers else source
+            source = "standardize" if source == "input" and "standardize" in layers else source
             synapses.append(Synapse(source.replace(".", "_"), *modules))
         layers[name.replace(".", "_")] = SpikingLayer("relu", synapses, torch.stack(biases).sum(0) if biases else None)
     return RateSNN(layers).requires_grad_(False), neurons.pop()

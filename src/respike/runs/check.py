@@ -175,8 +175,11 @@ def _values(cfg: DictConfig, block: str = "") -> Iterator[tuple[str, Any]]:
     def walk(node: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
         for name, value in node.items():
             key = f"{path}.{name}" if path else str(name)
-            written = value
-            while isinstance(value, str) and (found := re.fullmatch(r"\$\{([\w./]+)\}", value)):
+            written, seen = value, {key}
+            while isinstance(value, str) and (found := re.fullmatch(r"\$\{(\w[\w./]*)\}", value)):
+                if found[1] in seen:
+                    raise InputError(f"{key}={written}: {found[1]} refers to itself; type {key}=VALUE")
+                seen.add(found[1])
                 value = _lookup(raw, found[1])
                 if value is None and _lookup(raw, found[1], "absent") == "absent":
                     raise InputError(f"{key}={written}: Interpolation key '{found[1]}' not found; type {key}=VALUE")

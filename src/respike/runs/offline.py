@@ -18,6 +18,7 @@ from respike.report.terminal import shown_path
 from respike.system.signals import run_command
 
 HOST = "api.wandb.ai"
+WANDB = (sys.executable, "-m", "wandb")
 
 
 def offline_runs(root: Path) -> list[Path]:
@@ -68,7 +69,7 @@ def sync(root: Path) -> int:
             f"{len(left)} offline runs, but no W&B account on this machine: type wandb login (make dashboard needs none)"
         )
     print(f"uploading {len(left)} runs", flush=True)
-    return subprocess.run([_wandb(), "sync", *map(str, left)]).returncode
+    return subprocess.run([*WANDB, "sync", *map(str, left)]).returncode
 
 
 def dashboard(root: Path) -> int:
@@ -79,11 +80,7 @@ def dashboard(root: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="respike-dashboard-") as folder:
         for run in runs:
             Path(folder, run.name).symlink_to(run)
-        return subprocess.run([_wandb(), "leet", folder]).returncode
-
-
-def _wandb() -> str:
-    return str(Path(sys.executable).with_name("wandb"))
+        return subprocess.run([*WANDB, "leet", folder]).returncode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

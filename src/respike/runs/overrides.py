@@ -159,8 +159,16 @@ def _line(key: str, overrides: Sequence[str]) -> str:
 
 def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str:
     line, value = _line(key, overrides), _line(key, overrides).partition("=")[2]
-    chosen = [one for one in overrides if one.partition("=")[0].lstrip("+~").partition("@")[0] in groups()]
-    cfg = compose([*chosen, *(one for one in overrides if "_target_" in one)])
+    others = [one for one in overrides if one != line and not _is_sweep(one)]
+    chosen = [one for one in others if one.partition("=")[0].lstrip("+~").partition("@")[0] in groups()]
+    try:
+        cfg = compose([*chosen, *(one for one in others if "_target_" in one)])
+    except (
+        InputError,
+        HydraException,
+        OmegaConfBaseException,
+    ):  # another mistake, or a file on a search path of one's own
+        return f"{line}: there is no setting {key}; type --cfg job as well to see all"
     block, _, name = key.rpartition(".")
     if "/" in key and (near := nearest(key, groups())):
         return f"{line}: there is no group {key}; type {near}={value}"
@@ -169,6 +177,8 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
     if isinstance(parent, DictConfig) and last in parent and OmegaConf.is_interpolation(parent, last):
         origin = OmegaConf.to_container(parent, resolve=False)[last].strip("${}")  # type: ignore[call-overload, index]
         return f"{line}: {block} is that of {origin}; type {origin}.{name}={value}"
+    if isinstance(parent, DictConfig) and last in parent and OmegaConf.select(cfg, block) is None and last != block:
+        return f"{line}: {block} is null; type +{key}={value}"
     top = key.partition(".")[0]
     if "." in key and top in SETTINGS and OmegaConf.select(cfg, top, throw_on_missing=False) is None:
         return f"{line}: method={cfg.method.name} has no {top}; leave {key}= out"
@@ -190,8 +200,8 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
         return (
             f"{line}: {block or 'the config'} has no setting {name}; type {f'{block}.' if block else ''}{near}={value}"
         )
-    if others := _options_with(block, name, cfg):
-        having = " or ".join(f"{block.replace('.', '/')}={option}" for option in others)
+    if having_it := _options_with(block, name, cfg):
+        having = " or ".join(f"{block.replace('.', '/')}={option}" for option in having_it)
         return f"{line}: there is no setting {key} now; {having} has it"
     typed = [one for one in known if not one.startswith("protocol.")]  # what a paper pins is not typed
     ends = [one for one in typed if one.rpartition(".")[2] == name]
@@ -202,6 +212,11 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
     if near := nearest(key, known) or nearest(key, groups()):
         return f"{line}: there is no setting {key}; type {near}={value}"
     return f"{line}: there is no setting {key}; type --cfg job as well to see all"
+
+
+def _is_sweep(line: str) -> bool:
+    """Whether an override gives several values."""
+    return OverridesParser.create().parse_override(line).is_sweep_override()
 
 
 def _options_with(block: str, name: str, cfg: DictConfig) -> list[str]:

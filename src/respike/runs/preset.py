@@ -89,7 +89,7 @@ def number_of_seeds(given: str) -> int:
 class _Row:
     """A row of a preset, composed. reason: why it is not run, "" if it is; failed: whether the reason is a mistake.
 
-    fit_s: seconds of its training, an estimate until it has run.
+    fit_s: seconds of its training, an estimate until it has run. spared: it was run in full, which this command would not do.
     """
 
     def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
@@ -100,10 +100,13 @@ class _Row:
                 self.reason = f"missing in the data folder: {what}"
                 return
         self.short = False  # whether it is run in its short form; not where the whole run is there
+        self.spared = False
         try:
             self.cfg = row_config(preset, row, extra, folder / self.name)
             self.whole_minutes = self.cfg.budget_min or 0.0
-            if not long and not finished(self.cfg, folder / self.name):
+            if not long and finished(self.cfg, folder / self.name):
+                self.spared = bool(row.get("short") or row.get("long")) and not _runs_on_gpu(row)
+            elif not long:
                 if row.get("long") and not _runs_on_gpu(row):
                     self.reason = f"takes {self.cfg.budget_min or 'many'} minutes, add ARGS=--long"
                 elif row.get("short"):
@@ -141,6 +144,14 @@ class _Row:
         runs = [self.run(position) for position in range(first, 0 if self.reason else self.count(seeds))]
         return sum(not finished(cfg, place) for _, cfg, place in runs)
 
+    def left_or_failed(self, seeds: int) -> int:
+        """`left`; a row whose data or files cannot be read has failed, and the others are run."""
+        try:
+            return self.left(seeds)
+        except Exception as error:
+            self.reason, self.failed = _reason(error), True
+            return 0
+
     def plan(self, seeds: int) -> str:
         """What is going to be done, by the budgets."""
         if self.reason:
@@ -165,8 +176,11 @@ def run_rows(
     extra: Sequence[str],
     long: bool = False,
     seeds: int = 1,
+    fresh: bool = False,
 ) -> tuple[list[Path], dict[str, str], bool]:
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
+
+    fresh: finished rows too. Runs of rows that are not run now are kept, so are those that only `long` would run in full.
 
     A row's run with its own seed is written to folder/<row>. With seeds > 1 a row that depends on the seed, and whose training
     takes at most SHORT_TRAINING (that of `start` is not counted), is also run with the next seeds, in folder/<row>-seed<seed>.
@@ -175,7 +189,9 @@ def run_rows(
     """
     rows = [_Row(preset, row, extra, folder, long) for row in preset.rows]
     runs, skipped, failed = [], {}, False
-    left = {row.name: row.left(seeds) for row in rows}
+    if fresh:
+        remove_runs(folder, [row.name for row in rows if not row.reason and not row.spared])
+    left = {row.name: row.left_or_failed(seeds) for row in rows}
     minutes = {row.name: row.minutes * left[row.name] for row in rows if not row.reason}
     total = duration(60 * sum(minutes.values()))
     print(f"{sum(map(bool, left.values()))} of {len(rows)} rows to run, {total} by their budgets:")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import optuna
 import pandas as pd
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.utils import JobReturn
@@ -20,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from respike.errors import InputError
 from respike.figures.front import front_figure
 from respike.figures.style import save
+from respike.system.cache import acquire
 from respike.system.files import read_csv, write_csv
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def distribution(override: Override) -> BaseDistribution:
     """The values that Optuna samples for an override: choice(a,b) or a,b; range(start,stop,step); interval(low,high).
 
     A range does not include its stop. An interval with the tag log, as in tag(log, interval(0.25,4)), is sampled uniformly
-    in the logarithm.
+    in the logarithm. Raises InputError for other values, and for an interval that is empty, or that has no logarithm.
     """
     value = override.value()
     if isinstance(value, ChoiceSweep):
@@ -40,10 +42,16 @@ def distribution(override: Override) -> BaseDistribution:
     if isinstance(value, IntervalSweep):
         low, high, log_scale = value.start, value.end, "log" in value.tags
         assert low is not None and high is not None  # an interval has both ends
+        if low > high or (log_scale and low <= 0):
+            raise InputError(
+                f"{override.input_line}: from {low:g} to {high:g}; the lower end comes first{' and is above 0' * log_scale}, "
+                f"as in {override.key_or_group}='interval(0.25,4)'"
+            )
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=log_scale)
         return FloatDistribution(low, high, log=log_scale)
-    assert isinstance(value, RangeSweep)
+    if not isinstance(value, RangeSweep):
+        raise InputError(f"{override.input_line}: a search takes a list, range(...) or interval(...), no glob(...)")
     return CategoricalDistribution(list(value.range()))
 
 
@@ -100,8 +108,20 @@ class Search:
         self.n_trials, self.at_once, self.seed = n_trials, at_once, seed
 
     def run(self, launch: Launch, arguments: Sequence[str]) -> optuna.Study:
-        """Run the missing trials of the study and write its tables. arguments: overrides of the command line."""
+        """Run the missing trials of the study and write its tables. arguments: overrides of the command line.
+
+        Waits for another process that runs the same study: every running trial is taken for an interrupted one.
+        """
         space, fixed = self._space(arguments)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".study.lock")
+        acquire(lock, "runs the same search")
+        try:
+            return self._run(launch, space, fixed)
+        finally:
+            lock.release()
+
+    def _run(self, launch: Launch, space: dict[str, BaseDistribution], fixed: list[str]) -> optuna.Study:
         study = self._study()
         while (left := self.n_trials - len(_done(study))) > 0:
             try:
@@ -132,7 +152,6 @@ class Search:
 
     def _study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             storage=f"sqlite:///{self.folder / 'study.db'}",
             study_name=" ".join(f"{direction} {name}" for name, direction in self.objectives.items()),

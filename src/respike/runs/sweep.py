@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -96,6 +97,23 @@ def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
             "a sweep needs something to vary: give several values, as in neuron.threshold=0.5,1,2, or a named sweep, "
             "as in sweep=threshold_rate"
         )
+
+
+def check_places(keys: Sequence[str], unnamed: Sequence[str], task: Sequence[str]) -> None:
+    """Raise InputError for jobs that would share a folder. keys: what varies; unnamed: keys that a job's name leaves out.
+
+    task: as typed. The folder of an experiment's jobs has its name, unless a name is typed.
+    """
+    typed = {word.lstrip("+").partition("=")[0] for word in task}
+    if "paths.run" in typed:
+        raise InputError(
+            "paths.run: every job has a folder of its own; type paths.outputs=FOLDER, name=NAME or sweep_name=NAME"
+        )
+    for key in keys:
+        if key == "experiment" and "name" in typed:
+            raise InputError("name: the jobs of several experiments would share a folder; leave name= out")
+        if key != "experiment" and key in unnamed:
+            raise InputError(f"{key}: several values would share a folder; type one value in each command")
 
 
 def check_installed(target: str) -> None:
@@ -205,10 +223,13 @@ class SweepReport(Callback):
             if "BasicSweeper" in sweeper._target_:
                 check_grid(task, sweeper.get("params"))
             jobs = grid_jobs(sweeper.grids, task) if "grids" in sweeper else None
+            counts = varied(task, sweeper.get("params"))
+            check_places(
+                [key.lstrip("+") for key in counts], config.hydra.job.config.override_dirname.exclude_keys, task
+            )
         except InputError as error:
             print(f"respike: {error}", file=sys.stderr)
             sys.exit(1)
-        counts = varied(task, sweeper.get("params"))
         self.keys = [key.lstrip("+") for key in counts]
         self.planned = math.prod(counts.values()) if "BasicSweeper" in sweeper._target_ else 0
         if jobs:
@@ -260,9 +281,11 @@ class SweepReport(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table of the finished jobs, and why others failed; exit with status 1 if a job failed."""
-        folder, jobs = Path(config.hydra.sweep.dir), self._jobs()
+        jobs = self._jobs()
         assert self.records is not None
         shutil.rmtree(self.records, ignore_errors=True)
+        folders = {str(Path(job["folder"]).parent) for job in jobs}  # one for each experiment
+        folder = Path(os.path.commonpath(folders)) if folders else Path(config.hydra.sweep.dir)
         failed = [job for job in jobs if job["failure"]]
         finished = [Path(job["folder"]) for job in jobs if not job["failure"]]
         kept = sum(job["kept"] for job in jobs)
@@ -289,7 +312,7 @@ def _steps(jobs: Sequence[Sequence[str]], config: DictConfig) -> list[float]:
         return [
             float(job.get("simulate.duration", clock[0])) / float(job.get("simulate.dt", clock[1])) for job in given
         ]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ZeroDivisionError):
         return []
 
 

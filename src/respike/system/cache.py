@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from respike.errors import InputError
-from respike.system.distributed import all_gather, barrier, broadcast, rank
+from respike.system.distributed import all_gather, barrier, broadcast, is_initialized, rank
 from respike.system.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -112,11 +112,15 @@ def measured_once(
 
 
 def _seconds(folder: Path) -> float | None:
-    """The seconds that a finished stage took to make; None if there is none. A damaged stage is set aside."""
-    if rank() > 0:
+    """The seconds that a finished stage took to make; None if there is none. A damaged stage is set aside.
+
+    Rank 0 alone looks, and tells the others. A process that Lightning starts at the first fit or test cannot be told before it:
+    it looks itself, at what rank 0 has left.
+    """
+    if rank() > 0 and is_initialized():
         return None
     unfinished = folder.with_name(folder.name + ".unfinished")
-    if not (folder / "stage.json").is_file() and (unfinished / "stage.json").is_file():
+    if rank() == 0 and not (folder / "stage.json").is_file() and (unfinished / "stage.json").is_file():
         unfinished.rename(folder)  # complete, but the process died before the rename
     try:
         return float(json.loads((folder / "stage.json").read_text(encoding="utf-8"))["seconds"])
