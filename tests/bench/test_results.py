@@ -108,6 +108,7 @@ def test_quick_is_a_reduced_plan_and_typed_numbers_win():
     plan = parse(["--quick", "--images", "50", "--only", "ours", "training", "--threads", "2"])
     assert (plan.images, plan.repeats, plan.only, plan.threads) == (50, 1, ("ours", "training"), 2)
     assert plan.reduced and not parse([]).reduced
+    assert plan.out.as_posix() == "outputs/bench/ours-training" and parse([]).out.as_posix() == "outputs/bench"
     with pytest.raises(SystemExit):
         main(["--images", "0"])
 
@@ -126,6 +127,9 @@ def test_only_selects_parts_and_names():
     assert parts("exact") == (["exact"], [], []) and parts("direct", "exact") == (["exact", "direct"], [], [])
     assert parts("norse", "training") == (["rate", "training"], ["Norse"], [])
     assert parts("cnn") == ([], [], networks) and parts("vgg16", "spikingjelly") == ([], [], ["vgg16"])
+    timed = [(), ("rate",), ("gpu",), ("norse", "training"), ("training",), ("cost", "training")]
+    assert [Plan(only=only).times_simulations for only in timed] == [True] * 4 + [False] * 2
+    assert parts("resnet20", "cost") == (["cost"], [], ["resnet20"])
     assert parts("gpu") == (["rate"], ["ours, Triton on a GPU"], networks)
     chosen = Plan(only=("vgg16", "spikingjelly")).contenders(CNN_CONTENDERS)
     assert [row.name for row in chosen] == [row.name for row in CNN_CONTENDERS if row.converts]

@@ -114,10 +114,11 @@ def test_a_figure_per_group_that_ran_and_one_of_rates_per_run(report):
 
 
 def test_a_later_report_replaces_the_earlier_one_and_spares_other_files(small_report, make_run):
-    (small_report / "mine.png").write_bytes(b"a person's own picture")
+    for name in ("mine.png", "fig-mine.png"):
+        (small_report / name).write_bytes(b"a person's own picture")
     other = load_runs([make_run("second", paper={"title": "Other net"})])
     write_report(other, {}, small_report, "Second")
-    pictures = {"mine.png", "fig-other-net.png", "fig-rates-second.png"}
+    pictures = {"mine.png", "fig-mine.png", "fig-other-net.png", "fig-rates-second.png"}
     assert contents(small_report).keys() == pictures | {"index.html", "REPORT.md", "results.csv"}
 
 

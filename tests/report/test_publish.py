@@ -8,7 +8,18 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report.__main__ import main
-from respike.report.publish import HASHES, KEPT, PAGE, RECORD, SMALL, copy_run, network_sha256, publish, write_published
+from respike.report.publish import (
+    HASHES,
+    KEPT,
+    PAGE,
+    RECORD,
+    SMALL,
+    copy_run,
+    network_sha256,
+    publish,
+    publish_jobs,
+    write_published,
+)
 from respike.report.verdicts import judge
 from respike.runs.compose import compose_run
 from respike.train import train
@@ -118,6 +129,17 @@ def test_runs_that_were_compared_are_published_without_the_folders_of_this_machi
     assert main([str(place / "runs"), "--compare", "--out", str(tmp_path / "again")]) == 0
     again = contents(tmp_path / "again")
     assert page.keys() == again.keys() and all(page[name] == again[name] for name in page if name.endswith(".csv"))
+
+
+def test_jobs_of_another_sweep_are_not_replaced(make_run, tmp_path):
+    """Jobs of the same settings have the same folder names in every sweep."""
+    first = make_run("threshold=1", config={"name": "fc", "sweep_name": "grid"})
+    publish_jobs([first], tmp_path / "out")
+    first = first.rename(tmp_path / "first")
+    second = make_run("threshold=1", config={"name": "cnn", "sweep_name": "grid"})
+    with pytest.raises(InputError, match=r"is a job of fc/grid, .* one of cnn/grid; publish each sweep in a folder"):
+        publish_jobs([second], tmp_path / "out")
+    assert OmegaConf.load(tmp_path / "out/runs/threshold=1/config.yaml").name == "fc"
 
 
 def test_only_whole_paths_are_renamed(make_run, tmp_path):

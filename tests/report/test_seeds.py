@@ -128,15 +128,28 @@ def test_a_row_has_the_commits_of_all_its_seeds_and_the_budget_of_their_mean(see
     paths = seeds(budget_min=1.0)
     for k, path in enumerate(paths):
         facts = json.loads((path / "provenance.json").read_text())
-        (path / "provenance.json").write_text(json.dumps(facts | {"git_commit": "ab"[k > 0] * 40}))
+        facts |= {"git_commit": "ab"[k > 0] * 40, "started": f"2025-11-2{k + 1}T10:00:00"}
+        (path / "provenance.json").write_text(json.dumps(facts))
         times = {"time/total_s": 100.0, "time/fit_s": 80.0, "time/fit_was_cached": float(k > 0)}
         measured = json.loads((path / "metrics.json").read_text())
         (path / "metrics.json").write_text(json.dumps(measured | times))
     rows = judge(load_runs(paths))
     assert circumstances(rows).endswith("from commits aaaaaaaaaa, bbbbbbbbbb.")
+    assert circumstances(rows).startswith("Run 2025-11-21 to 2025-11-23 on ")
     assert not rows.iloc[0]["over_budget"]  # 100, 20 and 20 s
     facts = dict(provenance(rows.iloc[0]))
-    assert "started (seed 0)" in facts and facts["git commit"] == f"{'a' * 40}; {'b' * 40}"
+    assert (
+        facts["started"] == "2025-11-21T10:00:00 to 2025-11-23T10:00:00"
+        and facts["git commit"] == f"{'a' * 40}; {'b' * 40}"
+    )
+
+
+def test_what_one_seed_lacks_has_no_mean(seeds):
+    paths = seeds()
+    measured = json.loads((paths[1] / "metrics.json").read_text())
+    (paths[1] / "metrics.json").write_text(json.dumps(measured | {"snn/spikes_per_neuron": None}))
+    row = judge(load_runs(paths)).iloc[0]
+    assert math.isnan(row["snn/spikes_per_neuron"]) and row["snn/agreement"] == 0.9971
 
 
 def test_the_page_shows_the_mean_and_links_every_seed(seeds, tmp_path):

@@ -32,6 +32,12 @@ def test_a_run_ends_with_its_numbers_the_published_ones_the_verdict_and_its_fold
     }
 
 
+@pytest.mark.parametrize("published", [98.6, "98.6 %"])
+def test_a_published_number_that_is_no_fraction_does_not_hide_ours(make_run, published):
+    path = make_run("fc", paper={"published": {"snn/test_acc": published}})
+    assert facts(run_text(path, 200))["spiking network"] == "98.52 %"
+
+
 @pytest.mark.parametrize(
     ("metrics", "there", "absent"),
     [

@@ -173,6 +173,7 @@ def test_what_cannot_be_judged_costs_its_row_and_says_why(make_run, paper, metri
     rows = judged(make_run("a", paper=paper, metrics=metrics), make_run("b"))
     assert said in rows["failure"]["a"] and "\n" not in rows["failure"]["a"] and rows["verdict"]["a"] == SKIPPED
     assert rows["verdict"]["b"] == REPRODUCED and rows["failure"]["b"] == ""
+    assert rows["budget_min"]["a"] is None and not rows["over_budget"]["a"]
 
 
 def test_a_run_longer_than_its_budget_says_so(row_of):

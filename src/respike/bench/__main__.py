@@ -10,7 +10,7 @@ import torch
 
 from respike.bench.figure import figure
 from respike.bench.plan import BATCHES, CNNS, QUICK, WORKLOADS, Plan
-from respike.bench.rows import run
+from respike.bench.rows import file_name, run
 from respike.bench.table import COLUMNS, facts_of, markdown, to_frame
 from respike.errors import InputError
 from respike.figures.style import save
@@ -36,8 +36,12 @@ def parse(arguments: Sequence[str] | None) -> Plan:
         f"parts: {', '.join(CNNS)}), gpu",
     )  # fmt: skip
     parser.add_argument("--workloads", "--works", nargs="+", choices=WORKLOADS, help="rate-coded networks (all)")
-    parser.add_argument("--out", type=Path, help="folder of the results (outputs/bench)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the results (outputs/bench; with --only outputs/bench/NAME)"
+    )
     given = vars(parser.parse_args(arguments))
+    if given["only"] and given["out"] is None:  # a part does not replace the results of the whole
+        given["out"] = Plan.out / "-".join(file_name(word) for word in given["only"])
     amounts = dict(QUICK) if given.pop("quick") else {}
     amounts |= {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
     return Plan(**amounts)
@@ -64,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"respike: {error}", file=sys.stderr)
         return 2
     frame = to_frame(rows)
-    facts = facts_of(processor(), BATCHES, min(plan.search, plan.images))
+    search = min(plan.search, plan.images)
+    facts = facts_of(processor(), [size for size in BATCHES if size <= search] or [search], search)
     (plan.out / "bench.md").write_text(markdown(frame, facts), encoding="utf-8")
     written = ["bench.md", "bench.csv"]
+    (plan.out / "bench.png").unlink(missing_ok=True)
     if len(frame[(frame.part == "simulate") & frame.reason.isna()]):
         save(figure(frame), plan.out / "bench.png")
         written.append("bench.png")

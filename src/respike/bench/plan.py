@@ -84,10 +84,16 @@ class Plan:
         only = set(self.only)
         if part == "rate":
             named = only - set(PARTS) and not only & {"cnn", *CNNS}
-            return not only or bool(named or only & {"rate", "cost", "training", "gpu"})
+            alone = {"cost"} if not only & {"cnn", *CNNS} else set()  # beside these, it is their cost
+            return not only or bool(named or only & {"rate", "training", "gpu", *alone})
         if part in CNNS:
             return not only or bool(only & {part, "cnn", "gpu"})
         return not only or part in only or (part in ("cost", "training") and "rate" in only)
+
+    @property
+    def times_simulations(self) -> bool:
+        """Whether the contenders of "rate" are measured: not if only its parts "cost" and "training" are asked for."""
+        return not self.only or not set(self.only) <= set(PARTS) - {"rate", "gpu"}
 
     def contenders(self, rows: "Sequence[Contender]") -> "list[Contender]":
         """Those of the rows that are to be measured; the names of rows on a GPU contain "GPU"."""

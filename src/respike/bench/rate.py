@@ -104,7 +104,7 @@ def search_batch(contender: dict[str, Any], workload: str, images: int) -> dict[
     for size in sizes:
         run(pixels[: min(size, WARM_UP)], size)
     for size in sizes * 2:
-        part = pixels[: max(size, len(pixels) // 5)]
+        part = pixels[: max(size, len(pixels) // 5 // size * size)]  # whole batches, as most of a run has
         tried[size] = min(tried[size], seconds(run, part, size)[0] / len(part))
     best = min(tried, key=tried.__getitem__)
     return {"batch": best, "seconds_per_image": tried[best], "tried": tried}

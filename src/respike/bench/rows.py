@@ -68,7 +68,7 @@ def _rate_rows(plan: Plan, workload: Workload, path: Path) -> Iterator[Row]:
     arguments = {"workload": str(path), "rows": plan.floor_rows, "repeats": plan.repeats}
     floor = isolated(plan, (workload.name, "products"), "respike.bench.floor.floor", arguments)
     yield {"part": "floor", "name": "bare products"} | floor
-    chosen = plan.contenders(CONTENDERS)
+    chosen = plan.contenders(CONTENDERS) if plan.times_simulations else []
     outputs = {row.name: plan.out / "work" / f"{file_name(workload.name, row.name)}.pt" for row in chosen}
     for contender, row in _simulated(plan, workload, path, chosen, outputs):
         about = {"name": contender.name, "arithmetic": contender.arithmetic, "fires": contender.fires}
@@ -103,7 +103,9 @@ def _simulated(
         outputs[row.name].unlink(missing_ok=True)
         answer = found.get(row.name, {})
         if "reason" not in answer:
-            budget = plan.limit if row.name in in_full and not plan.reduced else plan.budget
+            budget = (
+                0.7 * plan.limit if row.name in in_full and not plan.reduced else plan.budget
+            )  # of all that the limit holds
             if workload.relu is not None:
                 budget = CNN_BUDGET * plan.budget
             more = {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from respike.bench.plan import CNN_STEPS
+from respike.report.columns import count
 from respike.report.tables import markdown_table, markdown_text
 from respike.system.provenance import git_commit
 
@@ -29,8 +30,8 @@ step with the pixel as their probability (1000 Hz, 1 ms). Neurons integrate with
 - **s per 10,000**: median wall time of the passes, scaled to 10,000 images. It includes drawing input spikes, and excludes
   a warm-up, loading and building. *Passes*: minimum and maximum, if there are several. The fastest peer and the compiled
   simulation get all passes. A row that is too slow for its time budget gets fewer passes, then fewer images.
-- **Batch**: each peer runs at the best of {batches} images, found beforehand on {search} images. Our simulation splits its work
-  itself.
+- **Batch**: each peer runs at the best of {batches} images, found beforehand on up to {search} images. Our simulation splits
+  its work itself.
 - **of fp32, bf16 floor**: time of the bare products of all steps (`Linear`, `Conv2d`, nothing else) over the time of the
   row. A simulation that computes every product stays below 100 %; one that follows the spikes can exceed it.
 - **Fires**: at the threshold (≥) or only above it (>), as the library does. With pools these are different networks.
@@ -113,7 +114,7 @@ def _table(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> s
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return count(value) if value < 100 else f"{value:.0f}"
 
 
 def _percent(value: float, digits: int) -> str:
@@ -124,7 +125,7 @@ def _passes(row: Any) -> str:
     if row.runs == 1:
         return "1"
     scale = row.seconds_per_10000 / row.seconds
-    return f"{row.runs:.0f}: {row.seconds_min * scale:.3g} to {row.seconds_max * scale:.3g} s"
+    return f"{row.runs:.0f}: {count(row.seconds_min * scale)} to {count(row.seconds_max * scale)} s"
 
 
 def _ms_per_image(seconds: float, row: Any) -> str:
@@ -132,7 +133,7 @@ def _ms_per_image(seconds: float, row: Any) -> str:
 
 
 def _milliseconds(row: Any) -> str:
-    return f"{row.seconds_per_10000 / 10:.3g}"
+    return count(row.seconds_per_10000 / 10)
 
 
 def _cnn_passes(row: Any) -> str:
@@ -156,7 +157,7 @@ ARITHMETIC: Cells = {"arithmetic": lambda row: row.arithmetic}
 MEMORY: Cells = {"peak memory": lambda row: f"{row.peak_mib:,.0f} MiB"}
 COST: Cells = {
     "s": lambda row: _seconds(row.seconds),
-    "ms per image": lambda row: f"{1000 * row.seconds / row.images:.3g}",
+    "ms per image": lambda row: count(1000 * row.seconds / row.images),
 }
 SECTIONS: list[tuple[str, str, Cells]] = [
     ("simulate", "", TIME | IMAGES | ACCURACY | BATCH | ARITHMETIC | {
@@ -170,8 +171,8 @@ SECTIONS: list[tuple[str, str, Cells]] = [
         "of bare bf16": lambda row: _times_bare(row.share_bf16),
     } | BATCH | ARITHMETIC | MEMORY),
     ("forwards", "Bare products of all steps, ms per image", {
-        "fp32": lambda row: f"{row.fp32 / 10:.3g}",
-        "bf16": lambda row: f"{row.bf16 / 10:.3g}",
+        "fp32": lambda row: count(row.fp32 / 10),
+        "bf16": lambda row: count(row.bf16 / 10),
         "multiply-accumulates per image": lambda row: f"{row.macs * row.steps / 1e6:,.1f} million",
     }),
     ("exact", "", ARITHMETIC | TIME | IMAGES | ACCURACY | {

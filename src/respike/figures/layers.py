@@ -22,7 +22,7 @@ def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
     figure = Figure(figsize=(7, 1.1 + 0.36 * len(rates)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(list(rates), list(rates.values()), height=0.62, color=PALETTE[0])
-    axes.bar_label(bars, fmt=lambda rate: f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}", padding=4, color=INK)
+    axes.bar_label(bars, fmt=lambda rate: f"{rate:.3g}" if rate < 999.5 else f"{rate:.0f}", padding=4, color=INK)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     plain_axes(axes, grid="x")

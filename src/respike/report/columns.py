@@ -75,8 +75,11 @@ class Column:
 
 
 def percent(fraction: Any) -> str:
-    """0.986 -> "98.60 %"."""
-    return NOTHING if is_missing(fraction) else f"{100 * fraction:.2f} %"
+    """0.986 -> "98.60 %"; 0.99998 -> "99.998 %": what is not all is not rounded to all."""
+    if is_missing(fraction):
+        return NOTHING
+    digits = next((digits for digits in range(2, 9) if round(100 * fraction, digits) < 100), 2) if fraction < 1 else 2
+    return f"{100 * fraction:.{digits}f} %"
 
 
 def points(fraction: Any) -> str:
@@ -97,7 +100,7 @@ def count(value: Any) -> str:
     """22612.4 -> "22,612"; small numbers keep three digits."""
     if is_missing(value):
         return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 or value == 0 else f"{value:.3g}"
 
 
 def duration(seconds: Any) -> str:
@@ -133,9 +136,9 @@ def published(metric: str) -> Callable[[pd.Series], str]:
     """The published value of a metric; in parentheses in a row that is not held against it."""
 
     def cell(run: pd.Series) -> str:
-        value = (
-            NOTHING if run["verdict"] == OWN else percent(run.get(f"cfg.paper.published.{metric or run['headline']}"))
-        )
+        fraction = run.get(f"cfg.paper.published.{metric or run['headline']}")
+        known = run["verdict"] != OWN and fraction is not None and is_number(fraction) and 0 <= fraction <= 1
+        value = percent(fraction) if known else NOTHING
         return value if value == NOTHING or is_compared(run) or run["verdict"] == UNPUBLISHED else f"({value})"
 
     return cell

@@ -116,11 +116,14 @@ def _with_bound_percents(page: str) -> str:
 
 @contextmanager
 def replaced(out: Path, stale: str = "") -> Iterator[Path]:
-    """A temporary folder whose files are moved into `out` at the end; earlier files of the pattern `stale` go.
+    """A temporary folder whose files are moved into `out` at the end.
 
-    Figures move first and index.html last. After an error nothing moves.
+    Earlier files of the pattern `stale` go, if the earlier index.html there names them. Figures move first and index.html last.
+    After an error nothing moves.
     """
     out.mkdir(parents=True, exist_ok=True)
+    page = out / "index.html"
+    earlier_page = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
     folder = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
     try:
         yield folder
@@ -130,7 +133,7 @@ def replaced(out: Path, stale: str = "") -> Iterator[Path]:
         for name in names:
             os.replace(folder / name, out / name)
         for earlier in out.glob(stale) if stale else ():
-            if earlier.name not in names:
+            if earlier.name not in names and f'"{earlier.name}"' in earlier_page:
                 earlier.unlink()
     finally:
         shutil.rmtree(folder)

@@ -110,14 +110,33 @@ def network_sha256(path: Path) -> str:
 def publish_jobs(runs: Sequence[Path], place: Path) -> None:
     """Copy the records of runs that are compared, the jobs of a sweep for instance, to place/runs.
 
-    Raises InputError for two runs of one name, and for runs that lie there already.
+    Raises InputError for two runs of one name, and where a job of another sweep lies.
     """
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"--publish: several runs are named {twice[0]}; publish one sweep at a time")
     for run in runs:
+        _check_same_sweep(run, place / "runs" / run.name)
+    for run in runs:
         copy_run(run, place / "runs" / run.name, RECORD)
+
+
+def _check_same_sweep(run: Path, copied: Path) -> None:
+    """Raise InputError for a copy that is a job of another sweep: jobs of the same settings have the same names."""
+    if not (copied / "config.yaml").is_file():
+        return
+    ours, theirs = _sweep_of(run), _sweep_of(copied)
+    if ours != theirs:
+        raise InputError(
+            f"--publish: {copied} is a job of {theirs}, {run} one of {ours}; publish each sweep in a folder of its own"
+        )
+
+
+def _sweep_of(run: Path) -> str:
+    """Name and sweep of a job."""
+    config: Any = OmegaConf.load(run / "config.yaml")
+    return f"{config.get('name')}/{config.get('sweep_name')}"
 
 
 def _portable(run: Path) -> dict[str, str]:

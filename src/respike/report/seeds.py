@@ -5,6 +5,7 @@ a single run. The row of several seeds has the name, the path and the settings o
 (seed, path) of all.
 """
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,7 +17,7 @@ from respike.report.runs import FACTS, is_missing, is_number, labels, metric_nam
 # Settings that say where a run lies and how it was started.
 ELSEWHERE = ("name", "paths", "logger", "threads", "budget_min", "trainer.default_root_dir", "callbacks.figures")
 # Facts of which a row of several seeds has those of all of them, with BETWEEN in between.
-JOINED = ("provenance.git_commit", "provenance.processor")
+JOINED = ("provenance.git_commit", "provenance.processor", "provenance.started")
 BETWEEN = "; "
 
 
@@ -74,9 +75,9 @@ def _merged(runs: list[pd.Series]) -> pd.Series:
     values: dict[str, list[Any]] = {
         name: [run.get(name) for run in runs] for name in metric_names(runs[0].to_frame().T)
     }
+    for name, found in values.items():  # the number of one seed would stand among means
+        first[name] = float(np.mean(found)) if all(map(is_number, found)) else math.nan
     values = {name: found for name, found in values.items() if all(map(is_number, found))}
-    for name, found in values.items():
-        first[name] = float(np.mean(found))
     first["rates"] = {name: first.get(name, value) for name, value in first["rates"].items()}
     first["curve"] = _mean_curve([run["curve"] for run in runs])
     first["cfg.seed"] = first["provenance.seed"] = seeds

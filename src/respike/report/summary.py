@@ -75,7 +75,7 @@ def verdicts(judged: pd.DataFrame) -> str:
 def circumstances(judged: pd.DataFrame) -> str:
     """The days, processors and commits of the runs, in one sentence."""
     runs = judged[judged["failure"] == ""]
-    days = sorted(str(day)[:10] for day in _values(runs, "provenance.started"))
+    days = sorted(day[:10] for day in _parts(_values(runs, "provenance.started")))
     when = "" if not days else f" {days[0]}" if days[0] == days[-1] else f" {days[0]} to {days[-1]}"
     devices = _values(runs, "provenance.device")
     processors = _values(runs, "provenance.processor")
@@ -111,7 +111,7 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
     facts = [
         ("published in", run["source"]),
         ("judged on", run["headline"]),
-        (f"started{one}", run.get("provenance.started")),
+        ("started", _first_and_last(run.get("provenance.started"))),
         ("git commit", run.get("provenance.git_commit")),
         ("recipe", run.get("cfg.recipe.name")),
         ("seeds" if run["seeds"] > 1 else "seed", run.get("cfg.seed") if is_missing(seed) else seed),
@@ -127,6 +127,12 @@ def provenance(run: pd.Series) -> list[tuple[str, str]]:
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     ]
     return [(fact, str(value)) for fact, value in facts if not is_missing(value) and value != ""]
+
+
+def _first_and_last(joined: Any) -> str:
+    """ "2026-11-27T10:00:00+00:00 to ..." of the times of several seeds."""
+    times = sorted(_parts([] if is_missing(joined) else [joined]))
+    return " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
 
 
 def _calibration(run: pd.Series) -> str:

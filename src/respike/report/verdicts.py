@@ -95,7 +95,8 @@ def _row(run: pd.Series) -> dict[str, Any]:
     try:
         return _judged(run) | {"failure": run["failure"]}
     except (InputError, TypeError, ValueError) as error:
-        return _known(run) | {"failure": " ".join(str(error).split()), "verdict": SKIPPED}
+        unknown = {"budget_min": None, "over_budget": False}
+        return _known(run) | unknown | {"failure": " ".join(str(error).split()), "verdict": SKIPPED}
 
 
 def _known(run: pd.Series) -> dict[str, Any]:

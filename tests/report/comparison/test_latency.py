@@ -78,6 +78,11 @@ def test_every_T_has_the_mean_over_the_draws_of_what_was_converted_for_it(paths)
     assert "mean of 3 draws of calibration images" in network.said
 
 
+def test_a_job_that_is_missing_is_in_the_number_of_draws(paths):
+    (network,) = latency_networks(compare(load_runs(paths[:-1])))
+    assert "mean of 2 to 3 draws of calibration images" in network.said
+
+
 def test_the_table_has_the_best_method_first_and_published_values_last(make, paths):
     published = {"curve": [[4, 0.7], [16, 0.8]], "curve_source": "somebody 2000"}
     runs = compare(load_runs([*paths, make("layer", 32, 3, **published)]))

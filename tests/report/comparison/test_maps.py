@@ -8,6 +8,7 @@ from respike.report import load_runs
 from respike.report.columns import metric
 from respike.report.comparison import compare
 from respike.report.comparison.maps import heat_map
+from respike.report.comparison.page import _maps
 
 
 def cells_of(axes):
@@ -97,6 +98,8 @@ def test_a_search_that_forms_no_grid_is_points_at_its_values(make_run, resolved)
     figure, _ = maps(compare(load_runs(runs)), "snn/test_acc")
     drawn = {tuple(at) for dots in figure.axes[0].collections for at in dots.get_offsets().tolist()}
     assert drawn == {(rate, threshold) for threshold, rate in tried} and not figure.axes[0].texts
+    captions = [picture.caption for picture, _ in _maps(compare(load_runs(runs)))]
+    assert captions and all(text.startswith("Crosses have no number. ") and "Hatched" not in text for text in captions)
 
 
 def test_a_job_that_failed_on_a_value_that_is_no_number_gets_no_row(grid_runs, resolved, make_failure):

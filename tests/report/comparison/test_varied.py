@@ -88,6 +88,16 @@ def test_a_key_that_older_runs_do_not_have_is_no_difference(resolved):
     assert varied_settings(table(new, old)) == ()
 
 
+def test_long_values_that_end_alike_are_told_apart(varied):
+    """Both weights end in "/checkpoints/weights.pt", which is all that a label has room for."""
+    (weights,) = varied(*([f"ckpt_path=outputs/{name}/checkpoints/weights.pt"] for name in ("paper", "quick")))
+    assert [weights.say(value) for value in weights.values] == [
+        "outputs/paper/checkpoints/weights.pt", "outputs/quick/checkpoints/weights.pt",
+    ]  # fmt: skip
+    (alone, _) = varied(["ckpt_path=outputs/paper/checkpoints/weights.pt"], ["ckpt_path=b.pt"])[0].values
+    assert shown(alone) == "…/checkpoints/weights.pt"
+
+
 def test_values_with_their_units(varied):
     said = {s.label: s.say(s.values[0]) for s in varied(["encode.max_rate=100", "convert=none"], [])}
     assert said == {"rate (Hz)": "rate 100 Hz", "normalization": "no normalization"}

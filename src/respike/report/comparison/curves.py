@@ -18,7 +18,7 @@ from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 from respike.metrics.interval import student_interval
 from respike.report.columns import Column
 from respike.report.comparison.compare import Comparison
-from respike.report.comparison.varied import Setting, shown
+from respike.report.comparison.varied import Setting
 from respike.report.runs import is_number, numbers
 
 FEW = 12  # steps of a curve that are marked
@@ -176,7 +176,7 @@ def _legend(
     """The colours, a few of them where there are many, and the dashed line of the ReLU network."""
     every = math.ceil(len(colour.values) / MOST_LISTED)
     handles = [
-        Line2D([], [], color=palette[value], linewidth=2, label=shown(value)) for value in colour.values[::every]
+        Line2D([], [], color=palette[value], linewidth=2, label=colour.shown(value)) for value in colour.values[::every]
     ]
     for name, level in network.items():
         for axes in grid:
@@ -209,7 +209,9 @@ def effect_figure(comparison: Comparison, setting: Setting, columns: Sequence[Co
         )  # fmt: skip
         plain_axes(axes, grid="y")
         every = math.ceil(len(setting.values) / MOST_TICKS)
-        axes.set_xticks(range(0, len(setting.values), every), [shown(value) for value in setting.values[::every]])
+        axes.set_xticks(
+            range(0, len(setting.values), every), [setting.shown(value) for value in setting.values[::every]]
+        )
         axes.set_xlim(-0.4, len(setting.values) - 0.6)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}" if abs(value) < 1000 else f"{value:,.0f}")
         axes.set_xlabel(setting.label, color=INK)

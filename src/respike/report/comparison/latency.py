@@ -130,8 +130,10 @@ def _network(comparison: Comparison, group: pd.DataFrame, settings: Sequence[Set
     rows = pd.concat([_rows(run) for _, run in pd.concat([once, group[group["each_T"]]]).sort_index().iterrows()])
     first = group.iloc[0]
     activation = first.get("cfg.model.activation")
-    most = rows.groupby(["method", "steps"]).size().max()
-    averaged = f"mean of {most} {comparison.repeated}, 95 % interval" if most > 1 else ""
+    draws = rows.groupby(["method", "steps"]).size()
+    fewest, most = draws.min(), draws.max()
+    of = f"{most}" if fewest == most else f"{fewest} to {most}"
+    averaged = f"mean of {of} {comparison.repeated}, 95 % interval" if most > 1 else ""
     reduced = f"reduced: {', '.join(found)}" if (found := [text for text in group["reduced"].unique() if text]) else ""
     measured = f"{int(first['test_images']):,} test images of {first[DATA]}"
     title = first.get("cfg.paper.title")
@@ -251,6 +253,6 @@ def _short(value: float) -> str:
     if is_missing(value):
         return NOTHING
     for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"

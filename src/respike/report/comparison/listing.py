@@ -8,7 +8,7 @@ import pandas as pd
 
 from respike.report.columns import Column
 from respike.report.comparison.compare import Comparison
-from respike.report.comparison.varied import DATA, MOST_NAMED, settings_of, shown
+from respike.report.comparison.varied import DATA, MOST_NAMED, settings_of
 from respike.report.runs import DEPARTURES, is_missing, metric_names
 from respike.report.tables import text_table
 from respike.system.files import write_csv
@@ -19,7 +19,7 @@ BEST = "best"
 def point_table(comparison: Comparison, points: Sequence[int], columns: Sequence[Column]) -> pd.DataFrame:
     """The cells as texts, a row per point: settings, data set, number of seeds, means with half their 95 % interval, best."""
     chosen = comparison.points.loc[list(points)]
-    table = {setting.label: chosen[setting.key].map(shown) for setting in comparison.settings}
+    table = {setting.label: chosen[setting.key].map(setting.shown) for setting in comparison.settings}
     if DATA not in {setting.key for setting in comparison.settings}:
         table["data set"] = chosen[DATA].astype(str)
     if comparison.seeds:

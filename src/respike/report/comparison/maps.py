@@ -19,13 +19,21 @@ from respike.report.columns import Column, count
 from respike.report.comparison.compare import Comparison, axis_values, failed_at
 from respike.report.comparison.trade_figure import log_error_ticks
 from respike.report.comparison.trade_off import useful, useful_from
-from respike.report.comparison.varied import DATA, Setting, shown
+from respike.report.comparison.varied import DATA, Setting
 
 MOST_PANELS = 12
 MOST_VALUES = 12  # of an axis with cells; a search tries more, and its points are scattered
 LEAST_FILLED = 0.3  # of the cells of a panel
 LOG_FROM = 20.0  # ratio of largest to smallest value from which the colours are logarithmic
 GREY, PALE = "#dbdbdb", "#f7f7f7"
+
+
+def forms_grid(comparison: Comparison, x: Setting, y: Setting) -> bool:
+    """Whether the values of two settings form a grid that is drawn as cells; those of a search are drawn as points."""
+    panels = list(comparison.panels((x.key, y.key)).values())[:MOST_PANELS]
+    xs, ys = axis_values(comparison, x), axis_values(comparison, y)
+    filled = sum(map(len, panels)) / (len(xs) * len(ys) * len(panels))
+    return max(len(xs), len(ys)) <= MOST_VALUES and filled >= LEAST_FILLED
 
 
 def heat_map(comparison: Comparison, column: Column, x: Setting, y: Setting) -> Figure:
@@ -40,8 +48,7 @@ def heat_map(comparison: Comparison, column: Column, x: Setting, y: Setting) -> 
     xs, ys = axis_values(comparison, x), axis_values(comparison, y)
     points = _coloured(comparison, column)
     norm, palette = _scale(column, points["value"].loc[[i for _, panel in drawn for i in panel]].dropna())
-    filled = sum(len(panel) for _, panel in drawn) / (len(xs) * len(ys) * len(drawn))
-    as_cells = max(len(xs), len(ys)) <= MOST_VALUES and filled >= LEAST_FILLED
+    as_cells = forms_grid(comparison, x, y)
     columns = min(3 if len(xs) <= 8 else 2, len(drawn))
     lines = math.ceil(len(drawn) / columns)
     width, height = (max(2.4, 0.72 * len(xs)) + 0.5, max(1.6, 0.46 * len(ys)) + 0.75) if as_cells else (4.2, 3.2)
@@ -93,7 +100,7 @@ def _short(column: Column, value: float) -> str:
     scaled = column.scaled(value)
     if column.unit == "%":
         return f"{scaled:.1f}"
-    return f"{scaled / 1000:.1f}k" if abs(scaled) >= 1000 else f"{scaled:.3g}"
+    return f"{scaled / 1000:.1f}k" if abs(scaled) >= 999.5 else f"{scaled:.3g}"
 
 
 def _scale(column: Column, values: pd.Series) -> tuple[Normalize, str]:
@@ -124,7 +131,7 @@ def _cells(
     values = values.astype(float)
     sns.heatmap(
         values, annot=texts, fmt="", mask=values.isna(), norm=norm, cmap=palette, cbar=False, linewidths=1, ax=axes,
-        xticklabels=[shown(value) for value in xs], yticklabels=[shown(value) for value in down],
+        xticklabels=[x_setting.shown(value) for value in xs], yticklabels=[y_setting.shown(value) for value in down],
     )  # fmt: skip
     others = {s.key: points[s.key].iloc[0] for s in comparison.settings if s not in (x_setting, y_setting)}
     is_coloured = values.notna().to_numpy()

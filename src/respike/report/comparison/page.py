@@ -28,7 +28,7 @@ from respike.report.comparison.latency import (
     ordered_methods,
 )
 from respike.report.comparison.listing import cells, means_to_csv, point_table, sort_values, to_csv
-from respike.report.comparison.maps import heat_map
+from respike.report.comparison.maps import forms_grid, heat_map
 from respike.report.comparison.trade_figure import trade_off_figure
 from respike.report.comparison.varied import Setting
 from respike.report.groups import slug
@@ -194,11 +194,12 @@ def _maps(comparison: Comparison) -> list[Drawn]:
     made: list[Drawn] = []
     for column in _mapped(comparison):
         name = column.key.split("/")[-1].replace("_", "-").replace(".", "-")
-        missing = "Hatched cells have no number and say why."
+        cells = forms_grid(comparison, x, y)
+        missing = "Hatched cells have no number and say why." if cells else "Crosses have no number."
         caption = (
             f"{missing} A network that is mostly wrong settles at once and has no time here."
             if column.unit == "ms"
-            else f"{missing} Grey cells are networks that are mostly wrong."
+            else f"{missing} Grey {'cells' if cells else 'points'} are networks that are mostly wrong."
         )
         picture = Picture(f"{PREFIX}map-{name}.png", caption, f"{column.figure_title}, by {y.bare} and {x.bare}")
         made.append((picture, heat_map(comparison, column, x, y)))

@@ -20,7 +20,7 @@ from respike.figures.style import DPI, FAINT, INK, plain_axes
 from respike.report.columns import count
 from respike.report.comparison.compare import Comparison
 from respike.report.comparison.trade_off import useful, useful_from
-from respike.report.comparison.varied import DATA, Setting, shown
+from respike.report.comparison.varied import DATA, Setting
 
 MOST_NAMED = 14
 LINE = 0.155  # height of a line of text [in]
@@ -97,7 +97,7 @@ def _markers(comparison: Comparison) -> tuple[Setting | None, Mapping[Any, str]]
     choices = [s for s in comparison.settings if not s.numeric and s.key != DATA and len(s.values) <= len(MARKERS)]
     if not choices:
         return None, {}
-    return choices[0], {shown(v): marker for v, marker in zip(choices[0].values, MARKERS, strict=False)}
+    return choices[0], {choices[0].shown(v): marker for v, marker in zip(choices[0].values, MARKERS, strict=False)}
 
 
 def _norm(costs: pd.Series) -> Normalize:
@@ -130,7 +130,7 @@ def _panel(
             continue
         sns.scatterplot(
             chosen, x="late", y="error", hue="spent", hue_norm=norm, palette="viridis_r", legend=False, ax=axes,
-            style=chosen[setting.key].map(shown) if setting else None, markers=dict(markers) or True, **look,
+            style=chosen[setting.key].map(setting.shown) if setting else None, markers=dict(markers) or True, **look,
         )  # fmt: skip
     _log_error_axis(axes, points["error"])
     plain_axes(axes, grid="both")

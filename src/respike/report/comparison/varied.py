@@ -87,9 +87,16 @@ class Setting:
     def say(self, value: Any) -> str:
         """The value with its name and unit: "threshold 0.5", "rate 400 Hz", "data_norm", "no normalization"."""
         name, _, unit = self.label.removesuffix(")").partition(" (")
+        text = self.shown(value)
         if isinstance(value, str):
-            return f"no {name}" if shown(value) == "none" else shown(value)
-        return f"{name} {shown(value)}{f' {unit}' if unit and not is_missing(value) else ''}"
+            return f"no {name}" if text == "none" else text
+        return f"{name} {text}{f' {unit}' if unit and not is_missing(value) else ''}"
+
+    def shown(self, value: Any) -> str:
+        """The value as `shown` writes it, in full where another value would be shortened to the same text."""
+        text = shown(value)
+        alike = sum(shown(other) == text for other in self.values)
+        return str(value) if alike > 1 and not is_missing(value) else text
 
 
 def shown(value: Any) -> str:

@@ -136,4 +136,4 @@ def training_step(reference: Reference) -> str:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+    return f"{number:,.0f}" if number >= 999.5 else f"{number:.3g}"
