@@ -7,8 +7,10 @@ import sys
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from respike.data.datamodule import ShuffledBatches
+from respike.errors import InputError
 from respike.runs.compose import compose_run
 from respike.system import distributed
 from respike.train import main, train
@@ -77,6 +79,13 @@ def test_two_processes_train_what_one_does_and_the_first_alone_writes(both):
     weights = [torch.load(folder / name / "checkpoints" / "ann.pt", weights_only=True) for name in ("two", "alone")]
     for name, value in weights[0].items():  # sums of 20 gradients and of 10 + 10 round differently
         torch.testing.assert_close(value, weights[1][name], rtol=0, atol=2e-5)
+
+
+def test_several_devices_without_ddp_are_refused():
+    """Lightning would give each process every second batch, of which it would train on a half."""
+    trainer = Trainer(accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(InputError, match=r"trainer.devices=2 on 1 node\(s\): type trainer=ddp as well"):
+        distributed.init_distributed(trainer)
 
 
 def test_shards_in_rank_order_are_the_whole(monkeypatch):

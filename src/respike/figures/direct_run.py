@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
 
 from respike.callbacks.simulate_direct import SimulateDirect
 from respike.figures.common_figures import (
@@ -18,6 +19,7 @@ from respike.figures.common_figures import (
 )
 from respike.figures.curves import accuracy_and_agreement
 from respike.figures.layers import firing_rates, layer_rates, potential_panels, rate_map
+from respike.layers.neuron_layer import NeuronLayer
 from respike.metrics.activity import activities, activities_over_steps
 from respike.simulate.direct.evaluate import potential_histograms
 from respike.system.distributed import rank
@@ -63,11 +65,12 @@ class DirectFigures(Callback):
             "firing_rates": firing_rates(activities(record), "spikes per step"),
             "layer_rates": self._of_image(trainer, simulated),
             "rates_over_steps": rate_map(activities_over_steps(record), steps, "step", over_steps),
-            "membrane_potentials": self._potentials(trainer, simulated, pl_module.net.fire.neurons.neuron.threshold),
             "confusion": confusion_over_steps(trainer, record),
             **data_and_training(trainer, self.published_epochs),
             **_rates_of_training(read_history(trainer)),
         }
+        if len(thresholds := _thresholds(pl_module.net)) == 1:  # one axis for all layers
+            figures["membrane_potentials"] = self._potentials(trainer, simulated, *thresholds)
         save_figures(trainer, figures)
 
     def _of_image(self, trainer: Trainer, simulated: SimulateDirect) -> Figure:
@@ -93,6 +96,13 @@ class DirectFigures(Callback):
         images = images.to(trainer.strategy.root_device)
         counts = potential_histograms(simulated.snn, images, low, high, steps=simulated.record.steps)
         return potential_panels(counts, low, high, v_th, f"{len(images)} test images, {simulated.record.steps} steps")
+
+
+def _thresholds(net: nn.Module) -> set[float]:
+    """The thresholds of a network's neurons; none where a layer of a user's own does not tell it."""
+    layers = [getattr(layer, "neurons", layer) for layer in net.spiking_layers().values()]
+    told = all(isinstance(layer, NeuronLayer) for layer in layers)
+    return {float(layer.neuron.threshold) for layer in layers} if told else set()
 
 
 def _rates_of_training(history: dict[str, list[float]]) -> dict[str, Figure]:

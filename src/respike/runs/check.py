@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from respike.runs.kinds import LARGEST, accepts, allowed, choices, nearest, said
 from respike.runs.settings import SETTINGS
 from respike.simulate.rate.settings import Settings
 from respike.simulate.ttfs.settings import TTFSSettings
+from respike.system.cache import depend_on, source_hash
 from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
@@ -84,8 +86,32 @@ def check_multirun(cfg: DictConfig) -> None:
         _check_block(content, block, SETTINGS[block], given)
 
 
+def own_code(cfg: DictConfig) -> list[str]:
+    """Hashes of what a config names that is not of respike or its libraries, and what its callbacks from elsewhere are.
+
+    A training, a conversion or a measurement is kept only as long as these are the same.
+    """
+    content = dict(_values(cfg))
+    targets = {
+        value
+        for key, value in content.items()
+        if key.endswith("._target_") and isinstance(value, str) and not value.startswith(LIBRARIES)
+    }
+    callbacks = {
+        f"{key}: {value}"
+        for key, value in content.items()
+        if re.fullmatch(r"callbacks\.\w+", key)
+        and isinstance(value, Mapping)
+        and not str(value.get("_target_")).startswith("respike.")
+    }
+    return [*(source_hash(resolved_target(target, target)) for target in sorted(targets)), *sorted(callbacks)]
+
+
 def check_machine(cfg: DictConfig) -> None:
-    """Raise InputError for a device or a file that is not there."""
+    """Raise InputError for a device, a file or weights that are not there, and for settings that these rule out.
+
+    Then tell the stages of this run on which code of a user's they depend.
+    """
     accelerator = cfg.trainer.get("accelerator", "auto")
     name = {"gpu": "mps" if torch.backends.mps.is_available() else "cuda"}.get(accelerator, accelerator)
     try:
@@ -98,6 +124,34 @@ def check_machine(cfg: DictConfig) -> None:
         what = "a folder" if Path(cfg.ckpt_path).is_dir() else "no such file"
         raise InputError(
             f"ckpt_path={cfg.ckpt_path}: {what}; a run keeps its weights in its folder, as checkpoints/ann.pt or weights.pt"
+        )
+    weights = cfg.train or cfg.ckpt_path or cfg.get("start") or "path" in cfg.model  # of a user's class, its own
+    if not weights and not cfg.recipe.epochs and cfg.model._target_.startswith("respike."):
+        raise InputError("train=false without weights: type ckpt_path=FILE, or recipe=custom random_weights=true")
+    if cfg.train and cfg.recipe.epochs and cfg.trainer.max_epochs == 0:
+        raise InputError("trainer.max_epochs=0: nothing is trained; type train=false, or a number from 1 up")
+    if cfg.train and cfg.trainer.get("limit_val_batches") == 0 and (cfg.recipe.patience or cfg.recipe.keep == "best"):
+        raise InputError(
+            "trainer.limit_val_batches=0: nothing is validated, by which the recipe stops or keeps the best epoch; "
+            "type recipe.patience=null recipe.keep=last"
+        )
+    if cfg.get("start") and not cfg.ckpt_path:
+        _check_start(cfg)
+    depend_on(own_code(cfg))  # called once at the start of every run, before its first stage
+
+
+def _check_start(cfg: DictConfig) -> None:
+    """The experiment that a run starts from is trained in one process, with the data of paths.data."""
+    processes = os.environ.get("SLURM_NTASKS") or os.environ.get("WORLD_SIZE") or "1"
+    if int(processes) > 1 and cfg.trainer.get("devices") not in (1, "1"):
+        raise InputError(
+            f"start={cfg.start}: is trained in one process, and the scheduler started {processes}; run experiment={cfg.start} "
+            "first, and type ckpt_path= of its checkpoints/ann.pt"
+        )
+    reader = str(OmegaConf.select(cfg, "data.dataset._target_")).rpartition(".")[2]
+    if reader in ("mnist", "fashion_mnist") and cfg.data.root != cfg.paths.data:
+        raise InputError(
+            f"data.root={cfg.data.root}: start={cfg.start} reads paths.data; type paths.data={cfg.data.root}"
         )
 
 

@@ -383,7 +383,7 @@ class Trainer:
     log_every_n_steps: Whole | None = 50
     gradient_clip_val: Positive | None = 1.0
     default_root_dir: Path = "outputs"
-    fast_dev_run: bool | Count = False
+    fast_dev_run: Literal[False] = False  # it would measure nothing
     reload_dataloaders_every_n_epochs: Whole = 0
 
 

@@ -15,7 +15,7 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,6 +141,17 @@ def _set_aside(folder: Path, error: Exception | None) -> None:
         folder.rename(aside)
 
 
+_own: list[str] = []  # see `depend_on`
+
+
+def depend_on(code: Sequence[str]) -> None:
+    """Make all stages of this process, from now on, depend on this code too, in place of what an earlier call gave.
+
+    code: hashes of what is not respike's: a user's loss, data set, conversion, callback.
+    """
+    _own[:] = sorted(code)
+
+
 # Subpackages and files of respike whose code decides what a cached thing holds.
 CODE = {
     "training": ("training", "networks", "data"),
@@ -159,7 +170,10 @@ CODE = {
 
 
 def code_hash(kind: str) -> str:
-    """Hash of the Python and C files that decide what a stage, or a run, of this kind holds. kind: a key of CODE."""
+    """Hash of the Python and C files that decide what a stage, or a run, of this kind holds. kind: a key of CODE.
+
+    A stage's has the code of `depend_on` in it; a run's has none, since `run_code` of its folder adds it.
+    """
     root = Path(__file__).parents[1]
     listed = [root / name for name in CODE[kind]]
     files = sorted(
@@ -168,6 +182,8 @@ def code_hash(kind: str) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    for own in _own if kind != "run" else ():
+        digest.update(own.encode())
     return digest.hexdigest()
 
 

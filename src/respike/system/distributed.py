@@ -76,6 +76,11 @@ def init_distributed(trainer: "Trainer") -> None:
     needed = trainer.num_devices * trainer.num_nodes
     if needed == 1:
         return
+    if trainer._accelerator_connector.use_distributed_sampler:  # Lightning would divide the batches once more
+        raise InputError(
+            f"trainer.devices={trainer.num_devices} on {trainer.num_nodes} node(s): type trainer=ddp as well, by which each "
+            "process gets its share of every batch"
+        )
     strategy = trainer.strategy
     assert isinstance(strategy, ParallelStrategy)  # as every strategy for several processes
     if not isinstance(strategy.cluster_environment, LightningEnvironment):
