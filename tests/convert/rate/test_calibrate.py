@@ -170,6 +170,50 @@ def test_weights_are_fitted_for_neurons_that_start_where_they_will(case, monkeyp
     assert used and all(any(torch.equal(start, SOFT.start + own) for own in added) for start in used)
 
 
+class Bottleneck(nn.Module):
+    """A sum without a ReLU behind it, which is carried as a current to the next layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(a, b, 1) for a, b in ((2, 8), (8, 2), (2, 6)))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        carried = x + self.second(self.first(x).relu())
+        return self.head(self.third(carried).relu().mean((2, 3)))
+
+
+def upsampled():
+    """A map of one place, enlarged by an adaptive pool in front of the classifier, as torchvision's VGG on small images."""
+    layers = [nn.Conv2d(2, 4, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 8), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(8, 5))
+
+
+@pytest.mark.parametrize("neuron", [SOFT, replace(SOFT, t_ref=0.002)])
+@pytest.mark.parametrize(("make", "reader"), [(Bottleneck, "third"), (upsampled, "linear1")])
+def test_readers_of_carried_currents_and_of_enlarged_maps_are_fitted(case, monkeypatch, make, reader, neuron):
+    torch.manual_seed(1)
+    net, images = make().eval().requires_grad_(False), case[1]
+    reached = []
+
+    def recorded(calibration, name, target, *rest, plain=calibrate._fit):
+        def error():
+            return float((target - calibration.run(name)).square().mean())
+
+        if name == reader:
+            calibration.snn.layer(name).synapses[0].weighted.weight *= 0.6  # something to mend
+            reached.append(error())
+        plain(calibration, name, target, *rest)
+        reached.extend([error()] if name == reader else [])
+
+    monkeypatch.setattr(calibrate, "_fit", recorded)
+    norm = partial(norms(False)["percentile"], q=0.99, zeros=False)
+    simulated = partial(simulate, **SIMULATE.keywords | {"neuron": neuron})
+    calibrate_weights(net, images, norm=norm, simulate=simulated, iterations=150, lr=0.01)
+    before, after = reached
+    assert after < 0.8 * before
+
+
 def test_t_is_that_of_the_simulation_unless_steps_are_given(case):
     net, images = case
     long = partial(simulate, **(SIMULATE.keywords | {"duration": 0.020}))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from respike.convert import data_norm, model_norm, no_norm, percentile_norm
+from respike.convert.graph.nodes import per_channel
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 
@@ -210,12 +211,46 @@ def test_a_layer_may_have_any_name(name):
     assert "input" not in snn.layers
 
 
+PARTS = {
+    "first channels": lambda x: x[:, :5],
+    "every other channel": lambda x: x[:, 1::2],
+    "rows": lambda x: x[:, :, 1:4],
+    "more channels": lambda x: F.pad(x, (0, 0, 0, 0, 2, 1)),
+    "fewer channels": lambda x: F.pad(x, (0, 0, 0, 0, -2, -1)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_convolution_has_a_scale_for_each_of_its_channels(relu_values, part):
+    class Parted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 8, 3), nn.LazyLinear(4)
+
+        def forward(self, x):
+            return self.out(F.relu(PARTS[part](self.conv(x))).flatten(1))
+
+    torch.manual_seed(0)
+    net, images = Parted().double(), torch.rand(6, 1, 8, 8).double()
+    expected = net(images)
+    raw, snn = relu_values(no_norm(net, images), images), no_norm(net, images)
+    (first, last) = snn.layers
+    snn.rescale({"input": 1.0, first: torch.linspace(0.5, 2, raw[first].shape[1]).double(), last: 3.0})
+    values = relu_values(snn, images)
+    torch.testing.assert_close(values[first] * per_channel(snn.scales[first], values[first]), raw[first], **CLOSE)
+    torch.testing.assert_close(values[last] * 3.0, expected, **CLOSE)
+
+
 REFUSED = {
     "softmax inside": (
         nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softmax(1), nn.Linear(3, 2)),
         "softmax 'softmax1'",
     ),
     "functional softmax inside": (Branches(lambda net, x: net.conv2(F.softmax(x, dim=1))), "softmax 'softmax1'"),
+    "a rounded division": (
+        Branches(lambda net, x: net.conv2(torch.div(x, 0.25, rounding_mode="floor").relu())),
+        "operation 'div' in the network's forward",
+    ),
     "no weights": (nn.Sequential(nn.AvgPool2d(2), nn.ReLU()), "nothing to convert"),
 }
 

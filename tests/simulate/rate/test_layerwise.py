@@ -93,6 +93,17 @@ def test_bytes_are_pixels_over_255(draw_snn, assert_same_record):
     assert_same_record(simulate(snn, pixels, **GRID), simulate(snn, pixels.float() / 255, **GRID))
 
 
+@pytest.mark.parametrize("encode", [Rate(700.0), Current()])
+@pytest.mark.parametrize("order", [(1, 2, 3, 0), (2, 3, 0, 1)])
+def test_the_layout_of_images_in_memory_changes_nothing(draw_snn, assert_same_record, order, encode):
+    snn, images = draw_snn("cnn")
+    pixels, back = (images * 255).round().to(torch.uint8), tuple(order.index(axis) for axis in range(4))
+    laid = pixels.permute(order).contiguous().permute(back)
+    assert not laid.is_contiguous() and torch.equal(laid, pixels)
+    for one, other in ((pixels, laid), (pixels / 255, laid / 255)):
+        assert_same_record(simulate(snn, other, **GRID, encode=encode), simulate(snn, one, **GRID, encode=encode))
+
+
 @pytest.mark.parametrize("steps", [1, 7, 40, 200])
 @pytest.mark.parametrize(("start", "low", "high"), [(0.0, -1, 0), (0.5, -0.5, 0.5)])
 def test_first_layer_counts_are_rounded_activations(steps, start, low, high):

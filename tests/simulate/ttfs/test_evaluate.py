@@ -137,6 +137,20 @@ def small(zeta=0.5):
     return net, images, exact_map(net, images, zeta=zeta)
 
 
+@pytest.mark.parametrize("evaluator", ["certified", "closed", "sorted", "events"])
+@pytest.mark.parametrize("laid", ["images", "network"])
+def test_the_layout_in_memory_changes_nothing(evaluator, laid):
+    net, images, snn = small(-0.3)
+    expected = simulate_ttfs(snn, images, evaluator=evaluator)
+    if laid == "network":
+        snn = exact_map(net.to(memory_format=torch.channels_last), images, zeta=-0.3)
+    else:
+        images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    found = simulate_ttfs(snn, images.to(memory_format=torch.channels_last), evaluator=evaluator)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-12, atol=1e-12)
+    assert found.counts == expected.counts
+
+
 def test_noise_has_its_deviation_and_other_trials_and_seeds_draw_other_noise():
     _, images, snn = small()
     clean = times(snn, images)[1]

@@ -159,7 +159,8 @@ class _Reader:
                 raise self.refusal(whole, f"a concatenation of the parts of '{whole}', '{node}',")
             if all(self.is_value(branch) for branch in branches):
                 return self.visit_branches(node, list(branches), target in CONCATS)
-        if operation and len(node.args) == 2 and not set(node.kwargs) - {"rounding_mode"}:
+        exact = node.kwargs.get("rounding_mode") is None and not set(node.kwargs) - {"rounding_mode"}
+        if operation and len(node.args) == 2 and exact:
             return self.visit_arithmetic(node, operation)
         sources = [arg for arg in node.args if self.is_value(arg)]
         source = sources[0] if len(sources) == 1 else None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from respike.convert.calibration import EMPTY, Images, image_batches
 from respike.convert.graph.nodes import per_channel
 from respike.convert.rate.normalize import wire
-from respike.convert.rate.rate_snn import RateSNN
+from respike.convert.rate.rate_snn import RateSNN, Synapse
 from respike.convert.rate.wiring import wiring_of
 from respike.errors import InputError
 from respike.layers.over_time import over_time
@@ -150,7 +150,7 @@ class Calibration:
         simulate: Callable[..., Any],
         steps: int | None,
     ):
-        from respike.simulate.connections import layer_shapes
+        from respike.simulate.connections import layer_shapes, with_plain_pools
         from respike.simulate.rate.kernels.event_synapses import Neurons
         from respike.simulate.rate.program import pools, synapse_paths
         from respike.simulate.rate.settings import Settings
@@ -168,6 +168,12 @@ class Calibration:
         self.settings, self.steps = settings, settings.steps
         self.wired, _ = wire(net, self.images, **wiring_of(norm), trained=True)  # norm refuses what it cannot
         self.shapes = layer_shapes(synapse_paths(self.snn), self.images.shape[1:], pools(self.snn))
+        for layer in self.snn.layers.values():
+            synapses = []
+            for synapse in layer.synapses:  # a pool that is multiplied into weights would leave the corrected ones out
+                plain = Synapse(synapse.source, *with_plain_pools(list(synapse), self.shapes[synapse.source]))
+                synapses.append(synapse if plain.weighted is synapse.weighted else plain)
+            layer.synapses = nn.ModuleList(synapses)  # type: ignore[assignment]
         _check_memory(len(self.images), self.steps, max(shape.numel() for shape in self.shapes.values()))
         self.neurons = {name: Neurons.of_layer(shape) for name, shape in self.shapes.items()}
         self.neurons["input"] = Neurons.of_input(self.images.shape[1:])
@@ -190,9 +196,12 @@ class Calibration:
         self.frame, self.compile = compile_by_layer(
             snn, images.shape[1:], self.settings, largest_current(images, self.settings)
         )
-        encoded = encoded_input(self.frame, self.settings, images, torch.arange(len(images)), torch.arange(self.steps))
-        self.means["input"] = (encoded.mean(0) / (self.frame.input_grid or 1)).to(images)
-        self.values["input"] = encoded if self.frame.analog_input else self._kept("input", encoded)
+        parts, means = [], []
+        for index in torch.arange(len(images)).split(self._images_at_once()):
+            encoded = encoded_input(self.frame, self.settings, images[index], index, torch.arange(self.steps))
+            means.append((encoded.mean(0) / (self.frame.input_grid or 1)).to(images))
+            parts.append(encoded if self.frame.analog_input else self._kept("input", encoded))
+        self.means["input"], self.values["input"] = torch.cat(means), torch.cat(parts, 1)
         last_reader = {source: name for name, layer in snn.layers.items() for source in layer.sources}
         for name, target in self._targets():
             correct(self, name, target, self.run(name))
@@ -222,14 +231,14 @@ class Calibration:
         """The values of a layer as they are kept, and their mean, by PyTorch: of any layer, on any device."""
         from respike.simulate.rate.units import SummedCurrent
 
-        exact = self.frame.fixed_point and layer.largest_drive < EXACT and self.frame.analog.isdisjoint(values)
+        spikes_alone = self.frame.analog.isdisjoint(values) and not layer.grids
+        exact = self.frame.fixed_point and layer.largest_drive < EXACT and spikes_alone
         if exact:  # faster, with the same sums
             layer = replace(layer, synapses=layer.synapses.float())
         unit = layer.neuron.threshold if isinstance(layer.neuron, SummedCurrent) else 1
         dtype = torch.float32 if exact else self.frame.dtype
         kept, means = [], []
-        size = max(1, BUDGET // (4 * self.steps * max(shape.numel() for shape in self.shapes.values())))
-        for images in torch.arange(len(self.images)).split(size):
+        for images in torch.arange(len(self.images)).split(self._images_at_once()):
             part = slice(int(images[0]), int(images[-1]) + 1)
             read = {source: self._read(source, value[:, part]).to(dtype) for source, value in values.items()}
             drive = layer.drive(read, over_time)
@@ -240,6 +249,10 @@ class Calibration:
             means.append(read_out.mean(0) / unit)
             kept.append(output if layer.analog else self._kept(layer.name, output))
         return torch.cat(kept, 1), torch.cat(means)
+
+    def _images_at_once(self) -> int:
+        """How many images' values of the widest layer, at all steps, are made at once."""
+        return max(1, BUDGET // (4 * self.steps * max(shape.numel() for shape in self.shapes.values())))
 
     def _kept(self, name: str, spikes: Tensor) -> Tensor:
         """Spikes (T, B, ...N) as compiled events read them, one byte each: (T, B, S)."""
@@ -345,11 +358,13 @@ def _fit(
     ]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    neuron, spikes = calibration.settings.neuron, calibration.has_neurons(name)
+    settings, spikes = calibration.settings, calibration.has_neurons(name)
+    neuron, grids = settings.neuron.with_time_step(settings.dt), calibration.compile(name).grids
+    means = {source: calibration.means[source] / grids.get(source, 1.0) for source in fitted.sources}
     start = neuron.initial(target[:1].new_zeros(1)).potential + (0 if layer.start is None else layer.start)
     for _ in range(iterations):
         chosen = torch.randint(len(target), (batch_size,), generator=random).to(target.device)
-        z = fitted.drive({source: calibration.means[source][chosen] for source in fitted.sources})
+        z = fitted.drive({source: mean[chosen] for source, mean in means.items()})
         made = quantized_drive(z / neuron.threshold, start / neuron.threshold, steps) if spikes else z
         loss = (target[chosen] - made).square().flatten(1).sum(1).mean()
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from respike.convert.graph.nodes import Embed, Scale, per_channel
+from respike.convert.graph.nodes import Embed, Pad, Scale, Slice, per_channel
 from respike.convert.rate.paths import scale_inputs, scale_outputs, through
 from respike.convert.saving import SavedNetwork, build_module, describe_module
 from respike.errors import InputError
@@ -70,8 +70,11 @@ class Synapse(nn.Sequential):
                     break
                 before = through(module, before) if before.ndim else before
             scale_inputs(weighted, before)
-            for module in reversed(list(self)[list(self).index(weighted) + 1 :]):
-                behind = behind if behind.ndim == 0 else _part(module, behind)
+            rest, channels = list(self)[list(self).index(weighted) + 1 :], [len(weighted.weight)]
+            for module in rest:
+                channels.append(len(through(module, torch.ones(channels[-1]))))
+            for module, width, read in reversed(list(zip(rest, channels[:-1], channels[1:], strict=True))):
+                behind = behind if behind.ndim == 0 else _in_front(module, behind, width, read)
             scale_outputs(weighted, 1 / behind)
             return
         self._set_factor(before, behind)
@@ -105,9 +108,28 @@ def _matched(values: Tensor, others: Tensor) -> Tensor:
     return values.repeat_interleave(len(others) // len(values)) if values.ndim and others.ndim else values
 
 
-def _part(module: nn.Module, values: Tensor) -> Tensor:
-    before = getattr(module, "before", 0)
-    return values[before : before + getattr(module, "channels", len(values))]
+def _in_front(module: nn.Module, values: Tensor, width: int, read: int) -> Tensor:
+    """Values of the `read` channels behind a module for the `width` channels in front of it; 1 for those that nothing reads.
+
+    values: (read,), or of each place of flattened maps (read places,).
+    """
+    if isinstance(module, Embed):
+        return values[module.before : module.before + module.channels]
+    places = values.view(read, -1) if len(values) % read == 0 else values.view(-1, 1)
+    if isinstance(module, Slice):
+        whole, part = values.new_ones(width, places.shape[1]), slice(*module.slices[0])
+        if whole[part].shape != places.shape:
+            raise InputError(
+                "a scale per channel cannot be merged into weights in front of a slice of flattened maps; slice the maps, or "
+                "type convert.scale=layer"
+            )
+        whole[part] = places
+        return whole.flatten()
+    if isinstance(module, Pad) and len(module.padding) == 6:
+        before, after = module.padding[4:]
+        kept = places[max(0, before) : len(places) - max(0, after)]
+        return nn.functional.pad(kept, (0, 0, max(0, -before), max(0, -after)), value=1.0).flatten()
+    return values
 
 
 class SpikingLayer(nn.Module):

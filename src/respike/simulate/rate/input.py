@@ -16,7 +16,7 @@ PART = 1000  # images at a time
 
 def encoded_input(program: Program, settings: Settings, images: Tensor, index: Tensor, steps: Tensor) -> Tensor:
     """Spikes or currents of the given steps (T',) for images (B, ...P), float in [0, 1] or uint8: (T' or 1, B, ...P)."""
-    images = checked_pixels(images, settings)
+    images = checked_pixels(images.to(program.device), settings)
     index, steps = index.to(images.device), steps.to(images.device)
     return program.input_values(settings.encode(images, index, steps, settings.dt, settings.seed))
 

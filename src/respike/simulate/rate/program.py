@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -151,11 +152,10 @@ class Program:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        tensors = (
-            tensor for layer in self.layers for tensor in (*layer.synapses.parameters(), *layer.connections.fan_outs)
-        )
-        return next(tensors).device
+        """Where the weights are; the CPU before there is a layer."""
+        weights = (weight for layer in self.layers for weight in layer.synapses.parameters())
+        counted = (fan_out for layer in self.layers for fan_out in layer.connections.fan_outs)
+        return next(chain(weights, counted), torch.empty(0)).device
 
     def input_values(self, encoded: Tensor) -> Tensor:
         """Encoded input (spikes, or currents rounded to the input grid) in the program's dtype."""

@@ -185,10 +185,11 @@ class Sums:
 
 
 def connect(synapses: nn.Linear | nn.Conv2d, leads: Tensor, weight: Tensor) -> Tensor:
-    """sum_j weight_ij lead_j for leads (B, ...F), with weights of the shape of the synapses': (B, ...N)."""
+    """sum_j weight_ij lead_j for leads (B, ...F), with weights of the shape of the synapses': (B, ...N), contiguous."""
     if isinstance(synapses, nn.Linear):
         return F.linear(leads, weight)
-    return F.conv2d(leads, weight, None, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+    made = F.conv2d(leads, weight, None, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+    return made.contiguous()  # of channels-last leads or weights it would have their layout
 
 
 def _below(values: Tensor, dtype: torch.dtype) -> Tensor:

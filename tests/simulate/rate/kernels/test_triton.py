@@ -112,6 +112,18 @@ def test_any_convolution_and_pool(assert_same_record, seed, geometry, pool, pool
 
 
 @needs_triton
+def test_a_bias_behind_a_pool_and_a_flattened_convolution_are_left_to_plain_torch(assert_same_record):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AvgPool2d(2), nn.ReLU(), nn.Conv2d(3, 4, 2), nn.Flatten())
+    net = net.extend([nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)]).eval()
+    snn, images = no_norm(net, spiking_pools=False), torch.rand(4, 1, 6, 6)
+    pooled, flattened = list(snn.layers)[1:3]
+    snn.layer(pooled).bias = torch.tensor([0.1, -0.05, 0.2])
+    assert plans(snn, (1, 6, 6))[pooled] == "scan" == plans(snn, (1, 6, 6))[flattened]
+    assert_kernels_agree(assert_same_record, snn, images, duration=0.01, neuron=IntegrateFire(0.3), encode=Current())
+
+
+@needs_triton
 @pytest.mark.parametrize("largest", [127, 128, 32639, 32640, 32767, 8355711, 8355712, 8388607])
 def test_weights_at_the_edges_of_the_digits(assert_same_record, largest):
     bits = largest.bit_length() + 1

@@ -379,7 +379,8 @@ def _module_matrix(module: nn.Module, shape: torch.Size) -> csr_array | None:
         factor = module(torch.ones(1, *shape, dtype=torch.float64))
         return csr_array(diags_array(factor.flatten().numpy()))
     if isinstance(module, nn.Linear):
-        return csr_array(module.weight.detach().numpy()) if len(shape) == 1 else None
+        few = len(shape) == 1 and int(module.weight.count_nonzero()) <= MAX_CONNECTIONS
+        return csr_array(module.weight.detach().numpy()) if few else None
     maps, height, wide = (1, *shape)[-3:]
     if isinstance(module, PlaceMap):
         return csr_array(kron(eye_array(maps), kron(module.rows.numpy(), module.columns.numpy())))

@@ -167,7 +167,9 @@ class Worker:
 
     def _limits(self, images: Tensor) -> np.ndarray:
         if images.dtype == torch.uint8:
-            return self.program.levels[images.flatten(1).numpy()]
+            return np.ascontiguousarray(
+                self.program.levels[images.flatten(1).numpy()]
+            )  # else in the order of the images
         return input_limits(images, self.program.settings).numpy()
 
     def _tally(self, name: str, images: int, steps: int, spikes: np.ndarray) -> None:

@@ -190,13 +190,16 @@ def plan(program: Program, layer: ProgramLayer, settings: Settings) -> Plan:
         bias = layer.synapses.bias
         if len(modules) == 1 and _is_plain_product(modules[0], shape) and (bias is None or bias.ndim == 1):
             weights = digits(modules[0].weight.flatten(1).round().long())
-            if len(weights) <= MAX_DIGITS:
+            of_maps = isinstance(modules[0], nn.Linear) or len(layer.shape) == 3  # not flattened behind the convolution
+            if len(weights) <= MAX_DIGITS and of_maps:
                 return _product(layer, modules[0], shape, weights, needs_64_bits(layer, settings.steps))
         if (
             len(modules) == 2
             and isinstance(modules[0], nn.AvgPool2d)
             and isinstance(modules[1], Scale)
             and not modules[1].factor.ndim
+            and bias is None
+            and len(layer.shape) == 3
         ):
             return _pool(layer, modules[0], int(modules[1].factor), shape, program.device)
     neurons, device = layer.shape.numel(), program.device
