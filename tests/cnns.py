@@ -7,6 +7,10 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import nn
 
+import respike  # noqa: F401  first: see system/torchvision_guard.py
+
+from torchvision import transforms  # isort: skip
+
 RELUS = {
     "nn.ReLU": lambda: nn.ReLU(),
     "in place": lambda: nn.ReLU(inplace=True),
@@ -60,22 +64,23 @@ class Cast(nn.Module):
 
 
 class Normalize(nn.Module):
-    """As of torchvision.transforms, which torch.fx does not trace into."""
+    """A class that people write, of the name of torchvision's."""
 
     def __init__(self, channels):
         super().__init__()
-        self.mean, self.std = MEAN[:channels], DEVIATION[:channels]
+        self.register_buffer("mean", torch.tensor(MEAN[:channels], dtype=torch.float64).view(1, -1, 1, 1))
+        self.register_buffer("sigma", torch.tensor(DEVIATION[:channels], dtype=torch.float64).view(1, -1, 1, 1))
 
     def forward(self, x):
-        mean, std = (torch.tensor(values, dtype=x.dtype).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (x - mean) / std
+        return (x - self.mean) / self.sigma
 
 
 FRONTS = {
     "nothing": lambda channels, random: nn.Identity(),
     "buffers": lambda channels, random: Buffers(channels),
     "cast": lambda channels, random: Cast(channels),
-    "module": lambda channels, random: Normalize(channels),
+    "module of torchvision": lambda channels, random: transforms.Normalize(MEAN[:channels], DEVIATION[:channels]),
+    "module of that name": lambda channels, random: Normalize(channels),
     "numbers": lambda channels, random: Function(lambda x: (x - 0.5) / 0.25),
     "range": lambda channels, random: Function(lambda x: 2 * x - 1),
     "other way": lambda channels, random: Function(lambda x: 1 - x),

@@ -90,6 +90,7 @@ def _train(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> dict
     trainer = _trainer(cfg, metrics, facts, overrides)
     if cfg.get("start") and not cfg.ckpt_path:
         start_from(module, _start(cfg).net, cfg.start)
+        pl.seed_everything(cfg.seed, verbose=False)  # whether the start was trained just now or earlier
     stage = give_weights(cfg, trainer, module, data)
     fit = {}
     if stage is not None:
@@ -126,6 +127,7 @@ def _start(cfg: DictConfig) -> pl.LightningModule:
         kept["data.dataset.download"] = cfg.data.dataset.download
     for name, value in (kept | {"paths.run": str(Path(cfg.paths.run, "start")), "callbacks": {}}).items():
         OmegaConf.update(first, name, value, merge=False, force_add=True)
+    pl.seed_everything(cfg.seed, verbose=False)  # as the experiment itself begins
     data = instantiate(first.data)
     data.setup()
     module = untrained(first, data)

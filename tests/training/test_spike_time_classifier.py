@@ -1,5 +1,6 @@
 """Training in spike time is ReLU training in other variables; what hardware does to spikes is what training did to them."""
 
+import copy
 import functools
 
 import pytest
@@ -340,6 +341,49 @@ def test_a_layer_of_relu6_keeps_its_cap_as_interval():
     torch.testing.assert_close(record.logits, expected)
     spiking = spike_time_net(net, images, (0.0, 1.0), 1500.0)
     torch.testing.assert_close(spiking(images).detach(), expected)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_softmax_at_the_output_is_part_of_the_training(norm):
+    layers = [nn.BatchNorm1d(30)] if norm else []
+    torch.manual_seed(0)
+    net = (
+        nn.Sequential(nn.Flatten(), nn.Linear(36, 30), *layers, nn.ReLU(), nn.Linear(30, 4), nn.LogSoftmax(1))
+        .double()
+        .eval()
+    )
+    images = data()[0]
+    made = spike_time_net(copy.deepcopy(net), images, (0.0, 1.0), 1000.0)
+    torch.testing.assert_close(made.eval()(images), net(images), rtol=1e-10, atol=1e-10)
+    assert any(isinstance(module, SpikeTimes) for module in made.modules())
+
+
+@pytest.mark.parametrize("relu", [lambda x: x.clamp(min=0), lambda x: torch.clamp_min(x, 0)])
+def test_a_relu_that_is_written_as_a_clamp_becomes_spikes(relu):
+    class Clamped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.out = nn.Linear(36, 20), nn.Linear(20, 20), nn.Linear(20, 4)
+
+        def forward(self, x):
+            return self.out(relu(self.second(F.relu(self.first(x.flatten(1))))))
+
+    torch.manual_seed(0)
+    net, images = Clamped().double().eval(), data()[0]
+    made = spike_time_net(copy.deepcopy(net), images, (0.0, 1.0), 1000.0)
+    assert sum(isinstance(module, SpikeTimes) for module in made.modules()) == 2
+    torch.testing.assert_close(made.eval()(images), net(images), rtol=1e-10, atol=1e-10)
+
+
+def test_a_quantile_leaves_the_caps_of_relu6():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 30), nn.ReLU6(), nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 4)
+    ).double()
+    made = spike_time_net(net, data()[0], (0.0, 1.0), 1000.0, saturates=True)
+    set_intervals(made, data()[0], 1.0, quantile=0.5)
+    first, second = (module for module in made.modules() if isinstance(module, SpikeTimes))
+    assert float(first.length) == 6.0 and float(second.length) < 6.0
 
 
 def test_the_penalty_counts_spikes_whatever_their_scale_and_makes_fewer():

@@ -120,11 +120,14 @@ def path_shape(path: Path, shape: torch.Size) -> torch.Size:
 def with_plain_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
     """The path with plain average pools, or maps of places, in place of adaptive and irregular ones; shape: of its source.
 
+    Paddings "same" and "valid" become numbers, where those of both sides are equal.
     A map of places in front of a larger Linear is multiplied into its weights.
     """
     found: list[nn.Module] = []
     for module in path:
         plain = _plain_pool(module, shape) if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) else module
+        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
+            plain = _with_numbers(module)
         shape = path_shape([module], shape)
         if isinstance(module, nn.Linear) and [type(one) for one in found[-2:]] == [PlaceMap, nn.Flatten]:
             places, flatten = found[-2:]
@@ -133,6 +136,18 @@ def with_plain_pools(path: Path, shape: torch.Size) -> list[nn.Module]:
                 found[-2:], plain = [flatten], _linear_of_places(module, places)
         found.append(plain)
     return found
+
+
+def _with_numbers(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution with the same weights, padded by numbers in place of a word; itself where two sides differ."""
+    spans = [
+        0 if conv.padding == "valid" else d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
+    ]
+    if any(span % 2 for span in spans) or conv.padding_mode != "zeros":
+        return conv
+    made = copy.copy(conv)
+    made.padding = (spans[0] // 2, spans[1] // 2)
+    return made
 
 
 def _plain_pool(module: nn.AvgPool2d | nn.AdaptiveAvgPool2d, shape: torch.Size) -> nn.AvgPool2d | PlaceMap:

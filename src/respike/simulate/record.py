@@ -13,6 +13,8 @@ from torch import Tensor
 from respike.errors import InputError
 from respike.simulate.connections import Connections
 
+BLOCK = 1 << 24  # neurons times steps that are counted at once
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -118,13 +120,16 @@ class Tally:
         """Count spikes (T', B, ...N) of a layer, or of the input, from step `first` on, and the operations that they cause."""
         if name in self.analog:
             return
-        per_neuron = spikes.sum(1).double().flatten(1)  # (T', N): at most B each, exact
-        steps = slice(first, first + len(per_neuron))
-        self.spikes.setdefault(name, torch.zeros(self.steps, dtype=torch.int64))[steps] = per_neuron.sum(1).long().cpu()
-        for layer in self.connections.layers:
-            for source, fan_out in zip(layer.sources, layer.fan_outs, strict=True):
-                if source == name:
-                    self.synops[layer.name][steps] += (per_neuron @ fan_out.to(per_neuron).flatten()).long().cpu()
+        counted = self.spikes.setdefault(name, torch.zeros(self.steps, dtype=torch.int64))
+        for block in spikes.split(max(1, BLOCK // spikes[0, 0].numel())):
+            per_neuron = block.sum(1).double().flatten(1)  # (T', N): at most B each, exact
+            steps = slice(first, first + len(per_neuron))
+            first = steps.stop
+            counted[steps] = per_neuron.sum(1).long().cpu()
+            for layer in self.connections.layers:
+                for source, fan_out in zip(layer.sources, layer.fan_outs, strict=True):
+                    if source == name:
+                        self.synops[layer.name][steps] += (per_neuron @ fan_out.to(per_neuron).flatten()).long().cpu()
 
     def record(self, index: Tensor, output: Tensor) -> SpikeRecord:
         """The record of the chunk from its image numbers (B,) and the spikes (or currents) of its output layer (T, B, C)."""

@@ -123,6 +123,25 @@ def test_functions_with_weights_read_as_their_modules():
     torch.testing.assert_close(graph.run(IMAGES)[graph.output], net.eval()(IMAGES), rtol=1e-12, atol=1e-12)
 
 
+def test_functional_norms_of_features_and_norms_without_statistics():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(5).double()
+    nn.init.uniform_(norm.running_mean), nn.init.uniform_(norm.running_var, 0.5, 2)
+
+    def forward(net, x):
+        x = F.relu(net.fc1(x.flatten(1)))
+        return net.out(F.batch_norm(x, net.norm.running_mean, net.norm.running_var))
+
+    net = make(forward)
+    net.norm, net.fc1, net.out = norm, nn.Linear(36, 5).double(), nn.Linear(5, 2).double()
+    graph = read_graph(net.eval(), input_shape=(1, 6, 6))
+    torch.testing.assert_close(graph.run(IMAGES)[graph.output], net(IMAGES), rtol=1e-12, atol=1e-12)
+    assert graph.shapes((1, 6, 6))[graph.output] == (2,)
+    bare = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten())
+    with pytest.raises(InputError, match="batch norm '2' keeps no running statistics"):
+        read_graph(bare, input_shape=(1, 6, 6))
+
+
 @pytest.mark.parametrize("add", [torch.add, lambda a, b, alpha: a.add(b, alpha=alpha)])
 @pytest.mark.parametrize("alpha", [2, -0.5, 1])
 def test_a_weighted_add_is_a_sum_with_a_factor(add, alpha):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from respike.callbacks.simulate_ttfs import SimulateTTFS
-from respike.convert.exact.mapping import exact_map
-from respike.convert.exact.ttfs_net import TTFSLayer
+from respike.convert.exact.mapping import b1_map, exact_map
+from respike.convert.exact.ttfs_net import TTFSLayer, unit_leads
 from respike.errors import InputError, SilentLayer
 from respike.runs.compose import compose_run
 from respike.simulate.ttfs import TTFSRecord, search, simulate_ttfs
@@ -236,6 +236,35 @@ REFUSED = {
     "trace": ({"trace": [99]}, lambda x: x, "trace"),
     "events": ({"evaluator": "events", "first_crossing": "authors"}, lambda x: x, "simulate.evaluator=sorted"),
 }
+
+
+def test_the_advised_range_is_accepted():
+    _, images, snn = small()
+    shifted = images * 3.1415926 - 2.1179039
+    with pytest.raises(InputError, match="leave the input range") as caught:
+        simulate_ttfs(snn, shifted)
+    advised = yaml.safe_load(str(caught.value).partition("convert.input_range=")[2].partition("]")[0] + "]")
+    unit_leads(shifted, advised, torch.float64)
+    with pytest.raises(InputError, match="leave the input range"):
+        unit_leads(shifted, (advised[0] + 2e-4, advised[1]), torch.float64)
+
+
+@pytest.mark.parametrize("evaluator", ["certified", "closed", "sorted", "events"])
+def test_a_drive_that_noise_turns_off_spikes_where_the_threshold_is_reached(evaluator):
+    """The slope of B1 neurons is 1 plus noise, here often below 0."""
+    net, images, _ = small()
+    snn = b1_map(net, images)
+    expected = simulate_ttfs(snn, images, alpha_noise=0.8, evaluator="events")
+    found = simulate_ttfs(snn, images, alpha_noise=0.8, evaluator=evaluator)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-12, atol=1e-12)
+    for name, counted in expected.counts.items():
+        assert (found.counts[name].early, found.counts[name].active) == (counted.early, counted.active)
+
+
+def test_a_capped_output_is_refused():
+    net, images, _ = small()
+    with pytest.raises(InputError, match="the output 'relu3' is capped"):
+        b1_map(net.append(nn.ReLU6()), images)
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -85,7 +85,13 @@ def map_graph(
         t_min_prev, t_min = _common_interval([intervals[source] for source in sources])
         path = branches[0][1] if sources == [previous] else _joined(graph, branches, layers)
         if node is weighted[-1]:
-            rectified = graph.nodes[graph.output].kind == "relu"
+            last = graph.nodes[graph.output]
+            if isinstance(last.module, CappedReLU):
+                raise InputError(
+                    f"the output '{last.name}' is capped (ReLU6, clamp), and the potentials that classes are read from are "
+                    "not; leave it out of the network"
+                )
+            rectified = last.kind == "relu"
             layers[node.name] = TTFSOutput.from_relu_layer(path, node.weighted, t_min_prev, t_min, rectified)
             break
         if node.name not in largest:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.graph.nodes import BiasMapConv2d, CappedReLU, Graph
@@ -14,7 +14,8 @@ from respike.networks.qcfs import replace_relus
 from respike.networks.spike_times import BOUNDS, Hardware, SpikeTimes
 from respike.networks.standardize import Standardize
 
-KEPT = {"conv", "linear", "relu", "maxpool", "flatten"}  # of a network whose modules stay in place
+KEPT = {"conv", "linear", "relu", "maxpool", "flatten", "softmax"}  # of a network whose modules stay in place
+CLAMPS = {"clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_"}  # ReLUs that `replace_relus` does not know
 
 
 def spike_time_net(
@@ -37,14 +38,18 @@ def spike_time_net(
     few = images[:8]
     chain = preprocess(net, shape, input_range, bounds, images=few)
     _refuse_branches(chain)
-    if input_range == (0.0, 1.0) and _can_stay(trace(eval_copy(net), shape)[0], bounds is not None):
+    if input_range == (0.0, 1.0) and _can_stay(net, shape, bounds is not None):
         if bounds is not None:
             _copy_weights(chain, net, shape)
         net = replace_relus(
             net, lambda: SpikeTimes(length, saturates, hardware), "lit=spike_times", "nn.ReLU(), a module,"
         )
     else:
-        net = _sequence(chain, input_range, len(few[0]), length, saturates, hardware).to(few.dtype).train(net.training)
+        made = _sequence(chain, input_range, len(few[0]), length, saturates, hardware)
+        whole = trace(eval_copy(net), shape)[0]
+        if whole.nodes[whole.output].kind == "softmax":
+            made.append(whole.nodes[whole.output].module)
+        net = made.to(few.dtype).train(net.training)
     _wire(net, shape)
     return net
 
@@ -60,13 +65,26 @@ def _refuse_branches(chain: Graph) -> None:
         previous = node.name
 
 
-def _can_stay(graph: Graph, rescaled: bool) -> bool:
-    """Whether the modules of a network compute as spiking neurons if its ReLUs are replaced."""
+def _can_stay(net: nn.Module, shape: torch.Size, rescaled: bool) -> bool:
+    """Whether the modules of a network compute as spiking neurons if its ReLUs are replaced.
+
+    rescaled: whether their weights are rescaled as well, each for one place in the network.
+    """
+    graph, _ = trace(eval_copy(net), shape)
+    called = [path for path, module in _weighted(net, shape) if not isinstance(module, SpikeTimes)]
+    if _clamps(net) or (rescaled and len(set(called)) < len(called)):
+        return False
     kept = KEPT if rescaled else KEPT | {"dropout_scale"}
     relus = [node for node in graph.nodes.values() if node.kind == "relu"]
     direct = all(graph.nodes[node.inputs[0]].kind in ("conv", "linear") for node in relus if node.inputs[0] != "input")
     capped = any(isinstance(node.module, CappedReLU) for node in relus)
     return direct and not capped and all(node.kind in kept for node in graph.nodes.values())
+
+
+def _clamps(net: nn.Module) -> bool:
+    """Whether a forward clamps by a function."""
+    functions = (node.target for node in fx.Tracer().trace(net).nodes if node.op in ("call_function", "call_method"))
+    return any(getattr(function, "__name__", function) in CLAMPS for function in functions)
 
 
 def _weighted(net: nn.Module, shape: torch.Size) -> list[tuple[str, nn.Module]]:
@@ -101,6 +119,7 @@ def _sequence(
         if node.kind == "relu" and name != chain.output:
             capped = isinstance(module, CappedReLU)
             module = SpikeTimes(module.cap if capped else length, saturates or capped, hardware)
+            module.capped = capped  # type: ignore[assignment]  # see `set_intervals`
         elif isinstance(module, BiasMapConv2d):
             bias_map = module.bias_map
             del module.bias_map
@@ -127,7 +146,9 @@ def set_intervals(net: nn.Module, images: Tensor, factor: float, quantile: float
     layer without a positive activation.
     """
     capped = {
-        layer for layer in net.modules() if isinstance(layer, SpikeTimes) and layer.saturates and quantile is None
+        layer
+        for layer in net.modules()
+        if isinstance(layer, SpikeTimes) and layer.saturates and (quantile is None or getattr(layer, "capped", False))
     }
     found: dict[SpikeTimes, float] = {}
 

@@ -1,6 +1,7 @@
 """TTFSNet: layers in which every neuron fires once (Stanojevic et al. 2023). Equations: neurons/ttfs.py."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -38,9 +39,15 @@ def unit_leads(images: Tensor, input_range: tuple[float, float], dtype: torch.dt
     if not p <= low <= high <= q:
         raise InputError(
             f"images between {low:.4g} and {high:.4g} leave the input range [{p:g}, {q:g}] of the mapping; "
-            f"give convert.input_range=[{min(low, p):g},{max(high, q):g}], or images within it"
+            f"give convert.input_range=[{_outward(min(low, p), math.floor)},{_outward(max(high, q), math.ceil)}], or images "
+            "within it"
         )
     return (images.to(dtype) - p) / (q - p)
+
+
+def _outward(bound: float, to: Callable[[float], int]) -> str:
+    """A bound rounded to four decimals by floor or ceil, so that it holds what it was measured on."""
+    return f"{to(bound * 10**4) / 10**4:.4f}".rstrip("0").rstrip(".")
 
 
 def bias_of(module: Weighted) -> Tensor:

@@ -51,6 +51,13 @@ def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
     return clamp_module(min_val, max_val)
 
 
+class FunctionalBatchNorm(nn.BatchNorm2d):
+    """F.batch_norm as a module: of maps (B, C, H, W), or of features (B, C)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
 def _batch_norm(
     running_mean: Tensor, running_var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -60,7 +67,7 @@ def _batch_norm(
     mean = running_mean.detach()
     weight = torch.ones_like(mean) if weight is None else weight
     bias = torch.zeros_like(mean) if bias is None else bias
-    made = nn.BatchNorm2d(len(mean), eps, momentum, device="meta")
+    made = FunctionalBatchNorm(len(mean), eps, momentum, device="meta")
     made.num_batches_tracked = torch.tensor(0)
     return with_tensors(made, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
 

@@ -340,6 +340,6 @@ class Graph:
         try:
             with torch.no_grad():
                 return {name: value.shape[1:] for name, value in self.stream(images)}
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(f"images of shape {tuple(input_shape)} do not fit the network ({reason})") from error

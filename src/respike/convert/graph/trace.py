@@ -89,14 +89,17 @@ MAPS = torch.Size((0, 0, 0, 0))  # values of unknown size are taken for maps (B,
 SPLITS = (torch.split, torch.chunk, "split", "chunk")
 
 
+def _by_name(module: nn.Module) -> str | None:
+    """The kind of a module of torchvision that is known by its name; a class of the same name elsewhere is traced."""
+    return BY_NAME.get(type(module).__name__) if type(module).__module__.startswith("torchvision.") else None
+
+
 class _Tracer(fx.Tracer):
     """Does not trace into the modules of KINDS, which may be subclasses defined outside torch."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return (
-            isinstance(module, LEAVES)
-            or type(module).__name__ in BY_NAME
-            or super().is_leaf_module(module, qualified_name)
+            isinstance(module, LEAVES) or _by_name(module) is not None or super().is_leaf_module(module, qualified_name)
         )
 
 
@@ -185,7 +188,7 @@ class _Reader:
                 continue
             module = self.modules[str(node.target)]
             name = type(module).__name__
-            known = isinstance(module, LEAVES) or name in BY_NAME
+            known = isinstance(module, LEAVES) or _by_name(module) is not None
             if not known and any(word in name.lower() for word in INSTEAD):
                 raise self.refusal(module, f"layer '{node.target}', a {name},")
 
@@ -193,7 +196,9 @@ class _Reader:
         path = str(node.target)
         module = self.modules[path]
         kind = next((kind for kind, types in KINDS.items() if isinstance(module, types)), None)
-        kind = kind or BY_NAME.get(type(module).__name__)
+        kind = kind or _by_name(module)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is None:
+            raise InputError(f"batch norm '{path}' keeps no running statistics; train it with track_running_stats=True")
         if kind is None:
             raise self.refusal(module, f"layer '{path}', a {type(module).__name__},")
         if kind == "affine":

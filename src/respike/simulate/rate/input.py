@@ -21,17 +21,20 @@ def encoded_input(program: Program, settings: Settings, images: Tensor, index: T
     return program.input_values(settings.encode(images, index, steps, settings.dt, settings.seed))
 
 
-def largest_current(images: Tensor, settings: Settings) -> float | None:
+def largest_current(images: Tensor, settings: Settings, index: Tensor | None = None) -> float | None:
     """The largest magnitude of the input currents of images (B, ...P), and of pixel 1; None for input spikes.
+
+    index: numbers of the images (B,), by default 0, 1, ...
 
     Raises InputError for currents that are not finite.
     """
     if not settings.encode.analog:
         return None
     largest = settings.encode.largest_current or 0.0
-    for part in images.split(PART):
-        index, steps = torch.arange(len(part), device=part.device), torch.tensor([0], device=part.device)
-        currents = settings.encode(to_unit(part), index, steps, settings.dt, settings.seed)
+    index = torch.arange(len(images)) if index is None else index
+    for part, numbers in zip(images.split(PART), index.to(images.device).split(PART), strict=True):
+        steps = torch.tensor([0], device=part.device)
+        currents = settings.encode(to_unit(part), numbers, steps, settings.dt, settings.seed)
         peak = float(currents.abs().max())
         if not math.isfinite(peak):
             raise InputError(f"an input current is {peak}: images must hold finite pixels")

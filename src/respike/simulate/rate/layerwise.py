@@ -49,16 +49,17 @@ def simulate(
     """
     chosen = Settings.from_keywords(settings)
     chosen.warn_if_unusual()
-    index = image_numbers(images, index, chunk, trace)
-    largest = largest_current(images, chosen)
-    run, size = _prepared(compile_program(snn, images.shape[1:], chosen, largest), chosen, chunk)
+    index = image_numbers(images, index, chunk, trace).cpu()
+    largest = largest_current(images, chosen, index)
+    program = compile_program(snn, images.shape[1:], chosen, largest)
+    run, size = _prepared(program, chosen, chunk)
     parts = []
     with (
         torch.inference_mode(),
         tqdm(total=len(images), desc="simulate", unit="img", disable=None if progress else True, leave=False) as bar,
     ):
         for part, numbers in zip(images.split(size), index.split(size), strict=True):
-            parts.append(run(part, numbers))
+            parts.append(run(part.to(program.device), numbers))
             bar.update(len(part))
     record = SpikeRecord.merge(parts)
     wanted = torch.isin(index, torch.tensor(list(trace), dtype=index.dtype)).nonzero().flatten()

@@ -32,7 +32,7 @@ def simulate_stepwise(
     """
     chosen = Settings.from_keywords(settings)
     index = torch.arange(len(images)) if index is None else index
-    largest = largest_current(images, chosen) if largest is None else largest
+    largest = largest_current(images, chosen, index) if largest is None else largest
     program = compile_program(snn, images.shape[1:], chosen, largest)
     output = program.layers[-1]
     spikes: dict[str, list[Tensor]] = {"input": [], **{layer.name: [] for layer in program.layers}}

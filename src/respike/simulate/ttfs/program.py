@@ -140,7 +140,10 @@ class B1Program(LayerProgram):
 
     def leads(self, drive: Tensor) -> Tensor:
         """Leads (B, ...N) of the layer's spikes; where V has reached theta by t_min, the spike is at t_min."""
-        return super().leads(drive).clamp_(max=self.length)
+        silent = self.slope <= 0  # by noise: such a neuron spikes only if it has reached theta by then
+        reached = drive >= self.theta.to(drive) if bool(silent.any()) else None
+        leads = super().leads(drive).clamp_(max=self.length)
+        return leads if reached is None else leads.masked_fill_(reached, self.length)
 
     def uncertain(self, leads: Tensor, drive: Tensor | None = None) -> Tensor:
         """Pairs for which no bound proves that V stays below theta until t_min: bool (B, ...N)."""

@@ -18,7 +18,7 @@ from respike.convert import data_norm, no_norm, percentile_norm
 from respike.errors import SilentLayer
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.mlp import MLP
-from respike.neurons.encode import Current, Rate, Threshold
+from respike.neurons.encode import Current, Encoder, Rate, Threshold, normal
 from respike.neurons.integrate_fire import SOFT, IntegrateFire
 from respike.simulate import simulate
 from respike.simulate.rate.kernels import events
@@ -47,6 +47,78 @@ def test_it_runs_the_published_networks_and_leaves_the_rest_to_plain_torch():
     assert runs(no_norm(DiehlCNN()), (1, 28, 28), start_at_zero=True, drop_first_output=True)
     for settings in ({"weight_bits": None}, {"backend": "torch"}):
         assert not runs(no_norm(MLP([784, 20, 10])), (1, 28, 28), **settings)
+
+
+def ends():
+    return nn.Flatten(), nn.LazyLinear(3)
+
+
+SMALL_CONVOLUTIONS = {  # network, shape of its images, settings
+    "behind a pool of the input": (lambda: [nn.AvgPool2d(2), nn.Conv2d(1, 16, 3), nn.ReLU(), *ends()], (1, 12, 12), {}),
+    "behind a pool, 20 bits": (
+        lambda: [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 8, 3), nn.ReLU(), *ends()],
+        (1, 12, 12), {"weight_bits": 20},
+    ),
+    "of one place, read by its current": (lambda: [nn.Conv2d(3, 10, 1), nn.Flatten()], (3, 1, 1), {}),
+    "of the whole image, read by its current": (lambda: [nn.Conv2d(1, 10, 5), nn.Flatten()], (1, 5, 5), {}),
+    "behind a global pool, read by its current": (
+        lambda: [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 5, 1), nn.Flatten()],
+        (1, 8, 8), {"weight_bits": 20},
+    ),
+    "padded by a word": (
+        lambda: [nn.Conv2d(1, 4, 3, padding="same"), nn.ReLU(), nn.Conv2d(4, 4, 2, padding="valid"), nn.ReLU(), *ends()],
+        (1, 6, 6), {},
+    ),
+}  # fmt: skip
+
+
+@needs_compiler
+@pytest.mark.parametrize("readout", ["counts", "current"])
+@pytest.mark.parametrize("what", SMALL_CONVOLUTIONS)
+def test_small_convolutions_add_every_spike(assert_same_record, what, readout):
+    make, shape, chosen = SMALL_CONVOLUTIONS[what]
+    torch.manual_seed(0)
+    net, images = nn.Sequential(*make()), torch.rand(6, *shape)
+    net(images)
+    snn = no_norm(net, spiking_pools=False, readout=readout)
+    chosen = {"encode": Rate(900.0), "neuron": SOFT, "weight_bits": 16, "duration": 0.02} | chosen
+    program = events.EventProgram(compile_program(snn, images.shape[1:], Settings(**chosen)), Settings(**chosen))
+    assert not program.plain
+    record = simulate(snn, images, backend="events", **chosen)
+    assert_same_record(record, simulate_stepwise(snn, images, **chosen))
+    assert record.counts.abs().sum() > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("rule", ["count", "gate"])
+def test_a_max_pool_at_the_output_drops_its_first_step(assert_same_record, rule):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    images = torch.rand(6, 1, 8, 8)
+    snn = no_norm(net, images, max_pool=rule, readout="counts")
+    chosen = {"encode": Current(), "neuron": IntegrateFire(0.05), "duration": 0.008, "weight_bits": 12}
+    expected = simulate_stepwise(snn, images, drop_first_output=True, **chosen)
+    assert_same_record(simulate(snn, images, drop_first_output=True, backend="events", **chosen), expected)
+    assert bool((simulate_stepwise(snn, images, **chosen).counts != expected.counts).any())
+
+
+class Noisy(Encoder):
+    """A user's encoder whose currents differ from image to image by noise."""
+
+    analog = True
+
+    def __call__(self, images, index, steps, dt, seed):
+        return (images + normal(index, images[0].numel(), seed).to(images).view_as(images))[None]
+
+
+@needs_compiler
+@pytest.mark.parametrize("backend", ["events", "torch"])
+def test_a_noisy_current_depends_on_the_images_number_alone(assert_same_record, backend):
+    torch.manual_seed(0)
+    snn, images = no_norm(MLP([16, 12, 5])), torch.rand(70, 1, 4, 4)
+    chosen, index = {"encode": Noisy(), "neuron": SOFT, "duration": 0.01}, torch.arange(70) * 3 + 5
+    record = simulate(snn, images, index=index, backend=backend, **chosen)
+    assert_same_record(record, simulate_stepwise(snn, images, index=index, **chosen))
 
 
 def test_a_backend_that_is_asked_for_and_cannot_run_is_one_line_and_the_result_is_the_same(assert_same_record, caplog):

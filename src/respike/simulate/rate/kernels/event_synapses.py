@@ -213,7 +213,8 @@ def _plain(modules: list[nn.Module], shape: torch.Size, source: Neurons, own: Ne
         sides = [pair(pool.kernel_size) for pool in pools]
         pool = prod(y for y, _ in sides), prod(x for _, x in sides)
         gathered = _gathered(operation, pool, torch.Size(reached), behind, source, own)
-    made = _conv(operation, landed, torch.Size(reached), behind, shift, source, own, alone and not gathered)
+    windows = alone and not pools and not gathered  # these hold one bit of a place, not the sum of a pool
+    made = _conv(operation, landed, torch.Size(reached), behind, shift, source, own, windows)
     return made | gathered
 
 

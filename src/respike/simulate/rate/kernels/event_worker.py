@@ -101,10 +101,12 @@ class Worker:
         self.shared = np.zeros(0, np.uint8)
 
     def run(
-        self, images: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
+        self, images: Tensor, index: Tensor, keys: np.ndarray, predicted: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Fills predicted (T, B) and counts (B, classes) of these images; returns spikes (layers + 1, T), the input first, and
-        synops (layers, T), int64."""
+        """Fills predicted (T, B) and counts (B, classes) of images with these numbers (B,) and keys.
+
+        Returns spikes (layers + 1, T), the input first, and synops (layers, T), int64.
+        """
         program, settings = self.program, self.program.settings
         layers, size = program.program.layers, len(images)
         spikes = np.zeros((len(layers) + 1, self.steps), np.int64)
@@ -112,7 +114,7 @@ class Worker:
         currents: Tensor | None = None
         limits, carried = np.zeros((0, 0), np.int32), dict[str, Any]()
         if settings.encode.analog:
-            currents = encoded_input(program.program, settings, images, torch.arange(size), torch.tensor([0]))
+            currents = encoded_input(program.program, settings, images, index, torch.tensor([0]))
         else:
             limits = self._limits(images)
         drives: dict[str, np.ndarray] = {}

@@ -173,19 +173,28 @@ class EventProgram:
             return reason
         own, last = self.neurons[layer.name], layer is program.layers[-1]
         sources = [self.neurons[name] for name in layer.synapses.sources]
+        synapses = list(layer.synapses.synapses)
         if isinstance(layer.neuron, MaxPool):
             assert isinstance(layer.neuron.pool, nn.MaxPool2d)
             wired: list[Wiring] | None = wire_windows(layer, layer.neuron.pool, sources, own)
         else:
-            synapses = list(layer.synapses.synapses)
             made = [
-                wire(synapse, layer, source, own, len(synapses) == 1 and not isinstance(layer.neuron, Carry))
+                wire(
+                    synapse,
+                    layer,
+                    source,
+                    own,
+                    len(synapses) == 1 and isinstance(layer.neuron, FixedPointIntegrateFire),
+                )
                 for synapse, source in zip(synapses, sources, strict=True)
                 if not (self.settings.encode.analog and synapse.source == "input")
             ]
             wired = [wiring for wiring in made if wiring is not None]
             wired = wired if len(wired) == len(made) else None
         if wired is None:
+            convs = [module for synapse in synapses for module in synapse if isinstance(module, nn.Conv2d)]
+            if any(conv.padding_mode != "zeros" or isinstance(conv.padding, str) for conv in convs):
+                return "a convolution padded by other than zeros, or by different numbers on two sides"
             return "weights of more than 32 bits, or too many connections for a list"
         return CompiledLayer(layer, wired, self.settings, own, self.settings.drop_first_output and last)
 
@@ -225,7 +234,7 @@ class EventProgram:
         counts = np.zeros((len(images), classes), np.float64 if self.program.read_current else np.int32)
 
         def run(worker: Worker, group: slice) -> tuple[np.ndarray, np.ndarray]:
-            return worker.run(images[group], keys[group], predicted[:, group], counts[group])
+            return worker.run(images[group], index[group], keys[group], predicted[:, group], counts[group])
 
         sums = self._in_groups(run, len(images))
         spikes, synops = (torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True))

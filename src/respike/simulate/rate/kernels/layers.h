@@ -293,6 +293,7 @@ static void maxima(const layer_t *l, const chunk_t *c) {
         int32_t *counts = (int32_t *)state_of(c, b), *largest = counts + l->inputs, *winner = largest + l->neurons;
         if (!c->first) memset(counts, 0, (l->inputs + l->neurons * 2) * sizeof *counts);
         for (int t = 0; t < c->steps; t++) {
+            if (is_dropped(l, c, t)) continue;
             for (int pass = 0; pass <= gated; pass++) /* gated: first who wins, then who passes */
                 for (int i = 0; i < l->synapses; i++)
                     for (int part = 0; part < c->in[i].blocks; part++) {
