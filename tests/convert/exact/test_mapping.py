@@ -184,7 +184,7 @@ def test_a_missing_x_n_is_refused_by_the_layers_name():
 
 
 def test_images_outside_the_input_range_are_refused():
-    with pytest.raises(InputError, match=r"between -0\.1.*\[0, 1\].*convert\.input_range=\[-0\.1,1\]"):
+    with pytest.raises(InputError, match=r"between -0\.1.*\[0, 1\].*convert\.input_range=\[-0\.1001,1\]"):
         exact_map(TINY, torch.full((2, 1, 2, 2), -0.1))
 
 

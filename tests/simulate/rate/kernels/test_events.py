@@ -367,7 +367,7 @@ def test_densely_connected_currents_need_no_more_memory_than_planned_in_any_numb
         assert 1 < prepared.chunk < 7 and plan.dense <= events.DENSE < longer.dense
         made = np.zeros((steps, 1), np.int16), np.zeros((1, 3), np.float64 if readout == "current" else np.int32)
         with torch.inference_mode(), LiveBytes() as live:
-            Worker(prepared).run(images[:1], np.zeros((1, 2), np.uint32), *made)
+            Worker(prepared).run(images[:1], torch.arange(1), np.zeros((1, 2), np.uint32), *made)
         most[steps] = live.most
         assert plan.dense / 3 < live.most <= plan.dense
         if steps == 7:
