@@ -132,7 +132,7 @@ def _costs(program: Program, settings: Settings, on_gpu: bool) -> list[Cost]:
                 layer.name,
                 0 if layer.analog else counted.shape.numel(),
                 sum(int(fan_out.sum()) for fan_out in counted.fan_outs),
-                sum(counted.macs),
+                counted.network_macs,
                 sum(count for source, count in macs.items() if source in program.analog),
                 math.ceil(math.log2(bound + 1)) + 1 if math.isfinite(bound) else 0,
                 backend,

@@ -1,12 +1,14 @@
 """Counts of operations against torch's own counter, a loop over the connections, and the exact mapping."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from respike.convert import exact_map, percentile_norm
+from respike.convert import RateSNN, exact_map, percentile_norm
 from respike.metrics.operations import Operations, counted_macs, step_operations, time_operations
 from respike.networks.diehl_cnn import DiehlCNN
 from respike.networks.lenet import LeNet5
@@ -67,6 +69,33 @@ def test_dense_macs_are_those_that_torch_counts_without_the_padding(name):
     assert sum(layer.weights for layer in operations.layers) == sum(
         module.weight.numel() for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)
     )
+
+
+class ReluInside(nn.Module):
+    """Blocks with their ReLU inside the branch: a convolution reads the sum of all ReLUs in front of it. And a concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second, self.third = (nn.Conv2d(a, 4, 3, padding=1) for a in (1, 4, 4, 4))
+        self.grouped, self.head = nn.Conv2d(8, 4, 3, groups=2), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        y = x + torch.relu(self.first(x))
+        y = y + torch.relu(self.second(y))
+        z = torch.relu(self.grouped(torch.cat([y, torch.relu(self.third(x))], 1)))
+        return self.head(z.mean((2, 3)))
+
+
+def test_weights_that_read_a_sum_are_counted_once(tmp_path):
+    torch.manual_seed(0)
+    net, images = ReluInside().eval(), torch.rand(2, 1, 8, 8)
+    record, operations = rate_operations(net, images, encode=Current(), duration=0.002)
+    assert operations.macs == record.ann_macs == torch_macs(net, images)
+    snn = percentile_norm(net, images, readout="current", spiking_pools=False)
+    snn.save(tmp_path / "snn.pt")
+    for one in (snn, RateSNN.load(tmp_path / "snn.pt"), copy.deepcopy(snn)):
+        assert simulate(one, images, encode=Current(), duration=0.002).ann_macs == operations.macs
 
 
 def test_dense_macs_of_a_directly_trained_network_are_those_of_one_step():

@@ -152,7 +152,7 @@ def step_operations(
                 layer.name,
                 layer.shape.numel(),
                 weights=sum(layer.weights),
-                macs=sum(layer.macs),
+                macs=layer.network_macs,
                 effective_macs=None if effective is None else effective.get(layer.name, 0.0),
                 input_macs=input_macs,
                 current_macs=current_macs,

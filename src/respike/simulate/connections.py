@@ -27,7 +27,8 @@ class LayerConnections:
     """The connections that end on one spiking layer. Per source, in the order of `sources`, three counts:
 
     fan_outs: connections of each source neuron into the layer, int64 (source shape); macs: multiply-accumulates of the
-    weighted operation for one image; weights: numbers that it stores.
+    weighted operation for one image; weights: numbers that it stores. repeats: whether the ReLU network computes it once with
+    that of an earlier source, on their sum.
     """
 
     name: str
@@ -36,6 +37,12 @@ class LayerConnections:
     fan_outs: tuple[Tensor, ...]
     macs: tuple[int, ...]
     weights: tuple[int, ...]
+    repeats: tuple[bool, ...]
+
+    @property
+    def network_macs(self) -> int:
+        """Multiply-accumulates of the ReLU network for one image."""
+        return sum(macs for macs, repeats in zip(self.macs, self.repeats, strict=True) if not repeats)
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,14 @@ class Connections:
         return {"input": self.input_shape.numel()} | {layer.name: layer.shape.numel() for layer in self.layers}
 
     def macs(self, source: str | None = None) -> int:
-        """Multiply-accumulates of one pass of the network per image; only those on one source if it is given."""
+        """Multiply-accumulates of one pass of the ReLU network per image; or those on the values of one source."""
+        if source is None:
+            return sum(layer.network_macs for layer in self.layers)
         return sum(
             macs
             for layer in self.layers
             for name, macs in zip(layer.sources, layer.macs, strict=True)
-            if source in (None, name)
+            if name == source
         )
 
 
@@ -77,6 +86,7 @@ def network_connections(paths: Paths, input_shape: torch.Size, pools: Pools = NO
                 tuple(_fan_out(path, shapes[source], pools.get(name)) for source, path in plain),
                 tuple(multiply_accumulates(path, shapes[source]) for source, path in plain),
                 tuple(_stored(path) for _, path in plain),
+                tuple(any(getattr(module, "repeats", False) for module in path) for _, path in plain),
             )
         )
     return Connections(shapes["input"], tuple(layers))
@@ -184,7 +194,9 @@ def _linear_of_places(linear: nn.Linear, places: PlaceMap) -> nn.Module:
         torch.einsum("ocyx,yh,xw->ochw", part.unflatten(1, (-1, len(rows), len(columns))), rows, columns).flatten(1)
         for part in linear.weight.detach().split(256)
     ]
-    return linear_of(torch.cat(whole), linear.bias).requires_grad_(False)
+    made = linear_of(torch.cat(whole), linear.bias).requires_grad_(False)
+    made.repeats = getattr(linear, "repeats", False)  # type: ignore[assignment]
+    return made
 
 
 def sum_pool(pool: nn.AvgPool2d | PlaceMap) -> tuple[nn.AvgPool2d | PlaceMap, int]:

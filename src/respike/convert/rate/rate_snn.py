@@ -42,6 +42,17 @@ class Synapse(nn.Sequential):
         return next((module for module in self if isinstance(module, WEIGHTED)), None)
 
     @property
+    def repeats(self) -> bool:
+        """Whether the ReLU network has these weights once, for a sum of which this source is not the first term."""
+        return any(getattr(module, "repeats", False) for module in self)
+
+    @repeats.setter
+    def repeats(self, value: bool) -> None:
+        for module in self:
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.repeats = value  # type: ignore[assignment]  # stays with the weights in copies and lists of modules
+
+    @property
     def place(self) -> Embed | None:
         """Where the values lie in a concatenation, if nothing but factors follows it; else None."""
         last = next((module for module in reversed(list(self)) if not isinstance(module, Scale)), None)
@@ -258,6 +269,7 @@ class RateSNN(SavedNetwork):
                 "kind": layer.kind,
                 "synapses": [
                     {"source": synapse.source, "modules": [describe_module(module, name) for module in synapse]}
+                    | ({"repeats": True} if synapse.repeats else {})
                     for synapse in layer.synapses
                 ],
                 "bias": None if layer.bias is None else list(layer.bias.shape),
@@ -279,6 +291,8 @@ class RateSNN(SavedNetwork):
                 Synapse(synapse["source"], *(build_module(module) for module in synapse["modules"]))
                 for synapse in layer["synapses"]
             ]
+            for synapse, described in zip(synapses, layer["synapses"], strict=True):
+                synapse.repeats = described.get("repeats", False)
             bias = None if layer.get("bias") is None else torch.empty(layer["bias"])
             pool = None if layer.get("pool") is None else build_module(layer["pool"])
             start = None if layer.get("start") is None else torch.empty(layer["start"])

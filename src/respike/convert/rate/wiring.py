@@ -82,6 +82,7 @@ def build_rate_snn(
         layer_name = _layer_name(graph, node, kind, layers)
         bias = None if kind == "max" else _silent_value(graph, drive, starts, shapes)
         synapses = [Synapse(layer_of_node[source], *merge_path(modules, layer_name)) for source, modules in paths]
+        mark_repeated([modules for _, modules in paths], synapses)
         layers[layer_name] = SpikingLayer(kind, synapses, bias, pool, rule if kind == "max" else "")
         layer_of_node[name] = layer_name
         node_of_layer[layer_name] = _represented_node(graph, node, fold_dropout)
@@ -331,6 +332,20 @@ def _paths(
     affine = affine_of(node)
     step = node.module if affine is None else Scale(affine.factor)
     return [(source, [*modules, step]) for source, modules in before]
+
+
+def mark_repeated(paths: Sequence[Sequence[nn.Module]], synapses: Sequence[Synapse]) -> None:
+    """Mark synapses whose weights are those of an earlier one in the network, where both read one sum: see `Synapse.repeats`.
+
+    paths: of modules of the network. Parts of a concatenation have weights of their own.
+    """
+    seen: set[int] = set()
+    for path, synapse in zip(paths, synapses, strict=True):
+        whole = next((module for module in path if isinstance(module, nn.Linear | nn.Conv2d)), None)
+        if whole is None or not isinstance(synapse.weighted, nn.Linear | nn.Conv2d):
+            continue
+        synapse.repeats = id(whole) in seen and synapse.weighted.weight.shape == whole.weight.shape
+        seen.add(id(whole))
 
 
 def _embeds(node: Node, shapes: dict[str, torch.Size] | None) -> list[Embed]:
