@@ -72,7 +72,7 @@ def test_dense_macs_are_those_that_torch_counts_without_the_padding(name):
 
 
 class ReluInside(nn.Module):
-    """Blocks with their ReLU inside the branch: a convolution reads the sum of all ReLUs in front of it. And a concatenation."""
+    """Blocks with their ReLU inside the branch: a convolution reads the sum of all ReLUs before it. And a concatenation."""
 
     def __init__(self):
         super().__init__()
