@@ -55,6 +55,7 @@ def test_a_start_is_not_trained_by_the_processes_of_a_scheduler(config, monkeypa
     "typed",
     [
         "recipe.loss._target_=mine.loss",
+        "recipe.transform={_target_: torchvision.transforms.Compose, transforms: [{_target_: mine.loss, _partial_: true}]}",
         "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}",
     ],
 )

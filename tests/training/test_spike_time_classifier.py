@@ -16,6 +16,7 @@ from respike.metrics.ttfs import ttfs_metrics
 from respike.networks.exact_fc import ExactFC
 from respike.networks.lenet import LeNet5
 from respike.networks.spike_times import Hardware, SpikeTimes, smooth_count
+from respike.networks.standardize import Standardize
 from respike.networks.vgg import VGG
 from respike.simulate.ttfs import simulate_ttfs
 from respike.training.classifier import Classifier
@@ -356,6 +357,18 @@ def test_a_softmax_at_the_output_is_part_of_the_training(norm):
     made = spike_time_net(copy.deepcopy(net), images, (0.0, 1.0), 1000.0)
     torch.testing.assert_close(made.eval()(images), net(images), rtol=1e-10, atol=1e-10)
     assert any(isinstance(module, SpikeTimes) for module in made.modules())
+
+
+def test_a_network_with_standardized_pixels_is_trained():
+    torch.manual_seed(0)
+    net = (
+        nn.Sequential(Standardize([0.3], [0.5]), nn.Flatten(), nn.Linear(36, 30), nn.ReLU(), nn.Linear(30, 4))
+        .double()
+        .eval()
+    )
+    images = data()[0]
+    made = spike_time_net(copy.deepcopy(net), images, (0.0, 1.0), 1000.0)
+    torch.testing.assert_close(made.eval()(images), net(images), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("relu", [lambda x: x.clamp(min=0), lambda x: torch.clamp_min(x, 0)])

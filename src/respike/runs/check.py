@@ -32,6 +32,7 @@ from respike.system.cache import depend_on, source_hash
 from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
+VERSIONED = ("torchvision.", "lightning.", "wandb.", "datetime.")  # other packages that are no code of a user's own
 GIVEN = ("net", "images")  # to a conversion, by the run
 RESERVED = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keywords
@@ -92,11 +93,8 @@ def own_code(cfg: DictConfig) -> list[str]:
     A training, a conversion or a measurement is kept only as long as these are the same.
     """
     content = dict(_values(cfg))
-    targets = {
-        value
-        for key, value in content.items()
-        if key.endswith("._target_") and isinstance(value, str) and not value.startswith(LIBRARIES)
-    }
+    known = (*LIBRARIES, *VERSIONED)
+    targets = {target for target in _named(list(content.values())) if not target.startswith(known)}
     callbacks = {
         f"{key}: {value}"
         for key, value in content.items()
@@ -105,6 +103,14 @@ def own_code(cfg: DictConfig) -> list[str]:
         and not str(value.get("_target_")).startswith("respike.")
     }
     return [*(source_hash(resolved_target(target, target)) for target in sorted(targets)), *sorted(callbacks)]
+
+
+def _named(node: Any) -> Iterator[str]:
+    """Every `_target_` in blocks and lists."""
+    if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
+        yield node["_target_"]
+    for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | ListConfig) else ():
+        yield from _named(inner)
 
 
 def check_machine(cfg: DictConfig) -> None:

@@ -241,6 +241,27 @@ def test_a_part_of_a_convolution_has_a_scale_for_each_of_its_channels(relu_value
     torch.testing.assert_close(values[last] * 3.0, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("part", [slice(10, 20), slice(0, 4)])
+def test_a_slice_of_flattened_maps_has_no_scale_per_channel(part):
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), Part(part), nn.ReLU(), nn.LazyLinear(3))
+    images = torch.rand(8, 1, 6, 6)
+    net(images)
+    with pytest.raises(
+        InputError, match=r"in front of a slice of flattened maps; slice the maps, or type convert.scale=layer"
+    ):
+        percentile_norm(net, images, scale="channel")
+    percentile_norm(net, images, scale="layer")
+
+
+class Part(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return x[:, self.part]
+
+
 REFUSED = {
     "softmax inside": (
         nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softmax(1), nn.Linear(3, 2)),

@@ -3,11 +3,11 @@
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from respike.convert.exact.preprocessing import preprocess
 from respike.convert.graph.nodes import BiasMapConv2d, CappedReLU, Graph
-from respike.convert.graph.trace import trace
+from respike.convert.graph.trace import NetworkTracer, trace
 from respike.errors import InputError, SilentLayer
 from respike.networks.copying import eval_copy
 from respike.networks.qcfs import replace_relus
@@ -72,18 +72,20 @@ def _can_stay(net: nn.Module, shape: torch.Size, rescaled: bool) -> bool:
     """
     graph, _ = trace(eval_copy(net), shape)
     called = [path for path, module in _weighted(net, shape) if not isinstance(module, SpikeTimes)]
-    if _clamps(net) or (rescaled and len(set(called)) < len(called)):
-        return False
     kept = KEPT if rescaled else KEPT | {"dropout_scale"}
     relus = [node for node in graph.nodes.values() if node.kind == "relu"]
     direct = all(graph.nodes[node.inputs[0]].kind in ("conv", "linear") for node in relus if node.inputs[0] != "input")
     capped = any(isinstance(node.module, CappedReLU) for node in relus)
-    return direct and not capped and all(node.kind in kept for node in graph.nodes.values())
+    if not direct or capped or not all(node.kind in kept for node in graph.nodes.values()):
+        return False
+    return not _clamps(net) and not (rescaled and len(set(called)) < len(called))
 
 
 def _clamps(net: nn.Module) -> bool:
     """Whether a forward clamps by a function."""
-    functions = (node.target for node in fx.Tracer().trace(net).nodes if node.op in ("call_function", "call_method"))
+    functions = (
+        node.target for node in NetworkTracer().trace(net).nodes if node.op in ("call_function", "call_method")
+    )
     return any(getattr(function, "__name__", function) in CLAMPS for function in functions)
 
 

@@ -94,7 +94,7 @@ def _by_name(module: nn.Module) -> str | None:
     return BY_NAME.get(type(module).__name__) if type(module).__module__.startswith("torchvision.") else None
 
 
-class _Tracer(fx.Tracer):
+class NetworkTracer(fx.Tracer):
     """Does not trace into the modules of KINDS, which may be subclasses defined outside torch."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
@@ -499,7 +499,7 @@ def trace(net: nn.Module, input_shape: Sequence[int] | None = None) -> tuple[Gra
     output does not depend on the module.
     """
     try:
-        traced = _Tracer().trace(net)
+        traced = NetworkTracer().trace(net)
     except Exception as error:  # the network's forward runs here, and may fail on a traced value in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(

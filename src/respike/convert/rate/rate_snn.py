@@ -82,7 +82,14 @@ class Synapse(nn.Sequential):
                 before = through(module, before) if before.ndim else before
             scale_inputs(weighted, before)
             rest, channels = list(self)[list(self).index(weighted) + 1 :], [len(weighted.weight)]
+            flattened = False
             for module in rest:
+                flattened = flattened or isinstance(module, nn.Flatten)
+                if flattened and behind.ndim and isinstance(module, Slice | Pad):
+                    raise InputError(
+                        "a scale per channel cannot be merged into weights in front of a slice of flattened maps; slice the "
+                        "maps, or type convert.scale=layer"
+                    )
                 channels.append(len(through(module, torch.ones(channels[-1]))))
             for module, width, read in reversed(list(zip(rest, channels[:-1], channels[1:], strict=True))):
                 behind = behind if behind.ndim == 0 else _in_front(module, behind, width, read)
@@ -128,13 +135,8 @@ def _in_front(module: nn.Module, values: Tensor, width: int, read: int) -> Tenso
         return values[module.before : module.before + module.channels]
     places = values.view(read, -1) if len(values) % read == 0 else values.view(-1, 1)
     if isinstance(module, Slice):
-        whole, part = values.new_ones(width, places.shape[1]), slice(*module.slices[0])
-        if whole[part].shape != places.shape:
-            raise InputError(
-                "a scale per channel cannot be merged into weights in front of a slice of flattened maps; slice the maps, or "
-                "type convert.scale=layer"
-            )
-        whole[part] = places
+        whole = values.new_ones(width, places.shape[1])
+        whole[slice(*module.slices[0])] = places
         return whole.flatten()
     if isinstance(module, Pad) and len(module.padding) == 6:
         before, after = module.padding[4:]

@@ -82,7 +82,8 @@ def build_rate_snn(
         layer_name = _layer_name(graph, node, kind, layers)
         bias = None if kind == "max" else _silent_value(graph, drive, starts, shapes)
         synapses = [Synapse(layer_of_node[source], *merge_path(modules, layer_name)) for source, modules in paths]
-        mark_repeated([modules for _, modules in paths], synapses)
+        currents = {"input", *(layer for layer, made in layers.items() if made.kind == "current")}
+        mark_repeated([modules for _, modules in paths], synapses, currents)
         layers[layer_name] = SpikingLayer(kind, synapses, bias, pool, rule if kind == "max" else "")
         layer_of_node[name] = layer_name
         node_of_layer[layer_name] = _represented_node(graph, node, fold_dropout)
@@ -334,18 +335,22 @@ def _paths(
     return [(source, [*modules, step]) for source, modules in before]
 
 
-def mark_repeated(paths: Sequence[Sequence[nn.Module]], synapses: Sequence[Synapse]) -> None:
+def mark_repeated(paths: Sequence[Sequence[nn.Module]], synapses: Sequence[Synapse], currents: set[str]) -> None:
     """Mark synapses whose weights are those of an earlier one in the network, where both read one sum: see `Synapse.repeats`.
 
-    paths: of modules of the network. Parts of a concatenation have weights of their own.
+    paths: of modules of the network. Parts of a concatenation have weights of their own. currents: sources that may hand on
+    currents, whose products are counted apart from those on spikes: a sum with one of them stays as it is.
     """
-    seen: set[int] = set()
+    readers: dict[int, list[Synapse]] = {}
     for path, synapse in zip(paths, synapses, strict=True):
+        own = synapse.weighted
         whole = next((module for module in path if isinstance(module, nn.Linear | nn.Conv2d)), None)
-        if whole is None or not isinstance(synapse.weighted, nn.Linear | nn.Conv2d):
-            continue
-        synapse.repeats = id(whole) in seen and synapse.weighted.weight.shape == whole.weight.shape
-        seen.add(id(whole))
+        if whole is not None and isinstance(own, nn.Linear | nn.Conv2d) and own.weight.shape == whole.weight.shape:
+            readers.setdefault(id(whole), []).append(synapse)
+    for alike in readers.values():
+        if currents.isdisjoint(synapse.source for synapse in alike):
+            for synapse in alike[1:]:
+                synapse.repeats = True
 
 
 def _embeds(node: Node, shapes: dict[str, torch.Size] | None) -> list[Embed]:
