@@ -26,13 +26,14 @@ from torch import nn
 from respike.callbacks.log import RunMetrics, log_headlines, log_metrics, make_logger
 from respike.errors import InputError, explain
 from respike.report.terminal import run_text, terminal_width
-from respike.runs.check import check_machine
+from respike.runs.check import check_machine, own_code
 from respike.runs.compose import check_run, compose_run, override_error, take_from_file
 from respike.runs.conf import CONF
 from respike.runs.folder import RunFolder, run_facts
 from respike.runs.offline import offline_lines
 from respike.runs.overrides import check_typed
 from respike.runs.sweep import run_job
+from respike.system.cache import depend_on
 from respike.system.distributed import init_distributed, rank
 from respike.system.messages import quiet_libraries
 from respike.system.provenance import provenance
@@ -58,6 +59,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, float | s
     Raises InputError for a mistake in the config, the data or the files.
     """
     check_machine(cfg)
+    depend_on(own_code(cfg))
     quiet_libraries()
     set_threads(cfg.get("threads", "auto"))
     folder = RunFolder(cfg)

@@ -5,7 +5,7 @@ import pytest
 from respike.errors import InputError
 from respike.runs.check import check_machine, own_code
 from respike.runs.compose import compose_run
-from respike.system.cache import code_hash
+from respike.system.cache import code_hash, depend_on
 
 KINDS = ("training", "conversion", "train_acc", "relu pass")
 
@@ -24,7 +24,7 @@ def config(tmp_path, monkeypatch):
         return compose_run([f"paths.run={tmp_path}/run", "paths.data=data", *overrides])
 
     yield compose
-    check_machine(compose("experiment=diehl_fc"))
+    depend_on([])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_a_start_is_not_trained_by_the_processes_of_a_scheduler(config, monkeypa
     ],
 )
 def test_stages_depend_on_code_and_callbacks_that_are_not_respikes(config, typed):
-    check_machine(config("experiment=diehl_fc"))
+    depend_on(own_code(config("experiment=diehl_fc")))
     before, run = {kind: code_hash(kind) for kind in KINDS}, code_hash("run")
     cfg = config("experiment=diehl_fc", typed)
     assert len(own_code(cfg)) == 1
-    check_machine(cfg)
+    depend_on(own_code(cfg))
     assert all(code_hash(kind) != before[kind] for kind in KINDS) and code_hash("run") == run
-    check_machine(config("experiment=diehl_fc"))
+    depend_on(own_code(config("experiment=diehl_fc")))
     assert {kind: code_hash(kind) for kind in KINDS} == before
 
 

@@ -28,7 +28,7 @@ from respike.runs.kinds import LARGEST, accepts, allowed, choices, nearest, said
 from respike.runs.settings import SETTINGS
 from respike.simulate.rate.settings import Settings
 from respike.simulate.ttfs.settings import TTFSSettings
-from respike.system.cache import depend_on, source_hash
+from respike.system.cache import source_hash
 from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
@@ -114,10 +114,7 @@ def _named(node: Any) -> Iterator[str]:
 
 
 def check_machine(cfg: DictConfig) -> None:
-    """Raise InputError for a device, a file or weights that are not there, and for settings that these rule out.
-
-    Then tell the stages of this run on which code of a user's they depend.
-    """
+    """Raise InputError for a device, a file or weights that are not there, and for settings that these rule out."""
     accelerator = cfg.trainer.get("accelerator", "auto")
     name = {"gpu": "mps" if torch.backends.mps.is_available() else "cuda"}.get(accelerator, accelerator)
     try:
@@ -143,7 +140,6 @@ def check_machine(cfg: DictConfig) -> None:
         )
     if cfg.get("start") and not cfg.ckpt_path:
         _check_start(cfg)
-    depend_on(own_code(cfg))  # called once at the start of every run, before its first stage
 
 
 def _check_start(cfg: DictConfig) -> None:

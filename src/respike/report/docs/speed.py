@@ -52,7 +52,7 @@ def networks(reference: Reference) -> str:
     for name in NETWORKS:
         bare, timed = _network(reference, name)
         cells = {
-            row: f"{_three_digits(seconds / 10)} ({seconds / bare['fp32']:.2f})"
+            row: f"{count(seconds / 10)} ({seconds / bare['fp32']:.2f})"
             for row, seconds in timed.seconds_per_10000.drop(AUTO, errors="ignore").items()
         }
         for row, accuracy in timed.accuracy.drop(AUTO, errors="ignore").dropna().items():
@@ -133,7 +133,3 @@ def training_step(reference: Reference) -> str:
         for _, row in rows.iterrows()
     ]
     return markdown_table(["", "arithmetic", "ms per image", "MiB per image"], lines)
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 999.5 else f"{number:.3g}"
