@@ -52,7 +52,7 @@ def verdicts(judged: pd.DataFrame) -> str:
     said = []
     for words, kinds in {
         "compared with a published number": {kind: kind for kind in COMPARED},
-        "trained with another recipe than the published network": {
+        "trained with a recipe other than the published network's": {
             verdict: verdict.partition(",")[0] for verdict in OTHER_RECIPE.values()
         },
     }.items():
