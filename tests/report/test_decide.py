@@ -11,7 +11,7 @@ from respike.metrics.operations import LayerOperations, Operations
 from respike.report import load_runs
 from respike.report.__main__ import main
 from respike.report.columns import DETAILS, NOTHING
-from respike.report.decision import Candidate, advice, decisions, default_model, energy_table, verdict
+from respike.report.decision import Candidate, advice, decisions, default_model, energy_table, energy_verdict
 from respike.report.summary import EARLIER, MEMORY_RULE, energy
 from respike.report.verdicts import judge
 from respike.system.files import write_csv
@@ -60,7 +60,7 @@ def decided(*runs):
 )
 def test_the_verdict_compares_with_int8_dense_and_with_zeros_skipped(counted, share, begins):
     decision = decided(counted("a", share))
-    assert verdict(decision, MODEL).startswith(begins)
+    assert energy_verdict(decision, MODEL).startswith(begins)
     best = decision.candidate("a")
     dense, skipping = (decision.candidate(f"ReLU network, int8{more}") for more in ("", ", zeros skipped"))
     cheaper = [all(a < b for a, b in zip(best.energy, other.energy, strict=True)) for other in (dense, skipping)]
@@ -104,9 +104,21 @@ def test_runs_of_a_sweep_are_named_by_what_differs_between_them(counted):
 
 def test_a_run_that_is_cheap_because_it_is_wrong_decides_nothing(counted):
     decision = decided(counted("right", 3.0), counted("wrong", 0.01, metrics={"snn/test_acc": 0.3}))
-    assert decision.best == "right" and verdict(decision, MODEL).startswith(
+    assert decision.best == "right" and energy_verdict(decision, MODEL).startswith(
         "Spiking does not pay: the cheapest run of those as accurate, right"
     )
+
+
+def test_a_single_cheap_run_that_is_wrong_is_not_decided(counted):
+    """One point below int8 is as accurate, more is not; one that costs more does not pay, however accurate."""
+    for accuracy, share, begins in [
+        (0.3, 0.01, "Not decided: "),
+        (0.977, 0.01, "Spiking pays: "),
+        (0.3, 3.0, "Spiking does not pay: "),
+    ]:
+        said = energy_verdict(decided(counted(f"{accuracy} {share}", share, metrics={"snn/test_acc": accuracy})), MODEL)
+        assert said.startswith(begins)
+        assert ("68.60 points less accurate" in said) == (begins == "Not decided: ")
 
 
 def test_without_a_relu_network_it_is_not_decided_unless_spiking_costs_more_at_both_ends(counted):
@@ -126,17 +138,17 @@ def test_without_a_relu_network_it_is_not_decided_unless_spiking_costs_more_at_b
     }.items():
         energy = tuple(factor * end for factor, end in zip(factors, dense, strict=True))
         own = replace(zeros[-1], energy=energy)
-        assert verdict(replace(decision, candidates=(*zeros[:-1], own)), MODEL).startswith(begins)
+        assert energy_verdict(replace(decision, candidates=(*zeros[:-1], own)), MODEL).startswith(begins)
 
 
 def test_what_is_not_decided_names_the_relu_network_of_as_many_values_where_there_is_one(counted):
     decision = decided(counted("a", 0.3))
     dense, fewer = (decision.candidate(f"ReLU network, {bits}") for bits in ("int8", "4 bits"))
     own = replace(decision.candidate("a"), energy=tuple(end / 2 for end in dense.energy))
-    both = verdict(replace(decision, candidates=(dense, fewer, own)), MODEL)
+    both = energy_verdict(replace(decision, candidates=(dense, fewer, own)), MODEL)
     ratios = dict.fromkeys(f"{ours / theirs:.3g}" for ours, theirs in zip(own.energy, fewer.energy, strict=True))
     assert f", and {' to '.join(sorted(ratios))} times that of one of 4 bits. Neither was trained: " in both
-    alone = verdict(replace(decision, candidates=(dense, own)), MODEL)
+    alone = energy_verdict(replace(decision, candidates=(dense, own)), MODEL)
     assert "bits" not in alone and alone.endswith("It was not trained: its accuracy and its zeros are not known.")
 
 
@@ -222,6 +234,16 @@ def test_several_networks_have_a_page_each(counted, tmp_path, capsys):
     assert len(pages) == 3 and {"index.html", "own-net.html"} <= pages
     text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert all(f'href="{name}"' in text for name in pages - {"index.html"})
+    (tmp_path / "out" / "mine.html").write_text("the user's")
+    assert main([str(runs[0]), "--decide", "--out", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "mine.html"}
+
+
+def test_a_counted_run_that_cannot_be_judged_is_named(counted, tmp_path, capsys):
+    runs = [counted("good", 0.3), counted("bad", 0.3, paper={"tolerance": 7})]
+    assert main([*map(str, runs), "--decide", "--out", str(tmp_path / "out")]) == 0
+    assert "left out: bad: " in capsys.readouterr().out
+    assert "Left out: bad: " in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("lacks", ["operations.csv", "metrics.json"])

@@ -2,7 +2,7 @@
 
 from respike.report.decision.candidates import Candidate, Decision, decisions, default_model
 from respike.report.decision.page import decision_pages, energy_table, write_decisions
-from respike.report.decision.words import advice, verdict
+from respike.report.decision.words import advice, energy_verdict
 
 __all__ = [
     "Candidate",
@@ -12,6 +12,6 @@ __all__ = [
     "decisions",
     "default_model",
     "energy_table",
-    "verdict",
+    "energy_verdict",
     "write_decisions",
 ]

@@ -1,7 +1,7 @@
 """What is known of a network: its ReLU network at several bit widths and every spiking run, as candidates, side by side."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,16 @@ def _spiking_candidate(name: str, run: pd.Series, operations: Operations, model:
         f"{said}, {count(float(products))} MACs" if products else said,
         in_nanojoule(spiking_energy(model, operations, end) for end in ENDS),
     )
+
+
+def int8_energy(operations: Operations, model: EnergyModel) -> tuple[float, float]:
+    """Both ends of the energy of the dense int8 ReLU network, in nJ per image."""
+    return in_nanojoule(relu_energy(model, operations, INT8, end) for end in ENDS)
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """ours / theirs, end by end."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
 def in_nanojoule(costs: Iterable[Cost]) -> tuple[float, float]:

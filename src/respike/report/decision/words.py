@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, baselines, break_even, relu_energy, spiking_energy
+from respike.metrics.energy import CAUSES, ENDS, Cost, EnergyModel, baselines, break_even, spiking_energy
 from respike.metrics.operations import Operations
 from respike.report.columns import count, percent
-from respike.report.decision.candidates import INT8, Candidate, Decision, in_nanojoule
+from respike.report.decision.candidates import INT8, POINT, Candidate, Decision, int8_energy, ratios
 from respike.report.runs import is_number
 
 DAMPFHOFFER = (0.15, 1.38)  # spikes per synapse and image, IEEE TETCI 7(3) 731
@@ -33,33 +33,36 @@ def span(ends: Sequence[float], unit: str = "") -> str:
     return " to ".join(texts) + (f"\u00a0{unit}" if unit else "")
 
 
-def verdict(decision: Decision, model: EnergyModel) -> str:
+def energy_verdict(decision: Decision, model: EnergyModel) -> str:
     """Whether the best spiking run costs less than the int8 ReLU network, dense and with zeros skipped.
 
-    One that costs more than a dense ReLU network does not pay. One that costs less, without a ReLU network of its weights whose
-    accuracy and zeros could be measured, is not decided.
+    One that costs more than a dense ReLU network does not pay. One that costs less and is more than a point less accurate, or
+    without a ReLU network of its weights whose accuracy and zeros could be measured, is not decided.
     """
     name = decision.best
     best = decision.candidate(name)
     _, operations = decision.measured[name]
-    limits = in_nanojoule(relu_energy(model, operations, INT8, end) for end in ENDS)
-    ratios = [ours / theirs for ours, theirs in zip(best.energy, limits, strict=True)]
+    over_dense = ratios(best.energy, int8_energy(operations, model))
     dense, skipping = (
         next((c for c in decision.candidates if c.name == f"ReLU network, int8{more}"), None)
         for more in ("", ", zeros skipped")
     )
     int8 = f" ({percent(dense.accuracy)})" if dense and not math.isnan(dense.accuracy) else ""
     accuracy = f"{percent(best.accuracy)} at {best.latency}"
-    said = f"{name} ({accuracy}) costs {_times(ratios)} the energy of the int8 ReLU network{int8}"
-    skipped = [ours / theirs for ours, theirs in zip(best.energy, skipping.energy, strict=True)] if skipping else []
-    beside = f", and {_times(skipped)} that of one that skips zeros" if skipped else ""
-    if not skipped and min(ratios) < 1:
-        return _untrained(decision, model, f"{name} ({accuracy}) costs {_times(ratios)}")
-    if max(skipped or ratios) < 1:
+    said = f"{name} ({accuracy}) costs {_times(over_dense)} the energy of the int8 ReLU network{int8}"
+    over_skipping = ratios(best.energy, skipping.energy) if skipping else []
+    beside = f", and {_times(over_skipping)} that of one that skips zeros" if skipping else ""
+    if not skipping and min(over_dense) < 1:
+        return _untrained(decision, model, f"{name} ({accuracy}) costs {_times(over_dense)}")
+    cheaper = min(over_skipping or over_dense) < 1 or max(over_dense) < 1
+    if cheaper and dense and dense.accuracy - best.accuracy > POINT + 1e-9:
+        lost = f"{100 * (dense.accuracy - best.accuracy):.2f} points"
+        return f"Not decided: {said}{beside}, but is {lost} less accurate."
+    if max(over_skipping or over_dense) < 1:
         return f"Spiking pays: {said}{beside}."
-    if min(skipped or ratios) < 1:
+    if min(over_skipping or over_dense) < 1:
         return f"Spiking pays under one assumption about memory and not under the other: {said}{beside}."
-    if max(ratios) < 1:
+    if max(over_dense) < 1:
         return f"Spiking pays only against a ReLU network that computes with zeros: {said}{beside}."
     which = "even the cheapest run," if decision.spiking[0].name == name else "the cheapest run of those as accurate,"
     which = which if len(decision.measured) > 1 else "the one run,"
@@ -73,15 +76,15 @@ def _untrained(decision: Decision, model: EnergyModel, costs: str) -> str:
     if fewer is None:
         return f"{said}. It was not trained: its accuracy and its zeros are not known."
     bits, one = fewer
-    ratios = [ours / theirs for ours, theirs in zip(decision.candidate(decision.best).energy, one.energy, strict=True)]
+    over = ratios(decision.candidate(decision.best).energy, one.energy)
     return (
-        f"{said}, and {_times(ratios)} that of one of {bits} bits. Neither was trained: their accuracy and their zeros are "
+        f"{said}, and {_times(over)} that of one of {bits} bits. Neither was trained: their accuracy and their zeros are "
         "not known."
     )
 
 
-def _times(ratios: Sequence[float]) -> str:
-    return f"{span(ratios)} times"
+def _times(factors: Sequence[float]) -> str:
+    return f"{span(factors)} times"
 
 
 def advice(decision: Decision, model: EnergyModel) -> list[str]:
@@ -115,10 +118,10 @@ def _fewer_bits(decision: Decision, model: EnergyModel) -> list[str]:
     if fewer is None:
         return []
     bits, one = fewer
-    ratios = [theirs / energy for theirs, energy in zip(one.energy, ours.energy, strict=True)]
+    over = ratios(one.energy, ours.energy)
     accuracy = "its accuracy is not known" if math.isnan(one.accuracy) else percent(one.accuracy)
     return [
-        f"A dense ReLU network of {bits} bits, as many values as the spikes of a neuron tell apart, costs {_times(ratios)} the "
+        f"A dense ReLU network of {bits} bits, as many values as the spikes of a neuron tell apart, costs {_times(over)} the "
         f"energy of {ours.name} ({accuracy})."
     ]
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from respike.report.decision import default_model, energy_table, verdict
+from respike.report.decision import default_model, energy_table, energy_verdict
 from respike.report.docs.reference import Reference
 
 
@@ -17,5 +17,5 @@ def pays(reference: Reference) -> str:
     for one in reference.decisions:
         reduced = one.measured[one.best][0]["reduced"]
         note = f" (Reduced: {reduced}.)" if reduced else ""
-        said.append(f"- {one.title}: {verdict(one, default_model())}{note}")
+        said.append(f"- {one.title}: {energy_verdict(one, default_model())}{note}")
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in said)
