@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_report(load_runs(runs), skipped, Path(preset.paths.outputs, "report"), preset.title, groups)
         if given.publish:
             publish(runs, given.publish, preset.title, names, groups, skipped)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"respike: {error}", file=sys.stderr)
         return 2
     print(f"\n{to_text(judge(with_skipped(load_runs(runs), skipped)), terminal_width())}")

@@ -46,6 +46,10 @@ def runs(tmp_path_factory):
     return {name: folder / name for name in ROWS[:2]}
 
 
+def everything(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
@@ -158,6 +162,43 @@ def test_what_cannot_be_published_is_one_line_and_leaves_everything(runs, tmp_pa
     assert "--publish stands with --compare" in capsys.readouterr().err
     assert main([*map(str, runs.values()), "--compare", "--publish", place]) == 0
     capsys.readouterr()
+    before = everything(tmp_path / "out")
     assert main([f"{place}/runs", "--compare", "--publish", place]) == 2
     assert "cannot be published in its own place" in capsys.readouterr().err
-    assert (tmp_path / "out/runs/digits/provenance.json").is_file()
+    for wrong in (["--sort", "nonsense"], ["--columns", "nonsense"], ["--out", f"{run}/config.yaml"]):
+        assert main([*map(str, runs.values()), "--compare", "--publish", place, *wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert everything(tmp_path / "out") == before
+
+
+def test_a_run_that_is_no_copy_is_not_replaced(runs, tmp_path):
+    own = tmp_path / "runs/digits"
+    shutil.copytree(runs["digits"], own)
+    before = everything(own)
+    for copy in (
+        lambda: publish(list(runs.values()), tmp_path, "", ROWS, GROUPS, {"absent": "needs a file"}),
+        lambda: publish_jobs(list(runs.values()), tmp_path),
+    ):
+        with pytest.raises(InputError, match="no file of a published run; move it away"):
+            copy()
+        assert everything(tmp_path / "runs") == {f"digits/{name}": content for name, content in before.items()}
+
+
+def test_a_copy_stays_where_a_later_one_fails(runs, tmp_path):
+    copy_run(runs["digits"], tmp_path / "copy", KEPT)
+    before = everything(tmp_path)
+    broken = tmp_path / "broken"
+    shutil.copytree(runs["digits"], broken)
+    (broken / "config.yaml").write_text("name: [")
+    with pytest.raises(Exception, match="expected"):
+        copy_run(broken, tmp_path / "copy", KEPT)
+    shutil.rmtree(broken)
+    assert everything(tmp_path) == before
+
+
+def test_results_of_another_preset_are_not_replaced(runs, tmp_path):
+    publish(list(runs.values()), tmp_path, "Two nets", ROWS, GROUPS, {"absent": "needs a file"})
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="holds 'Two nets'; publish 'Quick' in another folder"):
+        publish([runs["digits"]], tmp_path, "Quick", ROWS, GROUPS, {})
+    assert everything(tmp_path) == before

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from respike.errors import InputError
 from respike.report.comparison import compare, write_comparison
+from respike.report.comparison.compare import chosen_columns, sorted_points
 from respike.report.comparison.wandb_source import project_runs
 from respike.report.decision import write_decisions
-from respike.report.page import write_report
+from respike.report.page import check_folder, write_report
 from respike.report.publish import PAGE, publish_jobs, write_published
 from respike.report.runs import frame_of, load_runs, read_runs, with_skipped
 from respike.report.tables import to_text
@@ -112,11 +113,15 @@ def _compare(given: argparse.Namespace) -> None:
     frame = with_skipped(frame_of([*read_runs(given.run_dirs), *online]), skipped)
     comparison = compare(frame, given.latency)
     failures = comparison.failures
-    if given.publish:
-        publish_jobs([Path(path) for path in frame.loc[frame["failure"] == "", "path"]], given.publish)
-        comparison = compare(load_runs([given.publish / "runs"]), given.latency)
     names = [name.strip() for name in given.columns.split(",") if name.strip()]
     out = given.out or given.publish or Path("outputs/comparison")
+    if given.publish:
+        # Mistakes end the command before anything is copied.
+        check_folder(out, "comparison")
+        sorted_points(comparison, given.sort)
+        chosen_columns(comparison, names)
+        publish_jobs([Path(path) for path in frame.loc[frame["failure"] == "", "path"]], given.publish)
+        comparison = compare(load_runs([given.publish / "runs"]), given.latency)
     write_comparison(comparison, out, given.title or "Runs compared", given.sort, names, small=bool(given.publish))
     print(comparison_text(comparison, given.sort, names, terminal_width()))
     for _, job in failures.iterrows():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -53,13 +54,19 @@ def publish(
 
     rows: of the preset, in the order of the page; title, groups, skipped: as in `write_report`. Of a row's further seeds only
     the record is copied, without pictures and networks, which are named by their sha256.
+    Raises InputError, before anything is copied, where results of another preset, or a run that is no copy, would be replaced.
     """
+    file = place / "runs" / PAGE
+    page: Any = OmegaConf.load(file) if file.is_file() else {}
+    if page and page.title != title:
+        raise InputError(f"--publish={place}: holds {page.title!r}; publish {title!r} in another folder")
+    for run in runs:
+        _check_copy(run, place / "runs" / run.name)
     for run in runs:
         shown = any(group.get("gallery") == run.name for group in groups)
         patterns = RECORD if SEED.search(run.name) else (*KEPT, FILMS) if shown else KEPT
         copy_run(run, place / "runs" / run.name, patterns)
-    file = place / "runs" / PAGE
-    earlier = OmegaConf.load(file).skipped if file.is_file() else {}
+    earlier = page.get("skipped") or {}
     known = {name: why for name, why in {**earlier, **skipped}.items() if SEED.sub("", name) in rows}
     page = {"title": title, "rows": list(rows), "groups": list(groups), "skipped": known}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,15 +75,34 @@ def publish(
 
 
 def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
-    """Copy a run's files of these patterns, but for large networks; an earlier copy of a run there is removed.
+    """Copy a run's files of these patterns, but for large networks, in place of an earlier copy, which stays after an error.
 
     Networks that are not copied are named by their sha256, in HASHES. Folders of this machine (paths.data, paths.outputs, the
     working directory) are written as data, outputs and relative paths.
     """
+    _check_copy(run, copied)
+    new = copied.with_name(f".new-{copied.name}")
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    try:
+        _copy_files(run, new, patterns)
+        shutil.rmtree(copied, ignore_errors=True)
+        os.replace(new, copied)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _check_copy(run: Path, copied: Path) -> None:
+    """Raise InputError for a run in its own place, or where something lies that is no copy of a run."""
     if run.resolve() == copied.resolve():
         raise InputError(f"{run}: cannot be published in its own place; give another folder")
-    if (copied / "provenance.json").is_file():
-        shutil.rmtree(copied)
+    known = {file for pattern in (*KEPT, FILMS) for file in copied.glob(pattern)}
+    for file in sorted(copied.rglob("*")):
+        large = file.suffix == ".pt" and file.stat().st_size >= SMALL
+        if file.is_file() and (large or file not in known):
+            raise InputError(f"{file}: no file of a published run; move it away, or publish in another folder")
+
+
+def _copy_files(run: Path, copied: Path, patterns: Sequence[str]) -> None:
     names = _portable(run)
     for path in (file for pattern in patterns for file in run.glob(pattern)):
         if path.suffix == ".pt" and path.stat().st_size >= SMALL:
@@ -84,13 +110,13 @@ def copy_run(run: Path, copied: Path, patterns: Sequence[str]) -> None:
         copy = copied / path.relative_to(run)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in (".yaml", ".json", ".csv"):
-            copy.write_text(_renamed(path.read_text(), names))
+            copy.write_text(_renamed(path.read_text(encoding="utf-8"), names), encoding="utf-8")
         else:
             shutil.copyfile(path, copy)
     left_out = sorted(path for path in run.glob(NETWORKS) if not (copied / path.relative_to(run)).exists())
     if left_out:
         (copied / HASHES).parent.mkdir(parents=True, exist_ok=True)
-        with (copied / HASHES).open("a") as hashes:  # behind those of a run that was copied before
+        with (copied / HASHES).open("a", encoding="utf-8") as hashes:  # behind those of a run that was copied before
             hashes.writelines(f"{network_sha256(path)}  {path.name}\n" for path in left_out)
     compact(copied)
 
@@ -117,6 +143,7 @@ def publish_jobs(runs: Sequence[Path], place: Path) -> None:
     if twice:
         raise InputError(f"--publish: several runs are named {twice[0]}; publish one sweep at a time")
     for run in runs:
+        _check_copy(run, place / "runs" / run.name)
         _check_same_sweep(run, place / "runs" / run.name)
     for run in runs:
         copy_run(run, place / "runs" / run.name, RECORD)
