@@ -127,7 +127,7 @@ def test_a_run_ends_with_its_numbers_and_two_lines_about_wandb(finished):
     assert told["spiking network"].startswith(f"{100 * metrics['snn/test_acc']:.2f} %")
     assert told["agreement"] == f"{100 * metrics['snn/agreement']:.2f} %"
     steps, time_ms = metrics["snn/steps_to_1pct"], metrics["snn/time_to_1pct_ms"]
-    assert told["within 1 of final"].split() == [f"{steps:g}", "steps,", f"{time_ms:g}", "ms"]
+    assert told["within 1 point"].split() == [f"{steps:g}", "steps,", f"{time_ms:g}", "ms"]
     assert told["verdict"] == "reduced: not comparable" and told["folder"] == "run"
     assert [line for line in lines if "make sync" in line] == end[-1:] and "run/wandb/offline-run-" in end[-2]
     assert "wandb" not in (finished / "stderr").read_text()

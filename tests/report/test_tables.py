@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from respike.report import judge, load_runs, to_csv, to_markdown, to_text
-from respike.report.columns import DETAILS, RESULTS, count, duration, latency, percent, points
+from respike.report.columns import DETAILS, METRICS, RESULTS, count, duration, latency, percent, points
 from respike.report.runs import with_skipped
 from respike.report.tables import text_table
 from respike.report.verdicts import REPRODUCED, SKIPPED
@@ -86,6 +86,8 @@ def test_a_table_of_many_columns_continues_below_and_keeps_every_cell(width):
 def test_numbers_for_people(make_run):
     assert [percent(x) for x in (1.0, 0.99998, 0.999951, 0.99994)] == ["100.00 %", "99.998 %", "99.995 %", "99.99 %"]
     assert [count(999.4), count(999.6), count(-1000)] == ["999", "1,000", "-1,000"]
+    assert [percent(x) for x in (0.0, 2e-6, 4e-5, 5e-5)] == ["0.00 %", "0.0002 %", "0.004 %", "0.01 %"]
+    assert METRICS["ttfs/certified"].text(0.9999996) == "99.99996" and METRICS["ttfs/early"].text(2e-6) == "0.0002"
     assert [percent(0.986), points(-0.0013), points(-1e-9), points(None)] == ["98.60 %", "-0.13", "+0.00", "–"]
     assert [count(22612.4), count(0.0), count(3.14159), count(float("nan"))] == ["22,612", "0", "3.14", "–"]
     assert [duration(s) for s in (1.44, 48.2, 210, 7560)] == ["1.4 s", "48 s", "3.5 min", "2.1 h"]

@@ -124,6 +124,22 @@ def test_what_is_not_the_papers_is_not_held_against_it(row_of, facts, expected):
     assert shown == ("–" if expected == OWN else "(98.60 %)")
 
 
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({}, "98.62 %"),
+        ({"other_recipe": "recipe ours"}, "(98.62 %)"),
+        ({"differs": "convert.q=1", "other_data": "Fashion-MNIST"}, "(98.62 %)"),
+    ],
+)
+def test_the_number_of_the_relu_network_stands_in_parentheses_where_the_row_departs(make_run, facts, shown):
+    """Also where no number of the spiking network is published."""
+    row = judged(make_run("a", paper={"published": {"ann/test_acc": 0.9862}}, metrics=facts)).iloc[0]
+    cells = {column.key: column.cell(row) for column in (*RESULTS, *DETAILS)}
+    assert row["verdict"] == UNPUBLISHED and cells["ann_published"] == shown
+    assert all(fact in cells["departs"] for fact in facts.values())
+
+
 @pytest.mark.parametrize(("ours", "verdict"), [(0.99, SURPASSED), (0.986, REPRODUCED), (0.98, BELOW)])
 def test_with_another_recipe_the_verdict_says_so(row_of, ours, verdict):
     row = row_of(ours, 0.986, other_recipe="recipe ours")

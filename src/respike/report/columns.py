@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from respike.metrics.interval import half_interval
-from respike.report.runs import is_missing, is_number
+from respike.report.runs import DEPARTURES, is_missing, is_number
 from respike.report.verdicts import OWN, UNPUBLISHED, is_compared
 
 NOTHING = "–"
@@ -59,7 +59,13 @@ class Column:
         """The value in the heading's unit, without the unit."""
         if is_missing(value):
             return NOTHING
-        return f"{self.scaled(value):.2f}" if self.unit in ("%", "points") else count(value)
+        if self.unit == "%":
+            return percent(value).removesuffix(" %")
+        return f"{self.scaled(value):.2f}" if self.unit == "points" else count(value)
+
+    def half_text(self, half: Any) -> str:
+        """Half an interval of the value, behind it."""
+        return f"{self.scaled(half):.2f}" if self.unit in ("%", "points") else count(half)
 
     def cell(self, run: pd.Series) -> str:
         """The cell of a row of the report's frame, with its unit."""
@@ -75,10 +81,11 @@ class Column:
 
 
 def percent(fraction: Any) -> str:
-    """0.986 -> "98.60 %"; 0.99998 -> "99.998 %": what is not all is not rounded to all."""
+    """0.986 -> "98.60 %"; 0.99998 -> "99.998 %" and 2e-6 -> "0.0002 %": not all is not rounded to all, nor some to none."""
     if is_missing(fraction):
         return NOTHING
-    digits = next((digits for digits in range(2, 9) if round(100 * fraction, digits) < 100), 2) if fraction < 1 else 2
+    rounded = ((digits, round(100 * fraction, digits)) for digits in range(2, 9))
+    digits = next((digits for digits, value in rounded if 0 < value < 100), 2) if 0 < fraction < 1 else 2
     return f"{100 * fraction:.{digits}f} %"
 
 
@@ -139,7 +146,9 @@ def published(metric: str) -> Callable[[pd.Series], str]:
         fraction = run.get(f"cfg.paper.published.{metric or run['headline']}")
         known = run["verdict"] != OWN and fraction is not None and is_number(fraction) and 0 <= fraction <= 1
         value = percent(fraction) if known else NOTHING
-        return value if value == NOTHING or is_compared(run) or run["verdict"] == UNPUBLISHED else f"({value})"
+        # Nothing is held against a number of a row whose headline has none; it is bare where the row is as published.
+        same = run["verdict"] == UNPUBLISHED and not any(run[fact] for fact in ("reduced", *DEPARTURES[1:]))
+        return value if value == NOTHING or is_compared(run) or same else f"({value})"
 
     return cell
 

@@ -1,8 +1,8 @@
 """Runs that are equal but for the seed, as one row: means, and the values behind them.
 
-Two columns are added: seeds, how many runs a row stands for, and over_seeds, {metric: its values, lowest seed first}, empty for
-a single run. The row of several seeds has the name, the path and the settings of the run with the lowest seed; members has
-(seed, path) of all.
+Columns are added: seeds, how many runs a row stands for; over_seeds, {metric: its values, lowest seed first}, and lacks,
+{metric: the runs without it} of metrics that some of them have, both empty for a single run. The row of several seeds has the
+name, the path and the settings of the run with the lowest seed; members has (seed, path) of all.
 """
 
 import math
@@ -13,9 +13,14 @@ import numpy as np
 import pandas as pd
 
 from respike.report.runs import FACTS, is_missing, is_number, labels, metric_names
+from respike.runs.protocol import NEUTRAL
 
-# Settings that say where a run lies and how it was started.
-ELSEWHERE = ("name", "paths", "logger", "threads", "budget_min", "trainer.default_root_dir", "callbacks.figures")
+# Settings that say where a run lies and how it was started: of the neutral ones those that choose no images, weights or title.
+CHOOSING = (
+    "experiment", "sweep_name", "paper.title", "data.train_size", "data.test_size", "data.dataset.train_files",
+    "data.dataset.test_files", "model.path", "callbacks.convert.calibration_seed", "callbacks.train_accuracy",
+)  # fmt: skip
+ELSEWHERE = tuple(key for key in NEUTRAL if key not in CHOOSING)
 # Facts of which a row of several seeds has those of all of them, with BETWEEN in between.
 JOINED = ("provenance.git_commit", "provenance.processor", "provenance.started")
 BETWEEN = "; "
@@ -34,7 +39,7 @@ def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
         seeds = [run.get("cfg.seed") for run in runs]
         several = len(runs) > 1 and all(map(is_number, seeds)) and len(set(seeds)) == len(seeds)
         rows += [_merged(runs)] if several else [_single(run) for run in runs]
-    merged = pd.DataFrame(rows, dtype=object) if rows else frame.assign(seeds=1, over_seeds=[], members=[])
+    merged = pd.DataFrame(rows, dtype=object) if rows else frame.assign(seeds=1, over_seeds=[], lacks=[], members=[])
     return merged.set_axis(labels(merged), axis="index")
 
 
@@ -46,7 +51,7 @@ def _without_seeds(run: pd.Series) -> Hashable:
         if key == name or is_missing(value) or any(key == other or key.startswith(f"{other}.") for other in ELSEWHERE):
             continue
         if not _is_seed(name):
-            found.append((key, repr(value)))
+            found.append((key, repr(float(value) if is_number(value) else value)))
     return (*found, *(str(run.get(fact)) for fact in FACTS))
 
 
@@ -66,7 +71,9 @@ def _by_seeds(runs: list[pd.Series]) -> list[list[pd.Series]]:
 
 
 def _single(run: pd.Series) -> pd.Series:
-    return pd.concat([run, pd.Series({"seeds": 1, "over_seeds": {}, "members": ()}, dtype=object)]).rename(run.name)
+    return pd.concat([run, pd.Series({"seeds": 1, "over_seeds": {}, "lacks": {}, "members": ()}, dtype=object)]).rename(
+        run.name
+    )
 
 
 def _merged(runs: list[pd.Series]) -> pd.Series:
@@ -77,13 +84,18 @@ def _merged(runs: list[pd.Series]) -> pd.Series:
     }
     for name, found in values.items():  # the number of one seed would stand among means
         first[name] = float(np.mean(found)) if all(map(is_number, found)) else math.nan
+    lacks = {
+        name: [run["path"] for run, value in zip(runs, found, strict=True) if not is_number(value)]
+        for name, found in values.items()
+        if any(map(is_number, found)) and not all(map(is_number, found))
+    }
     values = {name: found for name, found in values.items() if all(map(is_number, found))}
     first["rates"] = {name: first.get(name, value) for name, value in first["rates"].items()}
     first["curve"] = _mean_curve([run["curve"] for run in runs])
     first["cfg.seed"] = first["provenance.seed"] = seeds
     for name in JOINED:
         first[name] = BETWEEN.join(dict.fromkeys(str(run.get(name)) for run in runs if not is_missing(run.get(name))))
-    more: dict[str, Any] = {"seeds": len(runs), "over_seeds": values}
+    more: dict[str, Any] = {"seeds": len(runs), "over_seeds": values, "lacks": lacks}
     more["members"] = tuple((run["cfg.seed"], run["path"]) for run in runs)
     return pd.concat([first, pd.Series(more, dtype=object)]).rename(first.name)
 

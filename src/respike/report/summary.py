@@ -24,12 +24,13 @@ from respike.report.verdicts import (
 VERDICT_RULE = (
     "A row is compared with the published number of its headline metric only if its settings are those of the experiment "
     "and its images those of the paper. It is reproduced when the two numbers differ by no more than the tolerance (that "
-    "of the paper block, else two standard errors of the difference: that of the published accuracy on its test images, "
-    "and that of ours, on the images or over the seeds, whichever is larger), surpassed or below when they differ by "
-    "more. Where the network was not trained as the published one, the verdict says: with another recipe. Other rows are "
-    "not compared; their verdict gives the reason, and the published number stands in parentheses. ± is half the 95 % "
-    "interval of a mean over seeds (Student's t). The time with training counts the training of the same network by another "
-    "row, but not that of an experiment whose weights the row starts from, nor one that was done elsewhere."
+    "of the paper block, else the root of the sum of two squares: two standard errors of the published accuracy on its "
+    "test images; and two of ours on the images, or half the 95 % interval of our mean over seeds if that is larger), "
+    "surpassed or below when they differ by more. Where the network was not trained as the published one, the verdict "
+    "says: with another recipe. Other rows are not compared; their verdict gives the reason, and the published number "
+    "stands in parentheses. ± is half the 95 % interval of a mean over seeds (Student's t). The time with training counts "
+    "the training of the same network by another row, but not that of an experiment whose weights the row starts from, nor "
+    "one that was done elsewhere."
 )
 ENERGY_RULE = (
     "Arithmetic only leaves out memory and compares 32-bit floats: the ReLU network pays for its multiply-accumulates, the "

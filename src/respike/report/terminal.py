@@ -44,7 +44,7 @@ def run_text(path: Path, width: int) -> str:
         "ReLU network": _with_published(run, "ann/test_acc"),
         "spiking network": _with_published(run, "snn/test_acc"),
         "agreement": _with_published(run, "snn/agreement"),
-        "latency" if is_number(run.get("ttfs/latency")) else "within 1 of final": latency(run),
+        "latency" if is_number(run.get("ttfs/latency")) else "within 1 point": latency(run),
         "after steps": _after_steps(run["curve"]),
         "read-out": _read_out(run),
         "spikes per image": metric("snn/spikes_per_image").cell(run),
@@ -102,6 +102,8 @@ def _after_steps(curve: pd.DataFrame) -> str:
     if not {"step", "acc"} <= set(curve.columns):
         return NOTHING
     curve = curve.dropna(subset=["acc"])
+    if curve.empty:
+        return NOTHING
     steps = curve["step"].astype(int)
     shown = curve[((steps & (steps - 1)) == 0) | (steps == steps.max())]
     cells = (f"{step:.0f}: {100 * acc:.1f}" for step, acc in zip(shown["step"], shown["acc"], strict=True))
@@ -119,8 +121,11 @@ def _read_out(run: pd.Series) -> str:
 
 
 def _with_published(run: pd.Series, key: str) -> str:
-    ours, theirs = metric(key).cell(run), published(key)(run).strip("()")
-    return ours if NOTHING in (ours, theirs) else f"{ours}  (published {theirs})"
+    ours, theirs = metric(key).cell(run), published(key)(run)
+    if NOTHING in (ours, theirs):
+        return ours
+    apart = ", not comparable" if theirs.startswith("(") else ""
+    return f"{ours}  (published {theirs.strip('()')}{apart})"
 
 
 def _fact(name: str, cell: str, width: int) -> str:

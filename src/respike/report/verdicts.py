@@ -10,9 +10,9 @@ import re
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from respike.errors import InputError
+from respike.metrics.interval import half_interval
 from respike.report.runs import DEPARTURES, below, is_missing, is_number
 from respike.report.seeds import merge_seeds
 from respike.runs.protocol import departures_of_old
@@ -126,8 +126,9 @@ def _judged(run: pd.Series) -> dict[str, Any]:
     ours: Any = float(run[headline]) if is_number(run.get(headline)) else None
     if published is not None and ours is None:
         measured = ", ".join(metric for metric in HEADLINES if is_number(run.get(metric))) or "none of them"
+        path = next(iter(run["lacks"].get(headline, ())), run["path"])
         raise InputError(
-            f"{run['path']}: judged on {headline}, which its metrics.json lacks; set paper.headline (measured: {measured})"
+            f"{path}: judged on {headline}, which its metrics.json lacks; set paper.headline (measured: {measured})"
         )
     known |= {"headline": headline, "published": published, "ours": ours, "departs": _departing(run)}
     reason = _not_comparable(run, published)
@@ -158,7 +159,7 @@ def _departing(run: pd.Series) -> tuple[str, ...]:
     parts = (
         f"reduced: {run['reduced']}" if run["reduced"] else "",
         f"data: {run['other_data']}" if run["other_data"] else "",
-        run["other_recipe"] if not is_missing(run.get("cfg.paper.published." + _headline(run))) else "",
+        run["other_recipe"] if any(is_number(run.get(f"cfg.paper.published.{metric}")) for metric in HEADLINES) else "",
         f"settings: {run['differs']}" if run["differs"] else "",
         "calibrated on the test images" if calibrated_on(run) == "test" else "",
     )
@@ -213,10 +214,11 @@ def published_curve(run: pd.Series) -> list[tuple[float, float]]:
 
 
 def _tolerance(run: pd.Series, published: float) -> float:
-    """Two standard errors of the difference, unless paper.tolerance is given.
+    """Half the 95 % interval of the difference, unless paper.tolerance is given.
 
-    Of the published number: that of its test images, or paper.standard_error, of a published mean over seeds. Of ours: that
-    of the test images, or that of the mean over our seeds, the larger one.
+    Of the published number: two standard errors, those of its test images, or paper.standard_error, of a published mean over
+    seeds. Of ours: two standard errors of the test images, or half the interval of the mean over our seeds (Student's t), the
+    larger one. The two are added as independent errors are.
     """
     given, of_theirs = run.get("cfg.paper.tolerance"), run.get("cfg.paper.standard_error")
     if not is_missing(given):
@@ -228,10 +230,10 @@ def _tolerance(run: pd.Series, published: float) -> float:
         else _fraction(of_theirs, f"{run['path']}: paper.standard_error")
     )
     headline = _headline(run)
-    ours = standard_error(float(run[headline]), images)
+    ours = 2 * standard_error(float(run[headline]), images)
     if run["seeds"] > 1:
-        ours = max(ours, float(stats.sem(run["over_seeds"][headline])))
-    return 2 * math.hypot(theirs, ours)
+        ours = max(ours, half_interval(run["over_seeds"][headline]))
+    return math.hypot(2 * theirs, ours)
 
 
 def _fraction(value: Any, where: str) -> float:

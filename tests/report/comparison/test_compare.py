@@ -57,6 +57,20 @@ def test_a_run_repeated_counts_once_and_the_later_one_stays(seeded, make_run, re
     assert any("1 earlier run is" in note for note in comparison.notes)
 
 
+def test_which_run_is_later_is_told_by_the_clock_not_by_its_text(make_run, resolved):
+    """W&B writes UTC, a machine its own time."""
+    started = {"early": "2026-10-25T02:50:00+02:00", "late": "2026-10-25T02:10:00+01:00"}
+    for name, time in started.items():
+        run = make_run(
+            name, config=resolved("neuron.threshold=1"), metrics={"snn/test_acc": 0.5 + 0.4 * (name == "late")}
+        )
+        told = json.loads((run / "provenance.json").read_text()) | {"started": time}
+        (run / "provenance.json").write_text(json.dumps(told))
+    other = make_run("other", config=resolved("neuron.threshold=2"))
+    kept = compare(load_runs([run.parent / "late", run.parent / "early", other])).runs
+    assert sorted(path.name for path in kept["path"]) == ["late", "other"]
+
+
 def test_a_point_of_many_settings_has_the_name_of_its_run(make_run, resolved):
     keys = ["neuron.threshold", "encode.max_rate", "neuron.t_ref", "data.test_size", "data.train_size", "neuron.start"]
     keys += ["recipe.epochs", "recipe.batch_size", "recipe.optimizer.lr"]

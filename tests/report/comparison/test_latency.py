@@ -1,6 +1,7 @@
 """Accuracy in few steps: one network for all T is read off its curve, one for each T counts at its T; a figure per network."""
 
 import copy
+import json
 
 import pytest
 
@@ -85,13 +86,23 @@ def test_a_job_that_is_missing_is_in_the_number_of_draws(paths):
 
 def test_the_table_has_the_best_method_first_and_published_values_last(make, paths):
     published = {"curve": [[4, 0.7], [16, 0.8]], "curve_source": "somebody 2000"}
-    runs = compare(load_runs([*paths, make("layer", 32, 3, **published)]))
+    runs = compare(load_runs([*paths, make("layer", 32, 3, **published)]))  # not the first run of the network
     table = latency_table(latency_networks(runs)[0])
     assert list(table["method"])[:2] == ["mmse, per channel", "percentile, per channel"]
+    assert table["method"].iloc[-1] == "published: somebody 2000"
+    assert table.iloc[-1][["T = 4 (%)", "T = 8 (%)", "T = 16 (%)"]].tolist() == ["70.00", "–", "80.00"]
     assert [column for column in table.columns if column.startswith("T =")] == [
         f"T = {t} (%)" for t in (1, 2, 4, 8, 16, 32)
     ]
     assert table.iloc[0]["T = 4 (%)"] == "–" and "±" in table.iloc[0]["T = 8 (%)"]
+
+
+def test_published_values_are_not_shown_beside_other_data(make, paths):
+    run = make("layer", 32, 3, curve=[[4, 0.7]], curve_source="somebody 2000")
+    assert latency_networks(compare(load_runs([*paths, run])))[0].published
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"other_data": "Fashion-MNIST"}))
+    assert latency_networks(compare(load_runs([*paths, run])))[0].published == {}
 
 
 def test_a_network_of_its_own_has_a_figure_of_its_own_where_there_is_something_to_compare(make, paths):

@@ -47,6 +47,16 @@ def test_the_most_accurate_run_of_each_data_set_is_a_best_trade_off(make_run, re
     assert any(note.startswith("Different data sets") for note in comparison.notes)
 
 
+def test_a_run_on_fewer_test_images_takes_no_part(make_run, resolved):
+    def run(name, threshold, accuracy, images):
+        config = resolved(f"neuron.threshold={threshold}")
+        return make_run(name, config=config, metrics={"test_images": images, "snn/test_acc": accuracy})
+
+    comparison = compare(load_runs([run("few", 1, 1.0, 10), run("all", 2, 0.97, 10_000)]))
+    assert list(comparison.points["best"]) == [False, True]
+    assert any("1 choice was tested on fewer images" in note for note in comparison.notes)
+
+
 def test_the_figure_numbers_and_names_every_best_point(grid_runs):
     comparison = compare(grid_runs)
     axes = trade_off_figure(comparison).axes[0]

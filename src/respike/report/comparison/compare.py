@@ -137,7 +137,8 @@ def compare(frame: pd.DataFrame, latency_by: str = "within") -> Comparison:
     spent = _spent(measured)
     objectives = metric("snn/test_acc"), latency, metric(spent)
     means = means.reindex(columns=list(dict.fromkeys([*means, *(o.key for o in objectives)])))
-    points["best"] = front(means, points["data"], objectives)
+    fewer = _tested_on_fewer(points, means)
+    points["best"] = front(means, points[DATA].mask(fewer), objectives)
     return Comparison(
         settings=settings,
         seeds=tuple(setting for setting in found if setting.is_seed),
@@ -147,7 +148,7 @@ def compare(frame: pd.DataFrame, latency_by: str = "within") -> Comparison:
         means=means,
         halves=groups.agg(half_interval).reindex(columns=list(means)),
         objectives=objectives,
-        notes=(*_notes(points, runs, found, repeats, len(failures)), *_unranked(means, latency)),
+        notes=(*_notes(points, runs, found, repeats, len(failures)), *_unranked(means, latency, fewer)),
     )
 
 
@@ -255,7 +256,9 @@ def _codes(table: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
 
 def _latest(runs: pd.DataFrame, codes: pd.DataFrame) -> list[str]:
     """The labels of the runs, without those of which a later run has the same settings and seed."""
-    started = runs.get("provenance.started", pd.Series("", runs.index)).astype(str).sort_values(kind="stable")
+    started = runs.get("provenance.started", pd.Series(None, runs.index))
+    started = pd.to_datetime(started, utc=True, errors="coerce", format="ISO8601")
+    started = started.sort_values(kind="stable", na_position="first")
     repeated = (
         codes.loc[started.index].duplicated(keep="last") if len(codes.columns) else started.index != started.index[-1]
     )
@@ -317,11 +320,24 @@ def _notes(
     return notes
 
 
-def _unranked(means: pd.DataFrame, latency: Column) -> list[str]:
-    """Networks of spike times have no latency in ms, so they cannot be ranked by it among networks of rates."""
+def _tested_on_fewer(points: pd.DataFrame, means: pd.DataFrame) -> pd.Series:
+    """Whether a point was tested on fewer images than another one of its data set."""
+    images = means["test_images"]
+    return images < images.groupby(points[DATA]).transform("max")
+
+
+def _unranked(means: pd.DataFrame, latency: Column, fewer: pd.Series) -> list[str]:
+    """Which points take no part in the best trade-offs.
+
+    Networks of spike times have no latency in ms, so they cannot be ranked by it among networks of rates.
+    """
+    notes = []
+    if few := int(fewer.sum()):
+        said = "choices were" if few > 1 else "choice was"
+        notes.append(f"{few} {said} tested on fewer images than others: no part in the best trade-offs.")
     apart = 0 if latency.unit != "ms" or "ttfs/latency" not in means else int(means["ttfs/latency"].notna().sum())
     said = f"{apart} choices use spike times: their latency is in input intervals, not in ms"
-    return [f"{said}, and they take no part in the best trade-offs."] if apart else []
+    return notes + ([f"{said}, and they take no part in the best trade-offs."] if apart else [])
 
 
 def failed_at(comparison: Comparison, values: dict[str, Any]) -> bool:

@@ -144,7 +144,7 @@ def _network(comparison: Comparison, group: pd.DataFrame, settings: Sequence[Set
         relu_name="ReLU network"
         if is_missing(activation) or activation == "relu"
         else f"{str(activation).upper()} network",
-        published=_published(first),
+        published=next(filter(None, (_published(run) for _, run in group.iterrows())), {}),
         said="; ".join(filter(None, (measured, averaged, reduced))),
         late=any(setting.key == READ_FROM for setting in settings),
     )
@@ -182,7 +182,9 @@ def _rows(run: pd.Series) -> pd.DataFrame:
 
 
 def _published(run: pd.Series) -> dict[str, list[tuple[float, float]]]:
-    """The points of paper.curve, whose times are steps of this run's length."""
+    """The points of paper.curve, whose times are steps of this run's length, where the images are those of the paper."""
+    if run.get("other_data"):
+        return {}
     points, dt, source = published_curve(run), run.get("cfg.simulate.dt"), run.get("cfg.paper.curve_source")
     if not points or not isinstance(dt, float):
         return {}

@@ -87,7 +87,7 @@ def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequenc
 
 def _mean(comparison: Comparison, point: int, column: Column) -> str:
     mean, half = (frame.at[point, column.key] for frame in (comparison.means, comparison.halves))
-    return column.text(mean) + ("" if is_missing(half) else f" ± {column.text(half)}")
+    return column.text(mean) + ("" if is_missing(half) else f" ± {column.half_text(half)}")
 
 
 def cells(texts: pd.DataFrame, values: pd.DataFrame) -> list[list[tuple[str, Any]]]:

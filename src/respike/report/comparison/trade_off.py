@@ -15,7 +15,8 @@ USELESS = 0.5
 def front(means: pd.DataFrame, data: pd.Series, objectives: Sequence[Column]) -> pd.Series:
     """Whether no other point of the same data set beats a point; False for useless ones and where an objective is missing.
 
-    means: a row per point. data: the data set of each. objectives: each with its better end; equal points all stay.
+    means: a row per point. data: the data set of each, None for a point that takes no part. objectives: each with its better
+    end; equal points all stay.
     """
     costs = pd.DataFrame({o.key: -o.better * means[o.key] for o in objectives})
     ranked = costs[useful(means, data) & costs.notna().all(axis=1)]
