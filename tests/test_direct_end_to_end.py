@@ -3,11 +3,16 @@
 import csv
 import json
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from PIL import Image
 
+from respike.data.datamodule import ImageDataModule
+from respike.data.datasets import fashion_mnist, mnist
 from respike.report.__main__ import main as report
 from respike.runs.compose import compose_run
 from respike.train import main, train
@@ -72,6 +77,13 @@ def test_its_files_agree(finished):
     assert [row["layer"] for row in image] == names and all(0 <= float(row["spikes_per_neuron"]) <= 3 for row in image)
     best = min(epochs, key=lambda row: float(row["val_loss"]))
     assert metrics["snn/val_acc"] == float(best["val_acc"])
+
+
+@pytest.mark.parametrize(("dataset", "drawn"), [(mnist, True), (fashion_mnist, False)])
+def test_published_rates_are_drawn_beside_the_data_they_are_of(dataset, drawn, tmp_path):
+    figures = instantiate(compose_run(["experiment=stbp_resnet19", f"paths.run={tmp_path}"]).callbacks.figures)
+    data = ImageDataModule(partial(dataset), root=str(tmp_path), batch_size=10)
+    assert figures.published_rates and figures._on_published_data(SimpleNamespace(datamodule=data)) == drawn
 
 
 def test_energy_is_that_of_the_operations(finished):

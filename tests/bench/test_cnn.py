@@ -10,7 +10,7 @@ from PIL import Image
 
 from respike.bench import cnn, rows
 from respike.bench.isolated import resolve
-from respike.bench.plan import CNN_CONTENDERS, Plan, named
+from respike.bench.plan import CNN_CONTENDERS, CNNS, Plan, named
 from respike.bench.workload import Workload
 from respike.convert import no_norm
 from respike.errors import InputError
@@ -53,6 +53,19 @@ def test_a_row_is_of_the_images_and_the_network_that_were_given(small, tmp_path,
     assert ours["correlation"] == pytest.approx(np.corrcoef(*centred)[0, 1], rel=1e-6)
     assert ours["share_bf16"] == bare["bf16"] / ours["seconds_per_10000"]
     assert [(row["part"], row["steps"], row["images"]) for row in cost] == [("cost against steps", 32, 10)]
+
+
+@pytest.mark.parametrize("name", CNNS)
+def test_few_images_are_at_least_one(name, monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(*given):
+        asked.append(given[2])
+        raise InputError("no files")
+
+    monkeypatch.setattr(cnn, "make", refuse)
+    list(rows.cnn_rows(Plan(out=tmp_path, only=(name,), reduced="--quick"), report=lambda line: None))
+    assert asked[0] >= 1
 
 
 def test_the_bare_products_are_those_of_the_published_count():

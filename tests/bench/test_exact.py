@@ -1,5 +1,7 @@
 """Every evaluator of the exact mapping gives the same classes, and a row that cannot run has a reason."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -32,6 +34,20 @@ def test_every_row_classifies_as_the_relu_network_does(kept, precision, monkeypa
         assert answer["accuracy"] == 1, name
         assert answer["images"] == 40 and answer["runs"] == 2 and answer["arithmetic"] == precision
         assert (answer["certified"] is None) == (name == "ReLU network")
+
+
+@pytest.mark.parametrize(
+    ("images", "of_data", "said"), [(40, "", ""), (30, "", "30 of 40 images"), (40, "5,000 images", "5,000 images")]
+)
+def test_fewer_images_are_a_reduction(kept, tmp_path, monkeypatch, images, of_data, said):
+    def made(plan, log, function, given, limit=None):
+        shutil.copyfile(kept, tmp_path / "work" / "exact_fc.pt")
+        return {"images": 40, "reduced": of_data} if function.endswith("make") else exact.measure(**given)
+
+    monkeypatch.setattr(rows, "isolated", made)
+    monkeypatch.setattr(search, "compiled", search.compiled)  # undone after the test
+    plan = Plan(out=tmp_path, exact=("exact_fc",), only=("exact",), images=images, repeats=1)
+    assert {row["reduced"] for row in rows.exact_rows(plan, report=lambda line: None)} == {said}
 
 
 def test_a_network_that_cannot_be_made_is_a_row_with_its_reason(tmp_path):

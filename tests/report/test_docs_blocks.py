@@ -80,6 +80,7 @@ def test_without_results_the_command_says_so(tmp_path, capsys):
 
 def test_shares_are_rounded_down():
     assert (share(1.0), share(0.9999999), share(0.999999), share(0.5)) == ("100 %", "99.9999 %", "99.9999 %", "50 %")
+    assert share(1 - 1e-12) == "99.9999 %"
 
 
 def test_what_texts_say_of_single_runs(reference):

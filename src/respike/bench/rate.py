@@ -175,16 +175,17 @@ def agreements(outputs: dict[str, Path], labels: Tensor) -> list[dict[str, Any]]
     ]
 
 
-def cost_of_images(workload: str, counts: list[int]) -> dict[str, Any]:
-    """points: seconds for each number of images. Beyond the size of the test set its images are repeated."""
+def cost_of_images(workload: str, counts: list[int], repeats: int = 1) -> dict[str, Any]:
+    """points: median seconds for each number of images. Beyond the size of the test set its images are repeated."""
     loaded = Workload.load(workload)
     pixels = loaded.images
     simulate(loaded.snn, pixels[:WARM_UP], **loaded.keywords)
     points = []
     for count in counts:
         chosen = pixels[torch.arange(count) % len(pixels)]
-        time, _ = seconds(lambda chosen=chosen: simulate(loaded.snn, chosen, **loaded.keywords))
-        points.append({"images": count, "steps": loaded.steps, "seconds": time})
+        run = partial(simulate, loaded.snn, chosen, **loaded.keywords)
+        times = [seconds(run)[0] for _ in range(repeats)]
+        points.append({"images": count, "steps": loaded.steps} | spread(times, count))
     return {"points": points}
 
 

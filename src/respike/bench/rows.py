@@ -131,7 +131,10 @@ def _costs(plan: Plan, workload: Workload, path: Path, cnn_images: int = 0) -> I
     steps = [count for count in plan.cost_steps if not cnn_images or count >= CNN_STEPS]
     arguments = {"steps": steps, "images": images, "repeats": plan.repeats}
     curves: dict[str, tuple[str, dict[str, Any]]] = {
-        "cost against images": ("respike.bench.rate.cost_of_images", {"counts": plan.cost_images}),
+        "cost against images": (
+            "respike.bench.rate.cost_of_images",
+            {"counts": plan.cost_images, "repeats": plan.repeats},
+        ),
         "cost against steps": ("respike.bench.rate.cost_of_steps", arguments),
     }
     for part, (function, given) in list(curves.items())[bool(cnn_images) :]:
@@ -156,7 +159,7 @@ def cnn_rows(plan: Plan, report: Report) -> Iterator[Row]:
         if not plan.includes(name):
             continue
         report(f"{name}: the network and its conversion")
-        cost, amount = CNNS[name].cost, CNNS[name].images // (5 if plan.reduced else 1)
+        cost, amount = CNNS[name].cost, max(1, CNNS[name].images // (5 if plan.reduced else 1))
         about = {
             "workload": name,
             "title": f"{TITLES[name]}, {CNN_STEPS} steps",
@@ -203,13 +206,16 @@ def exact_rows(plan: Plan, report: Report) -> Iterator[Row]:
         if "reason" in made:
             yield about | {"name": "networks"} | made
             continue
+        images, reduced = made["images"], (plan.reduced, made["reduced"])
+        fewer = f"{plan.images:,} of {images:,} images" if plan.images < images else ""
+        about |= {"reduced": "; ".join(filter(None, (*reduced, fewer)))}
         amount = {"workload": str(path), "images": plan.images, "repeats": plan.repeats, "budget": plan.budget}
         for title, options in EXACT_ROWS.items():
             for precision in ("float64", "float32"):
                 log = name, f"{title} {precision}"
                 given = {"precision": precision} | amount | options
                 answer = isolated(plan, log, "respike.bench.exact.measure", given)
-                row = about | {"name": title, "arithmetic": precision, "reduced": plan.reduced} | answer
+                row = about | {"name": title, "arithmetic": precision} | answer
                 report(f"{name}: {title}, {precision}: {summary(row)}")
                 yield row
 

@@ -35,7 +35,8 @@ class DirectFigures(Callback):
 
     image: number of the test image whose firing rates are shown, from 0. potentials_of: number of test images whose
     membrane potentials are shown. published_rates: spikes per neuron of each layer for one image. published_epochs:
-    validation accuracy of each epoch.
+    validation accuracy of each epoch. published_on: the function of the data set on which these were measured; beside others
+    they are not drawn.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class DirectFigures(Callback):
         potentials_of: int = 100,
         published_rates: Sequence[float] | None = None,
         published_epochs: Sequence[float] | None = None,
+        published_on: str | None = None,
     ):
         self.image, self.potentials_of = image, potentials_of
         self.published_rates, self.published_epochs = published_rates, published_epochs
+        self.published_on = published_on
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError, before any training, for an image that does not exist."""
@@ -66,7 +69,7 @@ class DirectFigures(Callback):
             "layer_rates": self._of_image(trainer, simulated),
             "rates_over_steps": rate_map(activities_over_steps(record), steps, "step", over_steps),
             "confusion": confusion_over_steps(trainer, record),
-            **data_and_training(trainer, self.published_epochs),
+            **data_and_training(trainer, self.published_epochs if self._on_published_data(trainer) else None),
             **_rates_of_training(read_history(trainer)),
         }
         if len(thresholds := _thresholds(pl_module.net)) == 1:  # one axis for all layers
@@ -78,8 +81,8 @@ class DirectFigures(Callback):
         image = data.images.test_images[data.index["test"][[self.image]]].to(trainer.strategy.root_device)
         record = simulated.simulate(simulated.snn, image)
         rates = {name: rate * record.steps for name, rate in activities(record).items()}
-        published = self.published_rates if record.steps == simulated.snn.steps else None
-        if published is not None and len(published) != len(rates):
+        published = self.published_rates if self._on_published_data(trainer) else None
+        if published is not None and (record.steps != simulated.snn.steps or len(published) != len(rates)):
             published = None
         table: dict[str, list[Any]] = {
             "layer": list(rates),
@@ -88,6 +91,10 @@ class DirectFigures(Callback):
         }
         write_csv(Path(trainer.default_root_dir, "image_rates.csv"), table)
         return layer_rates(rates, f"test image {self.image}, summed over {record.steps} steps", published)
+
+    def _on_published_data(self, trainer: Trainer) -> bool:
+        dataset: Any = data_of(trainer).dataset
+        return self.published_on in (None, getattr(dataset, "func", dataset).__name__)
 
     def _potentials(self, trainer: Trainer, simulated: SimulateDirect, v_th: float) -> Figure:
         data = data_of(trainer)

@@ -319,6 +319,7 @@ class Figures:
     potentials_of: Count = 100  # images
     published_rates: list[float] | None = "null"
     published_epochs: list[float] | None = "null"
+    published_on: str | None = "null"
 
 
 class Data:

@@ -1,9 +1,7 @@
 """Whether spiking pays: outputs/reference/energy."""
 
-import textwrap
-
 from respike.report.decision import default_model, energy_table, energy_verdict
-from respike.report.docs.reference import Reference
+from respike.report.docs.reference import Reference, bullets
 
 
 def energy(reference: Reference) -> str:
@@ -17,5 +15,5 @@ def pays(reference: Reference) -> str:
     for one in reference.decisions:
         reduced = one.measured[one.best][0]["reduced"]
         note = f" (Reduced: {reduced}.)" if reduced else ""
-        said.append(f"- {one.title}: {energy_verdict(one, default_model())}{note}")
-    return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in said)
+        said.append(f"{one.title}: {energy_verdict(one, default_model())}{note}")
+    return bullets(said)

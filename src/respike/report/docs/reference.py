@@ -18,6 +18,8 @@ from respike.report.verdicts import judge
 from respike.runs.old_names import new_key
 from respike.system.files import read_csv
 
+WIDTH = 120  # characters of a line of the pages
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -57,9 +59,17 @@ class Reference:
 
 def share(fraction: float) -> str:
     """0.9999991 -> "99.9999 %": rounded down, so that 100 % means all."""
-    return f"{math.floor(round(1e6 * fraction, 3)) / 1e4:.6g} %"
+    millionths = 1_000_000 if fraction >= 1 else min(math.floor(round(1e6 * fraction, 3)), 999_999)
+    return f"{millionths / 1e4:.6g} %"
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Lines as bullets of the pages' width."""
+    return "\n".join(
+        textwrap.fill(f"- {line}", WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines
+    )
 
 
 def sentence(text: str) -> str:
     """Text in lines of the pages' width."""
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)

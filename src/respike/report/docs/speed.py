@@ -1,12 +1,11 @@
 """Tables of the benchmark: outputs/reference/bench."""
 
-import textwrap
 from typing import Any
 
 import pandas as pd
 
 from respike.report.columns import count, points
-from respike.report.docs.reference import Reference, sentence
+from respike.report.docs.reference import Reference, bullets, sentence
 from respike.report.summary import listed
 from respike.report.tables import markdown_table
 
@@ -22,7 +21,7 @@ def speed(reference: Reference) -> str:
     said = listed(f"{ours[network]:.3g} s ({network})" for network in ours.index)
     bare, large = _network(reference, "resnet20")
     seconds = large.seconds_per_10000
-    peer = seconds[seconds.index.str.startswith("SpikingJelly")].min()
+    peer = _peers(seconds).min()
     return sentence(
         f"10,000 MNIST images take {said}, against {listed(f'{loop[network]:.3g} s' for network in ours.index)} for a plain "
         f"PyTorch loop. A ResNet-20 for CIFAR-10, {bare.steps:.0f} steps, takes {seconds[EVENTS] / 10:.3g} ms per image: "
@@ -71,16 +70,21 @@ def _network(reference: Reference, name: str) -> tuple[Any, Any]:
     return rows[rows.part == "forwards"].iloc[0], rows[rows.part == "cnn"].set_index("name")
 
 
+def _peers(seconds: Any) -> Any:
+    """The times of SpikingJelly's modes on the CPU, where ours ran, by name."""
+    return seconds[[name for name in seconds.index if name.startswith("SpikingJelly") and "GPU" not in name]]
+
+
 def against_peers(reference: Reference) -> str:
     """The compiled simulation of those networks beside the bare products and SpikingJelly."""
     said = []
     for name in NETWORKS:
         bare, timed = _network(reference, name)
         seconds = timed.seconds_per_10000
-        peers = seconds[seconds.index.str.startswith("SpikingJelly")]
+        peers = _peers(seconds)
         peer = peers.idxmin()
         said.append(
-            f"- {bare['title'].split(',')[0]}: {seconds[EVENTS] / bare['fp32']:.2f} of the time of the bare fp32 products, "
+            f"{bare['title'].split(',')[0]}: {seconds[EVENTS] / bare['fp32']:.2f} of the time of the bare fp32 products, "
             f"{seconds[EVENTS] / peers[peer]:.2f} of SpikingJelly's fastest mode ({peer.removeprefix('SpikingJelly, ')})."
         )
         if timed.accuracy.isna().all():
@@ -88,7 +92,7 @@ def against_peers(reference: Reference) -> str:
                 f" Correlation of the outputs with the ReLU network's: ours {timed.correlation[EVENTS]:.2f}, SpikingJelly's "
                 f"{timed.correlation[peers.index].max():.2f} at best."
             )
-    return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in said)
+    return bullets(said)
 
 
 def cost_of_steps(reference: Reference) -> str:
