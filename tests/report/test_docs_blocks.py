@@ -1,6 +1,7 @@
 """Measured numbers of README and docs are those of the committed results."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from omegaconf import OmegaConf
 
 from respike.errors import InputError
 from respike.report import load_runs
+from respike.report import page as report_page
 from respike.report.docs.__main__ import BLOCK, BLOCKS, energy_pages, main, pages, written
 from respike.report.docs.reference import Reference, share
+from respike.report.publish import write_published
 from respike.runs.conf import CONF
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +45,19 @@ def test_the_pages_whether_spiking_pays_are_what_the_command_writes(reference):
     assert set(found) == set((reference.folder / "energy" / "decision").iterdir()), "type: make docs"
     for page, text in found.items():
         assert page.read_text(encoding="utf-8") == text, f"{page}: type make docs"
+
+
+def test_the_committed_report_is_what_the_command_writes(reference, tmp_path, monkeypatch):
+    """Its texts: the figures are left out. Addresses are relative to the folder of the page."""
+    monkeypatch.setattr(report_page, "save", lambda figure, path: path.touch())
+    monkeypatch.setattr(report_page, "compact", lambda folder: None)
+    shutil.copytree(reference.folder / "runs", tmp_path / "runs")
+    write_published(tmp_path / "runs", tmp_path)
+    for name in ("REPORT.md", "results.csv", "index.html"):
+        committed = (reference.folder / name).read_text(encoding="utf-8")
+        assert committed == (tmp_path / name).read_text(encoding="utf-8"), (
+            f"{name}: type python -m respike.report outputs/reference/runs --out outputs/reference"
+        )
 
 
 def test_every_block_is_closed_and_used():

@@ -1,7 +1,5 @@
 """What a run, a row and a sweep say on the terminal: their own numbers, only those that they have, in narrow lines."""
 
-import json
-
 import pytest
 
 from respike.report.columns import NOTHING
@@ -96,4 +94,3 @@ def test_the_jobs_of_a_sweep_are_a_table_best_first(make_run):
     assert [row[0] for row in rows] == ["200", "400", "100"]
     assert [row[2] for row in rows] == ["97.00", "95.00", "90.00"]
     assert jobs_text(folders[:1], 80) == ""
-    assert json.loads((folders[0] / "metrics.json").read_text())["snn/test_acc"] == 0.9

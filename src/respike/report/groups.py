@@ -72,7 +72,7 @@ def groups_by_network(judged: pd.DataFrame) -> list[Group]:
 
 def group_figure(group: Group) -> Figure | None:
     """Accuracy over time of the group's runs; of those trained in spike time what that recovers; None without either."""
-    drawn = _drawn(group)
+    drawn = _with_curve(group)
     if drawn.empty:
         points = _recovered(group)
         return None if points.empty else recovery(points)
@@ -85,7 +85,7 @@ def group_figure(group: Group) -> Figure | None:
 
 def caption(group: Group) -> str:
     """One paragraph: the group's own text, then what the figure shows."""
-    drawn = _drawn(group)
+    drawn = _with_curve(group)
     full = group.runs[group.runs["reduced"] == ""]
     measured = full if len(full) else group.runs
     sets = _test_sets(measured)
@@ -138,7 +138,7 @@ def slug(text: str, taken: Sequence[str] = ()) -> str:
     return next(name for name in numbered if name not in taken)
 
 
-def _drawn(group: Group) -> pd.DataFrame:
+def _with_curve(group: Group) -> pd.DataFrame:
     """The runs with a curve, under the names of their curves; the column `row` keeps their names in the tables."""
     drawn = group.runs[group.runs["curve"].map(lambda curve: "acc" in curve and len(curve) >= FEWEST).astype(bool)]
     return drawn.assign(row=drawn.index).set_axis(_curve_names(drawn), axis="index")

@@ -149,7 +149,7 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
     sections: list[dict[str, Any]] = []
     taken: list[str] = []
     for group in groups:
-        (figure, problem), name = _drawn(group), ""
+        (figure, problem), name = _figure_or_problem(group), ""
         if figure is not None:
             taken.append(slug(group.title, taken))
             name = f"{FIGURE_PREFIX}{taken[-1]}.png"
@@ -161,7 +161,7 @@ def _sections(groups: Sequence[Group], out: Path, folder: Path) -> list[dict[str
     return sections
 
 
-def _drawn(group: Group) -> tuple[Figure | None, str]:
+def _figure_or_problem(group: Group) -> tuple[Figure | None, str]:
     """The figure of a group, and why it cannot be drawn: the runs may be anybody's, and one bad curve costs only its figure."""
     try:
         return group_figure(group), ""

@@ -16,8 +16,8 @@ from respike.report.comparison.varied import (
     DATA,
     MOST_NAMED,
     Setting,
-    said,
     settings_of,
+    settings_text,
     typed_keys,
     varied_settings,
 )
@@ -58,7 +58,7 @@ class Comparison:
             return str(self.runs.index[self.runs["point"] == point][0])
         named = [setting for setting in self.settings if setting.key not in without]
         values = {setting.key: self.points.at[point, setting.key] for setting in named}
-        return said(named, values) if self.settings else "all runs"
+        return settings_text(named, values) if self.settings else "all runs"
 
     def measured_on(self) -> str:
         """Data and size: "500 test images of MNIST"; each data set once."""

@@ -141,7 +141,7 @@ def varied_settings(table: pd.DataFrame, typed: Iterable[str] = ()) -> tuple[Set
     return tuple(Setting(key, labels[key], _values(key, flats), tuple(along)) for key, along in kept.items())
 
 
-def said(settings: Sequence[Setting], values: Mapping[Any, Any]) -> str:
+def settings_text(settings: Sequence[Setting], values: Mapping[Any, Any]) -> str:
     """The values of the settings, by key, with their names: "data_norm, threshold 0.5"; those without a value are left out."""
     known = [setting.say(values[setting.key]) for setting in settings if not is_missing(values[setting.key])]
     return ", ".join(known) or "default"
@@ -159,7 +159,7 @@ def named_by_settings(runs: pd.DataFrame) -> pd.DataFrame:
         settings = varied_settings(table, {key for changed in members["changed"] for key in typed_keys(str(changed))})
         if len(members) == 1 or not 0 < len(settings) <= MOST_NAMED:
             continue
-        new = {label: said(settings, row.to_dict()) for label, row in table.iterrows()}
+        new = {label: settings_text(settings, row.to_dict()) for label, row in table.iterrows()}
         before = "" if len(members) == len(runs) else f"{name}, "
         labels |= {label: before + new[label] for label in new if list(new.values()).count(new[label]) == 1}
     return runs.set_axis([labels[label] for label in runs.index], axis="index")
