@@ -12,7 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from respike.convert import RateSNN
-from respike.export import main
+from respike.errors import InputError
+from respike.export import _check_targets, main
 from respike.neurons.encode import Rate
 from respike.nir.read import simulated
 from respike.runs.compose import compose_run
@@ -52,6 +53,9 @@ def test_the_network_of_a_run_is_written_as_it_was_simulated(tmp_path, capsys):
         ({"neuron.reset": "subtract"}, "NIR does not say a reset by subtraction"),
         ({"data.dataset": {"_target_": "mine.images"}, "model.input_shape": None}, "type --shape C H W"),
         ({"encode._target_": "mine.Encode"}, "call export_nir in Python"),
+        ({"encode._target_": "respike.export.Path.touch"}, "call export_nir in Python"),
+        ({"neuron._target_": "respike.neurons.lif.LIF"}, "unexpected keyword argument"),
+        ({"encode": None}, "its config.yaml has no encode._target_"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(changed, said, tmp_path, capsys):
@@ -60,6 +64,11 @@ def test_what_cannot_be_written_is_one_line(changed, said, tmp_path, capsys):
     answer = capsys.readouterr().err
     assert said in answer and answer.count("\n") == 1
     assert not (tmp_path / "net.nir").exists()
+
+
+def test_nothing_of_a_model_but_respike_is_called():
+    with pytest.raises(InputError, match=r"_target_=pathlib.Path.touch is not of respike"):
+        _check_targets({"_target_": "respike.networks.mlp.MLP", "sizes": [{"_target_": "pathlib.Path.touch"}]}, RUN)
 
 
 def test_a_lossy_file_says_what_is_lost(tmp_path, capsys):

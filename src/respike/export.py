@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import nir
-from hydra.utils import instantiate
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -102,12 +103,21 @@ def _direct_network(run_dir: Path, weights: Path) -> nn.Module:
 
 def _check_targets(block: Any, run_dir: Path) -> None:
     """Raise InputError for a callable that is not of respike: a run's folder may be anybody's, and no other code is run."""
-    if isinstance(block, dict):
-        target = str(block.get("_target_", "respike."))
-        if not target.startswith("respike."):
-            raise InputError(f"{run_dir}: _target_={target} is not of respike; call export_nir in Python")
-        for inner in block.values():
-            _check_targets(inner, run_dir)
+    if isinstance(block, dict) and "_target_" in block and not _is_own(str(block["_target_"])):
+        raise InputError(f"{run_dir}: _target_={block['_target_']} is not of respike; call export_nir in Python")
+    for inner in block.values() if isinstance(block, dict) else block if isinstance(block, list) else ():
+        _check_targets(inner, run_dir)
+
+
+def _is_own(target: str) -> bool:
+    """Whether a name is that of something which respike itself defines, not of what a module of it imports."""
+    if not target.startswith("respike."):
+        return False
+    try:
+        module = str(getattr(get_object(target), "__module__", ""))
+    except (AttributeError, ImportError, ValueError):
+        return False
+    return module == "respike" or module.startswith("respike.")
 
 
 def _settings(record: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -117,7 +127,12 @@ def _settings(record: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     for name in ("neuron", "encode"):
         block = _block(record, name)
         _check_targets(block, run_dir)
-        found[name] = instantiate(OmegaConf.create(block))
+        if "_target_" not in block:
+            raise InputError(f"{run_dir}: its config.yaml has no {name}._target_; run the experiment again")
+        try:
+            found[name] = instantiate(OmegaConf.create(block))
+        except InstantiationException as error:
+            raise InputError(f"{run_dir}: {name}: {' '.join(str(error.__cause__ or error).split())}") from error
     return found
 
 

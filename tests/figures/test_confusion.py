@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from respike.figures.confusion import chosen_steps, confusion_charts, save_confusion_film
+from respike.figures.confusion import chosen_steps, confusion_charts, percent, save_confusion_film
 
 NAMES = ["zero", "one", "two"]
 
@@ -25,6 +25,21 @@ def test_cells_hold_percent_of_their_row_and_the_true_class_is_down():
     assert texts[1, 0] == "12.5" and texts[1, 1] == "87.5" and texts[2, 0] == "" and texts[0, 0] == "100"
     assert (first.get_ylabel(), first.get_xlabel()) == ("true class", "predicted class")
     assert [tick.get_text() for tick in first.get_yticklabels()] == NAMES
+
+
+def test_what_is_not_all_is_not_rounded_to_all():
+    (axes,) = confusion_charts({"a": torch.tensor([[2999 / 3000, 1 / 3000], [0.0, 1.0]]).double()}, ["a", "b"]).axes
+    assert [text.get_text() for text in axes.texts] == ["99.9", "", "", "100"]
+    assert [percent(share) for share in (1.0, 49_999 / 50_000, 0.5)] == ["100.00 %", "99.99 %", "50.00 %"]
+
+
+def test_a_dollar_in_the_name_of_a_class_begins_no_formula(tmp_path):
+    names = ["a$^$", "b$x$"]
+    (axes,) = confusion_charts({"a": torch.eye(2).double()}, names).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == names
+    predicted, labels = torch.tensor([[0, 1]]), torch.tensor([0, 1])
+    save_confusion_film(predicted, labels, names, tmp_path / "film.gif")
+    assert (tmp_path / "film.gif").stat().st_size
 
 
 def test_many_classes_are_coloured_without_numbers():

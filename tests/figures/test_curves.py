@@ -2,6 +2,7 @@
 
 import struct
 
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -83,6 +84,14 @@ def test_twenty_curves_are_told_apart_by_colour_and_dash():
     assert len(looks) == 20
 
 
+def test_more_methods_than_markers_are_drawn():
+    rows = pd.DataFrame(
+        [{"method": str(i), "each_T": False, "steps": t, "acc": 50.0 + i} for i in range(20) for t in (1, 2)]
+    )
+    drawn = figures.accuracy_in_few_steps(rows, [str(i) for i in range(20)], {}, ("ReLU", 90.0), "x")
+    assert {str(i) for i in range(20)} <= {text.get_text() for text in drawn.legends[0].get_texts()}
+
+
 def test_accuracy_and_agreement_are_two_curves_of_one_run():
     assert len(figures.accuracy_and_agreement(curve(0.98)).axes[0].get_lines()) == 2
 
@@ -97,6 +106,7 @@ def test_firing_rates_have_a_bar_per_layer_first_layer_on_top():
     assert [bar.get_width() for bar in axes.patches] == [103.0, 61.5, 0.0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["input", "fc1", "fc2"]
     assert axes.yaxis_inverted()
+    assert firing_rates({"input": 0.0}).axes[0].get_xlim()[0] == 0
 
 
 def test_nothing_to_draw_is_an_error():

@@ -1,10 +1,12 @@
 """Pictures of the data: the pixels themselves, spikes as white pixels, the mean as bright as its brightest pixel."""
 
+import warnings
+
 import pytest
 import torch
 
 from respike.figures.images import output_counts, samples, spike_images
-from respike.figures.style import PALETTE
+from respike.figures.style import PALETTE, save
 
 
 def pictures(figure):
@@ -64,6 +66,25 @@ def test_output_counts_are_drawn_per_class_and_the_class_with_most_is_predicted_
     assert dict(zip(wrong.get_xdata(), wrong.get_ydata(), strict=True)) == {1: 0, 4: 0, 5: 0}
     assert [tick.get_text() for tick in below.get_yticklabels()] == ["a", "b"]
     assert above.get_title(loc="left") == "image 7"
+
+
+@pytest.mark.parametrize("analog", [False, True])
+def test_output_counts_of_many_classes_name_a_few_and_draw_classes_side_by_side(analog, tmp_path):
+    counts = torch.zeros(20, 300)
+    counts[:, 250], counts[10:, 7] = 1, 2
+    figure = output_counts(counts if analog else counts.int(), 250, [f"class{c}" for c in range(300)], "x")
+    above, below = figure.axes
+    assert max(len(text.get_text()) for text in above.texts) < 60 if analog else not above.texts
+    assert [tick.get_text() for tick in below.get_yticklabels()] == ["class7", "class250"]
+    assert {y for line in below.get_lines() for y in line.get_ydata()} == {0, 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(figure, tmp_path / "counts.png")
+
+
+def test_currents_that_are_no_numbers_are_drawn_without_a_name():
+    above, _ = output_counts(torch.tensor([[0.5, 1.0, torch.nan]]), 1, ["a", "b", "c"], "x").axes
+    assert [text.get_text() for text in above.texts] == ["a"]
 
 
 def test_a_right_answer_is_one_bold_line():

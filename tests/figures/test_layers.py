@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from respike.figures.layers import layer_rates, potential_panels, rate_map
+from respike.figures.layers import WIDEST, layer_rates, potential_panels, rate_map
 from respike.figures.training import training_progress
 
 
@@ -21,6 +21,13 @@ def test_a_map_has_a_line_per_layer_a_column_per_step_and_numbers_while_they_can
     assert [text.get_text() for text in axes.texts] == [".100", ".200", ".000", ".400"]
     many = rate_map({"a": [0.1] * 40}, range(1, 41), "step", "").axes[0]
     assert not many.texts and len(many.get_xticks()) <= 13
+
+
+def test_a_map_of_many_steps_is_not_wider_than_a_page():
+    figure = rate_map({"a": [0.1] * 5000}, range(1, 5001), "step", "")
+    axes = figure.axes[0]
+    assert figure.get_figwidth() <= WIDEST and len(axes.get_xticks()) <= 13
+    assert axes.get_xticklabels()[1].get_text() == str(round(axes.get_xticks()[1] + 0.5))
 
 
 def test_potentials_above_the_threshold_are_named_as_a_share():

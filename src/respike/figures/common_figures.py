@@ -12,7 +12,7 @@ from respike.callbacks.log import log_confusion, log_figure
 from respike.data.datamodule import first_or_spread
 from respike.data.pixels import to_unit
 from respike.errors import InputError
-from respike.figures.confusion import chosen_steps, confusion_charts
+from respike.figures.confusion import chosen_steps, confusion_charts, percent
 from respike.figures.images import samples
 from respike.figures.style import save
 from respike.figures.training import training_progress
@@ -81,7 +81,7 @@ def confusion_over_steps(trainer: Trainer, record: SpikeRecord) -> Figure:
 
 def accuracy(predicted: Tensor, labels: Tensor) -> str:
     """The accuracy of predicted classes (B,), as text in percent."""
-    return f"{100 * float((predicted.long() == labels.long()).double().mean()):.2f} %"
+    return percent(float((predicted.long() == labels.long()).double().mean()))
 
 
 def save_figures(trainer: Trainer, figures: Mapping[str, Figure]) -> Path:

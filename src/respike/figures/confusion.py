@@ -67,15 +67,20 @@ def save_confusion_film(
         shares = _shares(predicted[step - 1], labels, classes)
         axes.collections[0].set_array(shares.numpy())
         for text, share in zip(axes.texts, shares.flatten().tolist(), strict=bool(axes.texts)):
-            text.set_text(_percent(share, FILM_LEAST))
+            text.set_text(_cell(share, FILM_LEAST))
             text.set_color(_text_colour(share))
         accuracy = float((predicted[step - 1].long() == labels.long()).double().mean())
-        title.set_text(f"step {step} of {len(predicted)}: {100 * accuracy:.2f} %")
+        title.set_text(f"step {step} of {len(predicted)}: {percent(accuracy)}")
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(COLOURS))
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     with write_atomically(path) as temporary:
         frames[0].save(temporary, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two decimals: not 100.00 unless it is all."""
+    return f"{100 * share if share >= 1 else min(100 * share, 99.99):.2f} %"
 
 
 def _shares(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
@@ -88,9 +93,12 @@ def _heat_map(axes: Axes, shares: Tensor, classes: Sequence[str], least: float) 
     names = [name if len(name) <= 10 else name[:9] + "…" for name in classes] if readable else []
     sns.heatmap(
         shares.numpy(), ax=axes, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False,
-        annot=np.vectorize(lambda share: _percent(share, least), otypes=[object])(shares.numpy()) if readable else None,
-        fmt="", annot_kws={"fontsize": 8}, xticklabels=names or False, yticklabels=names or False,
+        annot=np.vectorize(lambda share: _cell(share, least), otypes=[object])(shares.numpy()) if readable else None,
+        fmt="", annot_kws={"fontsize": 8}, xticklabels=False, yticklabels=False,
     )  # fmt: skip
+    # Names may hold a $, which would begin a formula.
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, parse_math=False)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, parse_math=False)
     for text, share in zip(axes.texts, shares.flatten().tolist(), strict=False):
         text.set_color(_text_colour(share))
     axes.set_xlabel("predicted class", color=INK)
@@ -100,10 +108,10 @@ def _heat_map(axes: Axes, shares: Tensor, classes: Sequence[str], least: float) 
     axes.tick_params(axis="x", rotation=90 if max(map(len, names), default=0) > 3 else 0)
 
 
-def _percent(share: float, least: float) -> str:
-    """A share in percent with at most one decimal; "" below `least` percent."""
-    percent = 100 * share
-    return f"{percent:.1f}".removesuffix(".0") if percent >= least else ""
+def _cell(share: float, least: float) -> str:
+    """A share in percent with at most one decimal; "" below `least` percent. What is not all is not rounded to 100."""
+    shown = 100 * share if share >= 1 else min(100 * share, 99.9)
+    return f"{shown:.1f}".removesuffix(".0") if shown >= least else ""
 
 
 def _text_colour(share: float) -> str:

@@ -81,12 +81,13 @@ def accuracy_in_few_steps(
     for name in order:
         i, dash = places[name in dashed], (0, (4, 1.5)) if name in dashed else "-"
         places[name in dashed] += 1
+        marker = ALL_MARKERS[(sum(places.values()) - 1) % len(ALL_MARKERS)]
         of = rows[rows["method"] == name].groupby("steps")["acc"]
         halves = of.agg(half_interval)
         for axes in (whole, top):
             axes.errorbar(
                 of.mean().index, of.mean(), yerr=None if halves.isna().all() else halves.fillna(0), linestyle=dash,
-                color=PALETTE[(i + solid * (name in dashed)) % len(PALETTE)], marker=ALL_MARKERS[sum(places.values()) - 1],
+                color=PALETTE[(i + solid * (name in dashed)) % len(PALETTE)], marker=marker,
                 markersize=5, linewidth=1.6, capsize=2, elinewidth=1, label=name,
             )  # fmt: skip
     for k, (name, points) in enumerate(reference.items()):

@@ -1,5 +1,6 @@
 """Test images: samples of the data set; one image with its input spikes and its output spikes. C channels, H x W pixels."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from respike.simulate.record import predict
 
 COLUMNS = 6
 HEIGHTS = 24  # at which the names of lines can stand side by side
+FEW_NAMES, MOST_NAMED = 3, 12  # names of lines that end at one height; classes of the panel below that are all named
 
 
 def samples(images: Tensor, names: Sequence[str]) -> Figure:
@@ -68,13 +70,15 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str,
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1.5])
     colours = {predicted[-1]: PALETTE[1], label: PALETTE[0]}  # the true class comes second: it is blue if both are one
     others = [c for c in range(len(classes)) if c not in colours]
+    shown = sorted({*predicted, label})
     for c in others:
         above.plot(steps, counts[:, c], color=FAINT, linewidth=1, label=f"_{classes[c]}")
     for c in sorted(colours):
         role = "true class" if c == label else "predicted in the end"
         above.plot(steps, counts[:, c], color=colours[c], linewidth=2.2, label=f"{classes[c]}, {role}")
-    unit = (float(counts.max() - counts.min()) / HEIGHTS or 1) if analog else 1
-    ends = {classes[c]: round(float(counts[-1, c]) / unit) * unit for c in others}
+    finite = counts[counts.isfinite()]
+    unit = (float(finite.max() - finite.min()) / HEIGHTS or 1) if analog and len(finite) else 1
+    ends = {classes[c]: round(end / unit) * unit for c in others if math.isfinite(end := float(counts[-1, c]))}
     _name_lines(above, {name: end for name, end in ends.items() if end or analog}, steps[-1])
     above.plot([], [], color=FAINT, linewidth=1, label="other classes")
     above.legend(frameon=False, labelcolor=INK, loc="best" if analog else "upper left")
@@ -82,10 +86,12 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str,
     above.set_title(name, loc="left", fontsize=10, color=INK)
     for correct, colour in ((True, PALETTE[0]), (False, PALETTE[1])):
         where = [i for i, predicted_class in enumerate(predicted) if (predicted_class == label) == correct]
-        below.plot([steps[i] for i in where], [predicted[i] for i in where], "s", markersize=4, color=colour)
-    shown = sorted({*predicted, label})
-    below.set_yticks(shown, [classes[c] for c in shown])
-    below.set_ylim(min(shown) - 0.7, max(shown) + 0.7)
+        below.plot(
+            [steps[i] for i in where], [shown.index(predicted[i]) for i in where], "s", markersize=4, color=colour
+        )
+    named = [i for i, c in enumerate(shown) if len(shown) <= MOST_NAMED or c in colours]
+    below.set_yticks(named, [classes[shown[i]] for i in named])
+    below.set_ylim(-0.7, len(shown) - 0.3)
     below.set_ylabel("predicted", color=INK)
     below.set_xlabel("simulated steps", color=INK)
     for axes in (above, below):
@@ -94,9 +100,11 @@ def output_counts(counts: Tensor, label: int, classes: Sequence[str], name: str,
 
 
 def _name_lines(axes: Axes, heights: dict[str, float], right: float) -> None:
-    """Names at the right end of lines; lines that end at the same height share one text."""
+    """Names at the right end of lines; lines that end at the same height share one text, of a few names."""
     for height in sorted(set(heights.values())):
         names = sorted((name for name, other in heights.items() if other == height), reverse=True)
+        if len(names) > FEW_NAMES + 1:
+            names = [*names[:FEW_NAMES], f"and {len(names) - FEW_NAMES} more"]
         axes.annotate(
             ", ".join(names), (right, height), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
             color=INK,

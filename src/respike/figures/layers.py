@@ -10,6 +10,7 @@ from torch import Tensor
 from respike.figures.style import DPI, FAINT, INK, PALETTE, plain_axes
 
 READABLE = 12  # columns of a map up to which its cells are annotated
+WIDEST = 24  # inches of a map
 
 
 def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
@@ -25,6 +26,7 @@ def firing_rates(rates: Mapping[str, float], unit: str = "Hz") -> Figure:
     axes.bar_label(bars, fmt=lambda rate: f"{rate:.3g}" if rate < 999.5 else f"{rate:.0f}", padding=4, color=INK)
     axes.invert_yaxis()
     axes.margins(x=0.12)
+    axes.set_xlim(left=0)
     plain_axes(axes, grid="x")
     axes.spines["left"].set(visible=True, color=FAINT)
     axes.tick_params(axis="y", length=0)
@@ -93,17 +95,18 @@ def rate_map(rates: Mapping[str, Sequence[float]], columns: Sequence[float], nam
         raise ValueError("no rate to draw; expected at least one layer and one column")
     values = np.array(list(rates.values()))
     readable = len(columns) <= READABLE
-    size = (3.2 + (0.55 if readable else 0.12) * max(len(columns), 4), 1.2 + 0.24 * len(rates))
+    width = min(3.2 + (0.55 if readable else 0.12) * max(len(columns), 4), WIDEST)
+    size = (width, 1.2 + 0.24 * len(rates))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     sns.heatmap(
         values, ax=axes, cmap="viridis", vmin=0, vmax=max(float(np.nanmax(values)), 1e-9),
         annot=np.vectorize(_short, otypes=[object])(values) if readable else None, fmt="", annot_kws={"fontsize": 7},
-        xticklabels=[f"{column:g}" for column in columns], yticklabels=list(rates),
+        xticklabels=False, yticklabels=list(rates),
         cbar_kws={"label": "spikes per neuron and step"},
     )  # fmt: skip
     every = -(-len(columns) // READABLE)
-    axes.set_xticks(axes.get_xticks()[::every], [f"{column:g}" for column in columns[::every]], rotation=0)
+    axes.set_xticks(np.arange(len(columns))[::every] + 0.5, [f"{column:g}" for column in columns[::every]], rotation=0)
     axes.tick_params(length=0, colors=INK, labelsize=8)
     axes.tick_params(axis="y", rotation=0)
     axes.set_xlabel(name, color=INK)
