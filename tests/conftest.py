@@ -48,6 +48,9 @@ def pytest_terminal_summary(terminalreporter):
             f"peer equivalence not run: not installed: {', '.join(missing)}; make test-peers installs them and runs it"
         )
         terminalreporter.write_line(line)
+    absent = sorted({file for reason in reasons for file in re.findall(r"to a folder that holds ([\w./-]*\w)", reason)})
+    if absent:
+        terminalreporter.write_line(f"published data not tested, since DATA_DIR does not hold it: {', '.join(absent)}")
 
 
 @pytest.fixture(scope="session")

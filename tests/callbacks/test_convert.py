@@ -6,24 +6,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from small_training import image_set
 from torch import nn
 
 from respike.callbacks.convert import Convert
 from respike.convert import data_norm, exact_map, load_snn, no_norm, percentile_norm
 from respike.data.datamodule import ImageDataModule
-from respike.data.datasets import ImageSet
 from respike.errors import InputError
 from respike.networks.mlp import MLP
 from respike.training.classifier import Classifier
 from respike.training.losses import half_squared_error
-
-
-def image_set(root):
-    """Sixty random 6x6 images of three classes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (60, 1, 6, 6), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(60) % 3
-    return ImageSet("noise", images, labels, images[:30], labels[:30], ("a", "b", "c"), None)
 
 
 def convert(folder, method, net=None, logger=False, **settings):

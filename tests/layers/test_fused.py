@@ -52,6 +52,22 @@ def test_spikes_and_gradients_are_the_plain_modules_to_float32_rounding(monkeypa
 
 
 @needs_compiler
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_potential_at_the_threshold_neither_fires_nor_is_reset(reset):
+    """Currents are multiples of 1/8, so that potentials hit the threshold of 1/2 exactly; there are no norms, as in a test."""
+    torch.manual_seed(0)
+    layer = NormNeuron(LIF(v_th=0.5, tau=0.5, reset=reset), nn.Identity())
+    y = torch.randint(-2, 7, (4, 3, 8, 4, 4)) / 8
+    spikes = {}
+    for backend in ("auto", "torch"):
+        layer.backend = backend
+        with torch.no_grad():
+            spikes[backend] = layer(y)
+    assert torch.equal(spikes["auto"], spikes["torch"])
+    assert (y[0] == 0.5).any() and not spikes["auto"][0][y[0] == 0.5].any()
+
+
+@needs_compiler
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_bfloat16_differs_from_float32_by_the_rounding_of_what_is_written(shortcut):
     """Arithmetic is float32 in both: gradients of the inputs are rounded once to 8 bits, spikes are 0 and 1, sums as ever."""

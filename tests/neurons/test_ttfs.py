@@ -43,6 +43,7 @@ def test_the_first_crossing_is_found_on_its_segment():
     assert crossing(arrivals, jumps, 4.5) is None  # only after the last
     assert crossing(arrivals, jumps, 0.0) == 0.0
     assert crossing(arrivals, jumps, -1.0) == 0.0
+    assert crossing((1, 2, 3), (-1, 0, 0), 0.0) == crossing((1, 2, 3), (-1, 0, 0), -0.5) == 1.0  # where V only falls
 
 
 def test_the_published_search_returns_its_first_candidate_where_none_crosses():

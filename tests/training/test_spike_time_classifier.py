@@ -213,7 +213,8 @@ def test_a_drive_that_is_off_does_in_training_what_it_does_to_the_spiking_networ
     """With the same deviations on each neuron, leads in training are those of the simulated network."""
     images = data()[0]
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 20), nn.ReLU(), nn.Linear(20, 4)).double()
+    net = [nn.Flatten(), nn.Linear(36, 20), nn.ReLU(), nn.Linear(20, 15), nn.ReLU(), nn.Linear(15, 4)]
+    net = nn.Sequential(*net).double()
     net[1].weight.data[:8] += 0.1 * torch.tensor([1.0, -10.0]).repeat(4)[:, None]  # sums that the exact mapping bounds
     net = spike_time_net(net, images, (0.0, 1.0), 1.0, hardware=Hardware(alpha_noise=0.02, neurons=neurons))
     with torch.no_grad():  # as a training step may
@@ -223,9 +224,10 @@ def test_a_drive_that_is_off_does_in_training_what_it_does_to_the_spiking_networ
     potentials = net.train()(images)
     snn = (b1_map if neurons == "b1" else exact_map)(net, images)
     torch.manual_seed(5)
-    layer = snn.layers["linear1"]
-    layer.alpha = 1 + 0.02 * torch.randn(20, dtype=torch.float64)
-    assert float(layer.t_max - layer.t_min) == pytest.approx(float(net[2].length), rel=1e-6)
+    for name, trained_layer in (("linear1", net[2]), ("linear2", net[4])):
+        layer = snn.layers[name]
+        layer.alpha = 1 + 0.02 * torch.randn(layer.synapses.out_features, dtype=torch.float64)
+        assert float(layer.t_max - layer.t_min) == pytest.approx(float(trained_layer.length), rel=1e-6)
     torch.testing.assert_close(simulate_ttfs(snn, images).logits, potentials.detach(), rtol=1e-6, atol=1e-6)
 
 

@@ -232,3 +232,6 @@ def test_what_is_accepted_is_near_the_network(net, chosen):
         assert float(ours.weight.abs().max()) < 2 ** (bits - 1)
         for rounded, exact_ in zip(ours.parameters(), own.parameters(), strict=True):
             assert float((rounded / unit - exact_).abs().max()) <= 0.5 / unit <= allowed
+        assert (layer.synapses.bias is None) == (own.bias is None)
+        if own.bias is not None:
+            assert float((layer.synapses.bias / unit - own.bias).abs().max()) <= 0.5 / unit
