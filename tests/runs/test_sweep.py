@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from respike.errors import InputError
+from respike.report.columns import duration
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, run_job, seconds_left, varied
 from respike.train import main
@@ -106,6 +107,14 @@ def test_jobs_of_different_weights_have_folders_of_their_own(tmp_path, sweep):
         (["seed=0,1", "paths.run=mine"], "paths.run: every job has a folder of its own; type paths.outputs=FOLDER"),
         (["threads=1,2"], "threads: several values would share a folder; type one value in each command"),
         (["experiment=diehl_fc,diehl_cnn", "name=mine"], "name: the jobs of several experiments would share a folder"),
+        (
+            ["experiment=diehl_fc,diehl_cnn", "hydra.sweep.dir=mine"],
+            "hydra.sweep.dir=mine: the jobs of several experiments would share a folder; type paths.outputs=FOLDER",
+        ),
+        (
+            ["seed=0,1", "hydra.sweep.subdir=x"],
+            "hydra.sweep.subdir=x: the jobs would share a folder; type hydra.sweep.dir=",
+        ),
     ],
 )
 def test_jobs_that_would_share_a_folder_are_refused(tmp_path, sweep, typed, words):
@@ -113,9 +122,49 @@ def test_jobs_that_would_share_a_folder_are_refused(tmp_path, sweep, typed, word
     assert status == 1 and words in printed and not list(tmp_path.rglob("metrics.json"))
 
 
+def test_a_job_does_not_run_in_the_folder_of_another_one(tmp_path, sweep):
+    grid = ("neuron.threshold=0.5,1,1", "hydra.sweep.subdir=${data.test_size}", "simulate.duration=0.01")
+    status, printed = sweep(*grid)
+    reason = (
+        "shares the folder outputs/sweeps/diehl_fc/grid/40 with neuron.threshold=0.5; type another name= or sweep_name="
+    )
+    assert status == 1 and "1 finished, 2 failed" in printed and printed.count(reason) == 4
+    (run,) = tmp_path.rglob("metrics.json")
+    assert "threshold: 0.5" in (run.parent / "config.yaml").read_text() and not (run.parent / "failure.json").exists()
+    assert not list(tmp_path.rglob(".multirun-*"))
+    status, printed = sweep("neuron.threshold=0.5,0.5", *grid[1:])  # the same job twice
+    assert status == 0 and "2 finished (2 kept), 0 failed" in printed
+
+
+def test_what_a_sweep_varies_is_checked_before_its_first_job(tmp_path, sweep):
+    for typed, words in (
+        (["neuron.threshold=interval(0.5,1)"], "neuron.threshold=interval(0.5,1): an interval is for a search"),
+        (["sweep=latency", "simulate.duration=interval(0.01,0.02)"], "an interval is for a search"),
+        (["seed=range(0)"], "seed=range(0): there is no such value; type the values, as in seed=A,B"),
+        (["convert=glob(zz*)"], "convert=glob(zz*): there is no such value"),
+        (["sweep=latency", "convert=glob(zz*)"], "convert=glob(zz*): there is no such value"),
+        (
+            ["sweep=seeds", "search=accuracy_at_latency"],
+            "sweep=seeds search=accuracy_at_latency: a grid or a search; leave one",
+        ),
+        (["hydra/sweeper=grids", "seed=0,1"], "hydra/sweeper=grids: there are no grids; type a sweep that has some"),
+        (
+            ["search=accuracy_at_latency", "+hydra.sweeper.n_jobs=2"],
+            "hydra.sweeper.n_jobs=2: hydra/sweeper=optuna has no setting n_jobs; type hydra.sweeper.NAME=VALUE with one of",
+        ),
+    ):
+        status, printed = sweep(*typed)
+        assert status == 1 and words in printed and printed.count("\n") == 1, printed
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
 def test_a_sweep_over_experiments_ends_with_the_folder_of_all_of_them(tmp_path, sweep):
     status, printed = sweep("experiment=diehl_fc,diehl_fc_raw", "sweep_name=two")
-    assert status == 0 and "\noutputs/sweeps: 2 finished" in printed and "make compare RUNS=outputs/sweeps\n" in printed
+    assert (
+        status == 0
+        and "\noutputs/sweeps: 2 finished" in printed
+        and "\ncompare them: python -m respike.report outputs/sweeps --compare --out outputs/comparison\n" in printed
+    )
     assert {path.parents[2].name for path in tmp_path.rglob("metrics.json")} == {"diehl_fc", "diehl_fc_raw"}
 
 
@@ -142,6 +191,7 @@ CHOICES = [
     (["simulate.seed=0,1,2"], 12, []),
     (["simulate.duration=0.02"], 6, ["simulate.duration=0.02"]),  # two durations of the second grid become one
     (["simulate.duration=0.01", "convert.q=0.9"], 2, ["simulate.duration=0.01"]),
+    (['convert="data_norm"', "simulate.seed='0','1'"], 2, ["convert=data_norm"]),
 ]
 
 
@@ -165,6 +215,23 @@ def test_a_sweep_of_several_grids_runs_the_chosen_jobs(tmp_path, sweep):
     assert "grid: 1 job, 10 simulated steps" in printed
     (name,) = finished_jobs(tmp_path)
     assert "convert=percentile" in name and "convert.q=1" in name
+
+
+def test_the_budget_of_several_grids_is_that_of_the_experiment_as_it_is_described(sweep):
+    few = ("convert=mmse", "convert.rounding=half", "callbacks.convert.calibration_seed=0", "simulate.duration=0.008")
+    status, printed = sweep("sweep=latency", *few, "data.test_size=null", "neuron.threshold=-1")  # no job runs
+    whole = compose_run(["experiment=diehl_fc", "paths.run=x"])
+    steps = whole.simulate.duration / whole.simulate.dt
+    minutes = whole.budget_min * (0.1 + 0.9 * 0.008 / whole.simulate.duration)
+    said = f"at most {duration(60 * minutes)} on two cores, by budget_min={whole.budget_min:g} for {steps:.0f} steps"
+    assert status == 1 and said in printed and "latency: 1 job, " in printed
+
+
+def test_a_job_whose_failure_cannot_be_written_is_a_failed_job(tmp_path, sweep):
+    (tmp_path / "outputs/sweeps/diehl_fc/grid/1/failure.json/x").mkdir(parents=True)  # nothing can be written there
+    status, printed = sweep("simulate.seed=0,1", "hydra.sweep.subdir=${simulate.seed}", "simulate.duration=0.01")
+    assert status == 1 and "1 finished, 1 failed" in printed and "Traceback" not in printed and "Warning" not in printed
+    assert printed.count("grid/1/failure.json: ") == 2  # as it ends, and at the end
 
 
 def test_the_time_left_is_that_of_jobs_like_those_that_ran():

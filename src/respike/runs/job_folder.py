@@ -8,9 +8,10 @@ LONGEST = 150  # characters; file systems allow 255 for a name, and W&B extends 
 
 
 def job_folder(overrides: str) -> str:
-    """The overrides, with "_" in place of "/". A name longer than LONGEST is cut and ends with a hash of the whole name."""
-    name = overrides.replace("/", "_") or "job"
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    """The overrides, with "_" in place of "/". If they have a "/" or are longer than LONGEST: cut, with a hash of them all."""
+    if "/" not in overrides and len(overrides) <= LONGEST:
+        return overrides or "job"
+    return f"{overrides.replace('/', '_')[:LONGEST]}-{hashlib.sha256(overrides.encode()).hexdigest()[:10]}"
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

@@ -1,12 +1,15 @@
 """Jobs of a multirun: finished jobs are kept, a failed job does not stop the others, failures are listed at the end."""
 
+import atexit
 import contextlib
 import datetime
+import hashlib
 import importlib.util
 import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -18,20 +21,23 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from scipy.optimize import nnls
 
 from respike.errors import InputError, explain
 from respike.report.columns import duration
 from respike.report.terminal import jobs_text, numbers_text, shown_path, terminal_width, time_left
-from respike.runs.check import check_multirun
+from respike.runs.check import check_multirun, parameters, resolved_target
 from respike.runs.folder import finished
+from respike.runs.kinds import said_as
 from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
 from respike.system.cache import acquire
@@ -46,13 +52,19 @@ OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and
     "SlurmLauncher": ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher"),
     "OptunaSearch": ("hydra/sweeper=optuna", "optuna"),
 }
+_refused: list[
+    str
+] = []  # why the job that has begun must not run: Hydra swallows what `SweepReport.on_job_start` raises
 
 
 def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
-    """Run one job of a sweep in cfg.paths.run, unless it is finished. A job that fails writes failure.json, returns None.
+    """Run one job of a sweep in cfg.paths.run, unless it is finished; returns its metrics.
 
-    Where another process runs the same job, as of the same sweep, wait for it and keep what it has done.
+    A job that fails writes failure.json, unless its folder is another job's, and returns the reason, a text. Where another
+    process runs the same job, as of the same sweep, wait for it and keep what it has done.
     """
+    if _refused:
+        return _refused.pop()
     keep_freed_memory()  # a launcher's process is none of `run_command`
     folder = Path(cfg.paths.run)
     try:
@@ -63,11 +75,14 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
             return train(cfg, overrides)
     except Exception as error:
         reason = explain(error)
+        if reason is None and isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename}: {error.strerror}"
         if reason is None:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
-        return None
+        with contextlib.suppress(OSError):  # of a full disk, which may be what the job failed of
+            write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
+        return reason
 
 
 @contextlib.contextmanager
@@ -86,9 +101,12 @@ def _one_process(folder: Path) -> Iterator[None]:
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
-    """Raise InputError for a sweep that varies nothing, a key without a value, or an old name in the sweeper's parameters."""
-    check_words(f"{key}={values}" for key, values in (params or {}).items())
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    """Raise InputError for a sweep that varies nothing, values that no grid has, or an old name in the sweeper's parameters."""
+    listed = [f"{key}={values}" for key, values in (params or {}).items()]
+    check_words(listed)
+    for line in (*listed, *overrides):
+        _texts(line)
+    parsed = _parsed(overrides)
     for override in parsed:
         if override.value() == "":
             raise InputError(f"{override.input_line}: no value to sweep over; as in {override.key_or_group}=0.5,1,2")
@@ -99,21 +117,48 @@ def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
         )
 
 
-def check_places(keys: Sequence[str], unnamed: Sequence[str], task: Sequence[str]) -> None:
+def check_places(keys: Sequence[str], unnamed: Sequence[str], typed: Sequence[str]) -> None:
     """Raise InputError for jobs that would share a folder. keys: what varies; unnamed: keys that a job's name leaves out.
 
-    task: as typed. The folder of an experiment's jobs has its name, unless a name is typed.
+    typed: all overrides. The folder of an experiment's jobs has its name, unless a name or a folder is typed. Jobs that share a
+    folder for other reasons fail: see `SweepReport`.
     """
-    typed = {word.lstrip("+").partition("=")[0] for word in task}
-    if "paths.run" in typed:
+    given = {word.lstrip("+").partition("=")[0]: word for word in typed}
+    if "paths.run" in given:
         raise InputError(
             "paths.run: every job has a folder of its own; type paths.outputs=FOLDER, name=NAME or sweep_name=NAME"
         )
+    if "${" not in (subdir := given.get("hydra.sweep.subdir", "${")):
+        raise InputError(f"{subdir}: the jobs would share a folder; type hydra.sweep.dir=FOLDER")
     for key in keys:
-        if key == "experiment" and "name" in typed:
+        if key == "experiment" and "${" not in (folder := given.get("hydra.sweep.dir", "${")):
+            raise InputError(
+                f"{folder}: the jobs of several experiments would share a folder; type paths.outputs=FOLDER"
+            )
+        if key == "experiment" and "name" in given:
             raise InputError("name: the jobs of several experiments would share a folder; leave name= out")
         if key != "experiment" and key in unnamed:
             raise InputError(f"{key}: several values would share a folder; type one value in each command")
+
+
+def check_sweeper(sweeper: DictConfig, choices: Mapping[str, str | None]) -> None:
+    """Raise InputError for a setting that the sweeper does not take, for no grids, and for a sweep that is a search as well.
+
+    choices: config group -> chosen option.
+    """
+    if choices.get("sweep") and choices.get("search"):
+        raise InputError(
+            f"sweep={choices['sweep']} search={choices['search']}: a grid or a search; leave one of them out"
+        )
+    takes, takes_more = parameters(sweeper._target_, resolved_target("hydra.sweeper", sweeper._target_))
+    for name in map(str, sweeper):
+        if name not in takes and not name.startswith("_") and not takes_more:
+            raise InputError(
+                f"hydra.sweeper.{name}={said_as(sweeper[name])}: hydra/sweeper={choices.get('hydra/sweeper')} has no setting "
+                f"{name}; type hydra.sweeper.NAME=VALUE with one of {', '.join(takes)}"
+            )
+    if "grids" in sweeper and not sweeper.grids:
+        raise InputError("hydra/sweeper=grids: there are no grids; type a sweep that has some, as sweep=latency")
 
 
 def check_installed(target: str) -> None:
@@ -129,7 +174,7 @@ def varied(overrides: Sequence[str], params: Mapping[str, Any] | None) -> dict[s
     overrides: as typed. params: of the sweeper; a typed key replaces the same key of params.
     """
     given = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
-    last = {override.get_key_element(): override for override in OverridesParser.create().parse_overrides(given)}
+    last = {override.get_key_element(): override for override in _parsed(given)}
     return {key: _values(override) for key, override in last.items() if override.is_sweep_override()}
 
 
@@ -141,13 +186,14 @@ def grid_jobs(grids: Sequence[Mapping[str, Any]], overrides: Sequence[str]) -> l
     """
     listed = [{key: _texts(f"{key}={values}") for key, values in grid.items()} for grid in grids]
     typed = {override.split("=")[0]: _texts(override) for override in overrides}
-    known = {key: {value for grid in listed for value in grid.get(key, ())} for key in typed}
-    chosen = {key for key, values in typed.items() if known[key] and known[key].issuperset(values)}
+    bare = {key: {_bare(value) for value in values} for key, values in typed.items()}
+    known = {key: {_bare(value) for grid in listed for value in grid.get(key, ())} for key in typed}
+    chosen = {key for key in typed if known[key] and known[key].issuperset(bare[key])}
     jobs: dict[tuple[str, ...], None] = {}
     for grid in listed:
         values = {key: typed[key] if key in typed and key not in chosen else of for key, of in grid.items()}
         for key in typed:
-            fewer = [value for value in grid.get(key, ()) if value in typed[key]]
+            fewer = [value for value in grid.get(key, ()) if _bare(value) in bare[key]]
             values[key] = fewer if key in chosen else typed[key]
         jobs |= dict.fromkeys(itertools.product(*([f"{key}={value}" for value in of] for key, of in values.items())))
     if not jobs:
@@ -156,19 +202,37 @@ def grid_jobs(grids: Sequence[Mapping[str, Any]], overrides: Sequence[str]) -> l
 
 
 def _texts(line: str) -> list[str]:
-    """The values of an override, one or several, as they are typed."""
-    (override,) = OverridesParser.create().parse_overrides([line])
-    return (
-        list(override.sweep_string_iterator())
-        if override.is_sweep_override()
-        else [override.get_value_element_as_str()]
+    """The values of an override, one or several, as they are typed. Raises InputError for an interval and for no value."""
+    (override,) = _parsed([line])
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_interval_sweep():
+        raise InputError(
+            f"{line}: an interval is for a search, as search=accuracy_at_latency; type values, as in "
+            f"{override.key_or_group}=0.5,1,2"
+        )
+    if not (values := list(override.sweep_string_iterator())):
+        raise InputError(f"{line}: there is no such value; type the values, as in {override.key_or_group}=A,B")
+    return values
+
+
+def _parsed(lines: Sequence[str]) -> list[Override]:
+    """Overrides, whose globs list the options that this multirun has."""
+    hydra = GlobalHydra.instance()
+    return OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None).parse_overrides(
+        list(lines)
     )
+
+
+def _bare(value: str) -> str:
+    """A value without the quotes that it may be typed in."""
+    return value.strip("'\"")
 
 
 def _values(override: Override) -> int:
     try:
         return len(list(override.sweep_string_iterator()))
-    except HydraException:  # an interval, or a glob, whose options only the sweeper can list
+    except HydraException:  # an interval
         return 0
 
 
@@ -200,6 +264,7 @@ class SweepReport(Callback):
 
     A copy of this object goes with each job into its process and leaves a record in the folder `records` of this multirun.
     So the jobs that are counted are those of this multirun, independently of clocks and of files of earlier multiruns.
+    A job also leaves there whose folder it takes: another job of this multirun with the same folder fails.
     """
 
     def __init__(self):
@@ -208,6 +273,7 @@ class SweepReport(Callback):
         self.planned = 0
         self.at_once = 1
         self.steps: list[float] = []  # of each job of several grids
+        self.ended: list[dict[str, Any]] = []  # records that cannot be written
         self.records: Path | None = None
         self.stamp: int | None = None
 
@@ -215,17 +281,22 @@ class SweepReport(Callback):
         """Check the launcher, the sweeper and the grid, and count its jobs."""
         self.started = time.monotonic()
         HydraConfig.instance().set_config(config)  # a name that is the model's is resolved before the first job
+        typed = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+        assert isinstance(typed, dict)
         launcher, sweeper, task = config.hydra.launcher, config.hydra.sweeper, config.hydra.overrides.task
         try:
             check_installed(launcher._target_)
             check_installed(sweeper._target_)
             check_multirun(config)
+            check_sweeper(sweeper, config.hydra.runtime.choices)
             if "BasicSweeper" in sweeper._target_:
                 check_grid(task, sweeper.get("params"))
             jobs = grid_jobs(sweeper.grids, task) if "grids" in sweeper else None
             counts = varied(task, sweeper.get("params"))
             check_places(
-                [key.lstrip("+") for key in counts], config.hydra.job.config.override_dirname.exclude_keys, task
+                [key.lstrip("+") for key in counts],
+                config.hydra.job.config.override_dirname.exclude_keys,
+                [*typed["hydra"], *typed["task"]],
             )
         except InputError as error:
             print(f"respike: {error}", file=sys.stderr)
@@ -239,21 +310,45 @@ class SweepReport(Callback):
             print(
                 f"{config.sweep_name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{_budget(self.steps, config)}", flush=True
             )
-        at_once = launcher.get("n_jobs") or 1
+        at_once = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
         self.at_once = at_once if at_once > 0 else max(1, cores() + 1 + at_once)  # joblib: -1 is all cores
-        self.records = Path(config.hydra.sweep.dir, f".multirun-{uuid.uuid4().hex}")
+        self.records = Path(config.hydra.sweep.dir, f".multirun-{uuid.uuid4().hex}").absolute()
+        atexit.register(shutil.rmtree, self.records, ignore_errors=True)  # of a multirun that is interrupted
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the time, and whether the job has a result from earlier."""
+        """Note the time, and whether the job has a result from earlier; refuse a job whose folder another one has taken."""
         self.job_started, self.stamp = time.monotonic(), _stamp(config)
+        _refused[:] = self._refusal(config)
+
+    def _refusal(self, config: DictConfig) -> list[str]:
+        """Why the job must not run: another job of this multirun has its folder; [] if it may."""
+        if self.records is None:
+            return []
+        folder, own = config.hydra.runtime.output_dir, list(config.hydra.overrides.task)
+        claim = self.records / hashlib.sha256(folder.encode()).hexdigest()
+        try:
+            self.records.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{claim}.lock"):
+                if not claim.is_file():
+                    write_json(claim, own)
+                first = json.loads(claim.read_text(encoding="utf-8"))
+        except OSError:  # of a full disk, which the job itself will report
+            return []
+        if first == own:  # also another process of a distributed job, and a job that a scheduler starts again
+            return []
+        other = " ".join(word for word in first if word not in own)
+        return [
+            f"shares the folder {shown_path(Path(folder))} with {other}; type another name= or sweep_name= for one of them"
+        ]
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Write the job's record, and say how it ended and how long the others will take."""
         if self.records is None or rank() > 0:  # a single run, or another process of a distributed job
             return
         folder = Path(config.hydra.runtime.output_dir)
-        metrics = job_return.return_value if isinstance(job_return.return_value, Mapping) else {}
-        failure = "" if metrics else json.loads((folder / FAILURE).read_text())["reason"]
+        returned = job_return.return_value
+        metrics = returned if isinstance(returned, Mapping) else {}
+        failure = "" if metrics else str(returned)
         typed = [word for word in job_return.overrides or () if word.lstrip("+").partition("=")[0] in self.keys]
         record = {
             "number": config.hydra.job.num,
@@ -264,8 +359,10 @@ class SweepReport(Callback):
             "seconds": time.monotonic() - self.job_started,
             "fit_s": 0.0 if metrics.get("time/fit_was_cached", 1) else metrics["time/fit_s"],
         }
-        self.records.mkdir(parents=True, exist_ok=True)
-        write_json(self.records / f"{record['number']}.json", record)
+        try:
+            write_json(self.records / f"{record['number']}.json", record)
+        except OSError:
+            self.ended.append(record)
         jobs = self._jobs()
         said = f"failed, {failure}" if failure else f"{'kept, ' if record['kept'] else ''}{numbers_text(metrics)}"
         left = self.planned - len(jobs)
@@ -276,7 +373,7 @@ class SweepReport(Callback):
     def _jobs(self) -> list[dict[str, Any]]:
         """The records of the jobs that have ended, in the order of their numbers."""
         assert self.records is not None
-        jobs = [json.loads(path.read_text()) for path in self.records.glob("*.json")]
+        jobs = [json.loads(path.read_text()) for path in self.records.glob("*.json")] + self.ended
         return sorted(jobs, key=lambda job: job["number"])
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -284,6 +381,9 @@ class SweepReport(Callback):
         jobs = self._jobs()
         assert self.records is not None
         shutil.rmtree(self.records, ignore_errors=True)
+        lost = max(0, self.planned - len(jobs))
+        if not jobs and not lost:  # of a search that is complete, or whose settings are wrong
+            return
         folders = {str(Path(job["folder"]).parent) for job in jobs}  # one for each experiment
         folder = Path(os.path.commonpath(folders)) if folders else Path(config.hydra.sweep.dir)
         failed = [job for job in jobs if job["failure"]]
@@ -296,11 +396,14 @@ class SweepReport(Callback):
         )
         for job in failed:
             print(f"  failed {job['overrides']}\n    {job['failure']}")
-        print(f"compare them: make compare RUNS={shown_path(folder)}")
+        if lost:
+            print(f"  no record of {lost} jobs below {shown_path(self.records.parent)}, as on a full disk")
+        place = shlex.quote(shown_path(folder))
+        print(f"compare them: python -m respike.report {place} --compare --out outputs/comparison")
         for line in offline_lines(finished, folder):
             print(line)
         sys.stdout.flush()
-        if failed:
+        if failed or lost:
             sys.exit(1)
 
 
@@ -325,9 +428,14 @@ def _budget(steps: Sequence[float], config: DictConfig) -> str:
         return ""
     said = f", {sum(steps):,.0f} simulated steps of each image"
     reduced = config.data.get("test_size") or OmegaConf.select(config, "data.dataset.test_files")
-    if not config.get("budget_min") or reduced:
+    if not config.get("budget_min") or not config.experiment or reduced:
         return said
-    whole = _steps([[]], config)[0]
+    described = (
+        GlobalHydra.instance()
+        .config_loader()
+        .load_configuration(config.hydra.job.config_name, [f"experiment={config.experiment}"], RunMode.RUN)
+    )
+    whole = _steps([[]], described)[0]  # whatever is typed
     minutes = config.budget_min * sum(0.1 + 0.9 * each / whole for each in steps)
     return f"{said}: at most {duration(60 * minutes)} on two cores, by budget_min={config.budget_min:g} for {whole:.0f} steps"
 
