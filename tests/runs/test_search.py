@@ -238,3 +238,16 @@ def test_a_named_search_runs_real_jobs(tmp_path, monkeypatch, search):
         if search == "accuracy_and_spikes":
             assert float(row["snn/spikes_per_image"]) == metrics["snn/spikes_per_image"]
     assert len(rows(folder / "trials.csv")) == 2
+
+
+def test_a_search_that_fails_lists_its_failed_jobs_and_leaves_no_records(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["respike.train", "search=accuracy_at_latency", "experiment=diehl_fc", "logger=none",
+                                      "neuron.threshold=-1", "hydra.sweeper.n_trials=2"])  # fmt: skip
+    with pytest.raises(SystemExit):
+        main()
+    printed, error = capsys.readouterr()
+    assert "outputs/sweeps/diehl_fc/accuracy_at_latency: 0 finished, 2 failed" in printed
+    assert printed.count("    neuron.threshold=-1: a number above 0") == 2
+    assert error.endswith("every trial failed; failure.json in each trial's folder has the reason\n")
+    assert not list(tmp_path.rglob(".multirun-*"))

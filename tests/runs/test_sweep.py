@@ -17,7 +17,16 @@ from omegaconf import OmegaConf
 from respike.errors import InputError
 from respike.report.columns import duration
 from respike.runs.compose import CONF, compose_run, names
-from respike.runs.sweep import OPTIONAL, check_grid, check_installed, grid_jobs, run_job, seconds_left, varied
+from respike.runs.sweep import (
+    OPTIONAL,
+    SweepReport,
+    check_grid,
+    check_installed,
+    grid_jobs,
+    run_job,
+    seconds_left,
+    varied,
+)
 from respike.train import main
 
 SMALL = (
@@ -158,6 +167,19 @@ def test_what_a_sweep_varies_is_checked_before_its_first_job(tmp_path, sweep):
     assert not list(tmp_path.rglob("metrics.json"))
 
 
+def test_a_sweep_that_is_interrupted_leaves_no_records(tmp_path):
+    typed = ["respike.train", "-m", *SMALL, "neuron.threshold=-1,-2"]  # its jobs fail at once
+    code = f"""import sys, respike.train, respike.runs.sweep
+def interrupt(*_): raise KeyboardInterrupt
+respike.runs.sweep.time_left = interrupt  # after the record of the first job
+sys.argv = {typed}
+respike.train.main()"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr and len(list(tmp_path.rglob("failure.json"))) == 1
+    assert not list(tmp_path.rglob(".multirun-*"))
+
+
 def test_a_sweep_over_experiments_ends_with_the_folder_of_all_of_them(tmp_path, sweep):
     status, printed = sweep("experiment=diehl_fc,diehl_fc_raw", "sweep_name=two")
     assert (
@@ -206,6 +228,19 @@ def test_typed_values_choose_among_the_jobs_of_several_grids_or_replace_theirs(t
 def test_values_of_different_grids_have_no_job():
     with pytest.raises(InputError, match=r"^convert=data_norm convert.q=0.9: the sweep has no job"):
         grid_jobs(GRIDS, ["convert=data_norm", "convert.q=0.9"])
+
+
+@pytest.mark.parametrize(
+    ("launcher", "at_once"),
+    [("basic", 1), ("joblib hydra.launcher.n_jobs=3", 3), ("submitit_slurm hydra.launcher.array_parallelism=5", 5)],
+)
+def test_the_jobs_at_once_are_those_of_the_launcher(launcher, at_once):
+    typed = ["experiment=diehl_fc", "sweep=seeds", *f"hydra/launcher={launcher}".split()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=typed, return_hydra_config=True)
+    report = SweepReport()
+    report.on_multirun_start(config)
+    assert (report.planned, report.at_once) == (10, at_once)
 
 
 def test_a_sweep_of_several_grids_runs_the_chosen_jobs(tmp_path, sweep):
