@@ -1,14 +1,17 @@
 """Rows of a preset: which of them run with several seeds, in which folders, and what is said about them."""
 
+import fcntl
+import logging
 import re
 
 import pytest
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from respike import reproduce
 from respike.errors import InputError
 from respike.report import load_runs
-from respike.runs.preset import _Row, choose_rows, load_preset, remove_runs, run_rows
+from respike.runs.preset import _Row, choose_rows, load_preset, remove_run, run_rows
 from respike.train import train
 
 SMALL = (
@@ -74,14 +77,69 @@ def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
     assert len(runs) == 2
 
 
-def test_fresh_removes_the_runs_of_its_rows_and_nothing_else(tmp_path):
-    for name in ("fc", "fc-seed1", "fc2", "fc-seeds", "linked"):
+def test_a_run_is_removed_and_nothing_else(tmp_path):
+    for name in ("fc", "fc-seed1", "linked"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").touch()
     (tmp_path / "notes").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "linked")
-    remove_runs(tmp_path, ["fc", "notes", "link", "absent"])
-    assert {path.name for path in tmp_path.iterdir()} == {"fc2", "fc-seeds", "linked", "notes", "link"}
+    for name in ("fc", "notes", "link", "absent"):
+        remove_run(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"fc-seed1", "linked", "notes", "link"}
+
+
+def test_fresh_removes_each_run_right_before_it_is_run_again_and_no_other_seed(tmp_path, capsys):
+    preset, folder = preset_of(tmp_path, {name: ["experiment=diehl_fc"] for name in ("fc", "second")}), tmp_path / "few"
+    runs, seen = [folder / name for name in ("fc", "fc-seed1", "fc-seed2", "second")], []
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "config.yaml").touch()
+
+    def interrupted(cfg, overrides):
+        seen.append([run.name for run in runs if not run.exists()])
+        if cfg.name == "second":
+            raise KeyboardInterrupt
+        train(cfg, overrides)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_rows(interrupted, preset, folder, [], seeds=2, fresh=True)
+    assert seen == [["fc"], ["fc-seed1"], ["second"]]
+    assert re.findall(r"^  (\w+) +(\d+ min)", capsys.readouterr().out, re.M) == [("fc", "10 min"), ("second", "10 min")]
+    assert [run.name for run in runs if not run.exists()] == ["second"]
+
+
+def test_one_process_at_a_time_does_a_row(tmp_path, caplog):
+    """A second one waits, says so, and keeps what the first has done."""
+    preset, folder = preset_of(tmp_path, {"fc": ["experiment=diehl_fc"]}), tmp_path / "few"
+    lock = folder / ".fc.lock"
+
+    def is_locked(cfg, overrides):
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+        train(cfg, overrides)
+
+    (run,), _, failed = run_rows(is_locked, preset, folder, [])
+    assert not failed
+    metrics = (run / "metrics.json").read_text()
+    (run / "metrics.json").unlink()  # another process has just begun the run
+
+    class Other(logging.Handler):
+        def emit(self, record):
+            (run / "metrics.json").write_text(metrics)
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+    def never(cfg, overrides):
+        raise AssertionError("the other process has done it")
+
+    other, log = Other(), logging.getLogger("respike.system.cache")
+    log.addHandler(other)
+    with caplog.at_level(logging.INFO), open(lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            assert run_rows(never, preset, folder, []) == ([run], {}, False)
+        finally:
+            log.removeHandler(other)
+    assert f"waiting for another process that runs the same job ({lock})" in caplog.text
 
 
 def test_fresh_runs_again_what_is_run_and_keeps_the_rest(tmp_path):

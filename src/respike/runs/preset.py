@@ -20,6 +20,7 @@ from respike.report.columns import duration
 from respike.report.terminal import numbers_text, shown_path, time_left
 from respike.runs.compose import CONF, compose_run, names
 from respike.runs.folder import finished
+from respike.runs.one_process import one_process
 
 SHORT_TRAINING = 300.0  # seconds: rows that train longer are run with one seed
 
@@ -48,12 +49,14 @@ def choose_rows(preset: DictConfig, only: str) -> None:
         preset.rows = [row for row in preset.rows if row.name in chosen]
 
 
-def remove_runs(folder: Path, rows: Sequence[str]) -> None:
-    """Remove the runs of these rows, of every seed, below the preset's folder; nothing else in it."""
-    for row in rows:
-        for run in [folder / row, *folder.glob(f"{row}-seed[0-9]*")]:
-            if (run / "config.yaml").is_file() and not run.is_symlink():
-                shutil.rmtree(run)
+def remove_run(folder: Path) -> None:
+    """Remove the run in this folder, if there is one; nothing else, and nothing that a link leads to."""
+    if _is_run(folder):
+        shutil.rmtree(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and not folder.is_symlink()
 
 
 def row_config(
@@ -89,10 +92,13 @@ def number_of_seeds(given: str) -> int:
 class _Row:
     """A row of a preset, composed. reason: why it is not run, "" if it is; failed: whether the reason is a mistake.
 
-    fit_s: seconds of its training, an estimate until it has run. spared: it was run in full, which this command would not do.
+    fit_s: seconds of its training, an estimate until it has run. fresh: its finished runs are run again; not those that were
+    run in full, which this command would not do.
     """
 
-    def __init__(self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool):
+    def __init__(
+        self, preset: DictConfig, row: DictConfig, extra: Sequence[str], folder: Path, long: bool, fresh: bool = False
+    ):
         self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
         self.name, self.reason, self.failed = str(row.name), "", False
         for what, places in (row.get("needs") or {}).items():
@@ -100,12 +106,13 @@ class _Row:
                 self.reason = f"missing in the data folder: {what}"
                 return
         self.short = False  # whether it is run in its short form; not where the whole run is there
-        self.spared = False
+        self.fresh = fresh
         try:
             self.cfg = row_config(preset, row, extra, folder / self.name)
             self.whole_minutes = self.cfg.budget_min or 0.0
             if not long and finished(self.cfg, folder / self.name):
-                self.spared = bool(row.get("short") or row.get("long")) and not _runs_on_gpu(row)
+                spared = bool(row.get("short") or row.get("long")) and not _runs_on_gpu(row)
+                self.fresh = fresh and not spared
             elif not long:
                 if row.get("long") and not _runs_on_gpu(row):
                     self.reason = f"takes {self.cfg.budget_min or 'many'} minutes, add ARGS=--long"
@@ -140,9 +147,9 @@ class _Row:
         return 1 if self.reason or self.once() else seeds
 
     def left(self, seeds: int, first: int = 0) -> int:
-        """How many of its runs, from the position `first` on, have no result yet."""
+        """How many of its runs, from the position `first` on, have no result yet, or are run again."""
         runs = [self.run(position) for position in range(first, 0 if self.reason else self.count(seeds))]
-        return sum(not finished(cfg, place) for _, cfg, place in runs)
+        return sum((self.fresh and _is_run(place)) or not finished(cfg, place) for _, cfg, place in runs)
 
     def left_or_failed(self, seeds: int) -> int:
         """`left`; a row whose data or files cannot be read has failed, and the others are run."""
@@ -180,17 +187,16 @@ def run_rows(
 ) -> tuple[list[Path], dict[str, str], bool]:
     """Run the unfinished rows by train(config, overrides); rows marked `long` only if `long` is set.
 
-    fresh: finished rows too. Runs of rows that are not run now are kept, so are those that only `long` would run in full.
+    fresh: finished rows too; each old run is removed right before. Runs of rows and seeds that are not run now are kept, so are
+    those that only `long` would run in full. A run that another process is doing is waited for.
 
     A row's run with its own seed is written to folder/<row>. With seeds > 1 a row that depends on the seed, and whose training
     takes at most SHORT_TRAINING (that of `start` is not counted), is also run with the next seeds, in folder/<row>-seed<seed>.
 
     Returns the folders of the finished runs, the reason for each missing run, and whether any run failed.
     """
-    rows = [_Row(preset, row, extra, folder, long) for row in preset.rows]
+    rows = [_Row(preset, row, extra, folder, long, fresh) for row in preset.rows]
     runs, skipped, failed = [], {}, False
-    if fresh:
-        remove_runs(folder, [row.name for row in rows if not row.reason and not row.spared])
     left = {row.name: row.left_or_failed(seeds) for row in rows}
     minutes = {row.name: row.minutes * left[row.name] for row in rows if not row.reason}
     total = duration(60 * sum(minutes.values()))
@@ -210,12 +216,15 @@ def run_rows(
             name, cfg, place = row.run(position)
             position += 1
             try:
-                start, done = time.monotonic(), finished(cfg, place)
-                if not done:
-                    print(f"{head} {name}: running, budget {row.minutes:g} min ({shown_path(place)})", flush=True)
-                    train(cfg, extra)
-                    spent, planned = spent + time.monotonic() - start, planned + 60 * row.minutes
-                metrics = load_runs([place]).iloc[0].to_dict()  # a run whose files cannot be read has failed
+                with one_process(place):
+                    if row.fresh:
+                        remove_run(place)
+                    start, done = time.monotonic(), finished(cfg, place)
+                    if not done:
+                        print(f"{head} {name}: running, budget {row.minutes:g} min ({shown_path(place)})", flush=True)
+                        train(cfg, extra)
+                        spent, planned = spent + time.monotonic() - start, planned + 60 * row.minutes
+                    metrics = load_runs([place]).iloc[0].to_dict()  # a run whose files cannot be read has failed
             except Exception as error:
                 failed, skipped[name] = True, _reason(error)
                 print(f"{head} {name}: failed, {skipped[name]}", file=sys.stderr, flush=True)

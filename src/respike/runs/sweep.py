@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from respike.runs.folder import finished
 from respike.runs.kinds import said_as
 from respike.runs.offline import offline_lines
 from respike.runs.old_names import check_words
-from respike.system.cache import acquire
+from respike.runs.one_process import one_process
 from respike.system.distributed import rank
 from respike.system.files import write_json
 from respike.system.memory import keep_freed_memory
@@ -52,9 +52,8 @@ OPTIONAL = {  # class of hydra.launcher or hydra.sweeper -> what selects it, and
     "SlurmLauncher": ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher"),
     "OptunaSearch": ("hydra/sweeper=optuna", "optuna"),
 }
-_refused: list[
-    str
-] = []  # why the job that has begun must not run: Hydra swallows what `SweepReport.on_job_start` raises
+# Why the job that has begun must not run: Hydra swallows what `SweepReport.on_job_start` raises.
+_refused: list[str] = []
 
 
 def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, overrides: Sequence[str]) -> Any:
@@ -68,7 +67,7 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
     keep_freed_memory()  # a launcher's process is none of `run_command`
     folder = Path(cfg.paths.run)
     try:
-        with _one_process(folder):
+        with one_process(folder):
             (folder / FAILURE).unlink(missing_ok=True)
             if finished(cfg, folder):
                 return json.loads((folder / "metrics.json").read_text())
@@ -83,21 +82,6 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
         with contextlib.suppress(OSError):  # of a full disk, which may be what the job failed of
             write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
         return reason
-
-
-@contextlib.contextmanager
-def _one_process(folder: Path) -> Iterator[None]:
-    """One process at a time, with its ranks, works in the folder of a job."""
-    if rank() > 0:
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    acquire(lock, "runs the same job")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
