@@ -379,3 +379,8 @@ def test_the_direct_row_runs_where_there_is_a_gpu_and_a_narrow_reduced_one_every
         _, skipped, _ = run_rows(train, preset, tmp_path, [])
         assert found == expected
         assert ("--long" in skipped["stbp_resnet19"]) != gpu
+
+
+@pytest.mark.parametrize("convert", ["mmse", "calibrate_bias", "calibrate_potential", "calibrate_weights"])
+def test_the_network_with_max_pools_takes_every_conversion_of_the_sweep_over_latencies(convert):
+    assert composed("experiment=lenet_maxpool", f"convert={convert}", "simulate.duration=0.008").convert.steps == 8
