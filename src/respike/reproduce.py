@@ -22,13 +22,13 @@ from respike.report.runs import with_skipped
 from respike.report.terminal import terminal_width
 from respike.runs.offline import offline_lines
 from respike.runs.overrides import check_typed
-from respike.runs.preset import choose_rows, load_preset, number_of_seeds, run_rows
+from respike.runs.preset import check_overrides, choose_rows, load_preset, number_of_seeds, run_rows
 from respike.system.signals import run_command
 from respike.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a preset. Returns the exit status: 1 if a row failed or an argument is wrong, 2 for other mistakes."""
+    """Run a preset. Returns the exit status: 1 if a row failed or an argument is wrong, 2 without a report."""
     parser = argparse.ArgumentParser(prog="python -m respike.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("preset", nargs="?", default="paper", help="a file of conf/report (paper)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every row, as in logger=csv")
@@ -43,15 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         check_typed(given.overrides)
+        check_overrides(given.overrides)
         seeds = number_of_seeds(given.seeds)
+        preset = load_preset(given.preset, given.overrides)
+        names = [str(row.name) for row in preset.rows]
+        choose_rows(preset, given.only)
     except InputError as error:
         print(f"respike: {error}", file=sys.stderr)
         return 1
     try:
-        preset = load_preset(given.preset, given.overrides)
         folder = Path(preset.paths.outputs, given.preset)
-        names = [str(row.name) for row in preset.rows]
-        choose_rows(preset, given.only)
         runs, skipped, failed = run_rows(train, preset, folder, given.overrides, given.long, seeds, given.fresh)
         groups = OmegaConf.to_container(preset.groups)
         assert isinstance(groups, list)

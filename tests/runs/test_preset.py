@@ -3,15 +3,17 @@
 import fcntl
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from respike import reproduce
 from respike.errors import InputError
 from respike.report import load_runs
-from respike.runs.preset import _Row, choose_rows, load_preset, remove_run, run_rows
+from respike.runs.preset import _Row, choose_rows, load_preset, remove_run, row_config, run_rows
 from respike.train import train
 
 SMALL = (
@@ -66,7 +68,10 @@ def test_a_short_form_runs_until_the_whole_run_is_asked_for_which_is_then_kept(t
 
     assert [images(False), images(True), images(False)] == [10, 20, 20]
     printed = capsys.readouterr().out
-    assert "digits  1 min; in full, 3 min, with ARGS=--long" in printed and printed.count("digits  kept") == 1
+    assert (
+        "digits  1 min; in full, 3 min, with --long (make: ARGS=--long)" in printed
+        and printed.count("digits  kept") == 1
+    )
 
 
 def test_the_measured_training_decides_not_the_budget(tmp_path, capsys):
@@ -221,8 +226,30 @@ def test_some_rows_are_chosen_and_an_unknown_one_is_refused_with_those_there_are
 
 
 def test_the_command_takes_the_rows(capsys):
-    assert reproduce.main(["quick", "--only=nope"]) == 2
-    assert "there is no row nope; choose from digits_cnn" in capsys.readouterr().err
+    for only in ("nope", ","):
+        assert reproduce.main(["quick", f"--only={only}"]) == 1
+        said = capsys.readouterr().err
+        assert f"--only={only}: " in said and "no row" in said and "; choose from digits_cnn" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("experiment=exact_fc", "leave it out"),
+        ("~experiment", "leave it out"),
+        ("name=mine", "leave it out"),
+        ("paths.run=mine", "leave it out"),
+        ("sweep=seeds", "type python -m respike.train sweep=seeds"),
+        ("search=accuracy_at_latency", "leave it out"),
+        ("neuron.threshold=1,2", "type neuron.threshold=VALUE"),
+        ("encode.max_rate=interval(1,2)", "type encode.max_rate=VALUE"),
+        ("seed=0,1", "type seed=VALUE, or --seeds=N (make: SEEDS=N) for N seeds"),
+    ],
+)
+def test_what_a_row_decides_is_not_typed_and_it_takes_one_value(typed, advice, capsys):
+    assert reproduce.main(["quick", "logger=csv", typed]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"respike: {typed}: ") and advice in said and said.count("\n") == 1
 
 
 def test_seeds_follow_the_one_that_was_typed(tmp_path):
@@ -240,5 +267,49 @@ def test_a_number_of_seeds_is_one_line_if_it_is_none(capsys, given):
 
 
 def test_overrides_may_follow_options_as_make_writes_them(capsys):
-    assert reproduce.main(["nope", "--seeds=2", "logger=csv", "--long"]) == 2
+    assert reproduce.main(["nope", "--seeds=2", "logger=csv", "--long"]) == 1
     assert "preset nope: unknown" in capsys.readouterr().err
+
+
+def test_a_file_elsewhere_in_conf_is_no_preset(capsys):
+    assert reproduce.main(["../sweep/latency"]) == 1
+    assert "preset ../sweep/latency: unknown, choose one of paper, quick" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["sor tië", "a (b)", "a,b", "[a]", """it's "a" """ + "{b}=c"])
+def test_the_folders_may_have_any_name(tmp_path, folder, monkeypatch):
+    """Of the outputs as they are typed, and of the data, which a row of the preset names."""
+    outputs = tmp_path / folder
+    data = outputs / "data"
+    monkeypatch.setenv("DATA_DIR", str(data))
+    typed = ["paths.outputs=" + QuotedString(str(outputs), Quote.double).with_quotes()]
+    preset = load_preset("paper", typed)
+    row = next(row for row in preset.rows if row.name == "diehl_fc_published")
+    cfg = row_config(preset, row, typed, Path(preset.paths.outputs, "paper", row.name))
+    assert cfg.paths.run == str(outputs / "paper" / row.name) and cfg.paths.stages == str(outputs / "stages")
+    assert cfg.model.path == str(data / "diehl2015" / "nn_98.84.mat")
+
+
+def test_the_data_folder_may_be_below_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "dd" / "CIFAR10").mkdir(parents=True)
+    preset = load_preset("paper", ['paths.data="~/dd"'])
+    row = next(row for row in preset.rows if row.name == "exact_vgg_cifar10")
+    assert _Row(preset, row, [], tmp_path, False).reason == ""
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc"]})
+    (tmp_path / "few").touch()
+    _, skipped, failed = run_rows(train, preset, tmp_path / "few", [])
+    assert skipped == {"fc": f"{tmp_path / 'few'}: File exists"} and failed
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_kept_run_tells_how_long_its_training_takes(tmp_path, capsys):
+    """By the budget one seed would be planned; the first run took a second."""
+    preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc", "budget_min=6"]})
+    assert _Row(preset, preset.rows[0], [], tmp_path / "few", False).left(3) == 1
+    run_rows(train, preset, tmp_path / "few", [])
+    for long in (False, True):
+        assert _Row(preset, preset.rows[0], [], tmp_path / "few", long).plan(3) == "12 min"

@@ -1,5 +1,7 @@
 """Presets of conf/report. Each row of a preset is one run, or one per seed; finished runs are kept."""
 
+import json
+import os
 import shutil
 import sys
 import time
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,17 +25,30 @@ from respike.runs.compose import CONF, compose_run, names
 from respike.runs.folder import finished
 from respike.runs.one_process import one_process
 
+OF_ROWS = ("experiment", "name", "paths.run", "sweep", "search")  # a row has the first three, and no sweep
 SHORT_TRAINING = 300.0  # seconds: rows that train longer are run with one seed
+
+
+def check_overrides(typed: Sequence[str]) -> None:
+    """Raise InputError for overrides that the rows do not take: of what a row decides, and with several values."""
+    for line, override in zip(typed, OverridesParser.create().parse_overrides(list(typed)), strict=True):
+        key = override.key_or_group
+        if key in OF_ROWS:
+            raise InputError(
+                f"{line}: each row of a preset has its own {key}, or none; leave it out, or type python -m respike.train {line}"
+            )
+        if override.is_sweep_override():
+            seeds = ", or --seeds=N (make: SEEDS=N) for N seeds" if key == "seed" else ""
+            raise InputError(f"{line}: a row takes one value; type {key}=VALUE{seeds}")
 
 
 def load_preset(name: str, typed: Sequence[str] = ()) -> DictConfig:
     """The preset conf/report/<name>.yaml with its paths, typed ones first. Raises InputError for an unknown name."""
-    file = CONF / "report" / f"{name}.yaml"
-    if not file.is_file():
+    if name not in names("report"):
         known = ", ".join(names("report"))
         raise InputError(f"preset {name}: unknown, choose one of {known}, as in make reproduce-paper PRESET=quick")
     paths = OmegaConf.load(CONF / "paths" / "default.yaml")
-    preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(file))
+    preset = OmegaConf.merge({"paths": paths, "common": []}, OmegaConf.load(CONF / "report" / f"{name}.yaml"))
     assert isinstance(preset, DictConfig)
     for override in OverridesParser.create().parse_overrides(list(typed)):
         if override.key_or_group in ("paths.outputs", "paths.data"):
@@ -41,8 +57,10 @@ def load_preset(name: str, typed: Sequence[str] = ()) -> DictConfig:
 
 
 def choose_rows(preset: DictConfig, only: str) -> None:
-    """Leave only these rows in the preset, names separated by commas; "" leaves all. Raises InputError for an unknown name."""
+    """Leave only these rows in the preset, names separated by commas; "" leaves all. Raises InputError for other names."""
     chosen, known = [name.strip() for name in only.split(",") if name.strip()], [str(row.name) for row in preset.rows]
+    if only and not chosen:
+        raise InputError(f"--only={only}: names no row; choose from {', '.join(known)}")
     if unknown := [name for name in chosen if name not in known]:
         raise InputError(f"--only={only}: there is no row {', '.join(unknown)}; choose from {', '.join(known)}")
     if chosen:
@@ -69,7 +87,12 @@ def row_config(
     """
     form = row.short if short and row.get("short") else row
     chosen = row.on_gpu if _runs_on_gpu(row) else form.overrides
-    cfg = compose_run([*preset.common, *chosen, *extra, f"paths.run={folder}", f"name={row.name}"])
+    given = OmegaConf.to_container(
+        OmegaConf.create([preset.common, chosen]), resolve=False
+    )  # Hydra resolves ${paths.data}
+    assert isinstance(given, list)
+    place = QuotedString(str(folder), Quote.double).with_quotes()
+    cfg = compose_run([*given[0], *given[1], *extra, f"paths.run={place}", f"name={row.name}"])
     OmegaConf.set_struct(cfg, False)
     if row.get("title"):
         cfg.paper.title = row.title
@@ -92,8 +115,8 @@ def number_of_seeds(given: str) -> int:
 class _Row:
     """A row of a preset, composed. reason: why it is not run, "" if it is; failed: whether the reason is a mistake.
 
-    fit_s: seconds of its training, an estimate until it has run. fresh: its finished runs are run again; not those that were
-    run in full, which this command would not do.
+    fit_s: seconds of its training, an estimate until it has run once. fresh: its finished runs are run again, but not one that
+    was run in full, which this command would not do.
     """
 
     def __init__(
@@ -102,7 +125,7 @@ class _Row:
         self.preset, self.row, self.extra, self.folder = preset, row, extra, folder
         self.name, self.reason, self.failed = str(row.name), "", False
         for what, places in (row.get("needs") or {}).items():
-            if not any(Path(preset.paths.data, place).exists() for place in places):
+            if not any(Path(os.path.expanduser(preset.paths.data), place).exists() for place in places):
                 self.reason = f"missing in the data folder: {what}"
                 return
         self.short = False  # whether it is run in its short form; not where the whole run is there
@@ -115,12 +138,15 @@ class _Row:
                 self.fresh = fresh and not spared
             elif not long:
                 if row.get("long") and not _runs_on_gpu(row):
-                    self.reason = f"takes {self.cfg.budget_min or 'many'} minutes, add ARGS=--long"
+                    self.reason = f"takes {self.cfg.budget_min or 'many'} minutes, add --long (make: ARGS=--long)"
                 elif row.get("short"):
                     self.short = True
                     self.cfg = row_config(preset, row, extra, folder / self.name, short=True)
             self.minutes = self.cfg.budget_min or 0.0
             self.fit_s = 60.0 * self.minutes
+            if not self.reason and finished(self.cfg, folder / self.name):
+                metrics = json.loads((folder / self.name / "metrics.json").read_text(encoding="utf-8"))
+                self.fit_s = float(metrics.get("time/fit_s", 0.0))
         except Exception as error:
             self.reason, self.failed = _reason(error), True
 
@@ -165,7 +191,8 @@ class _Row:
             return f"{'failed' if self.failed else 'skipped'}, {self.reason}"
         if not (runs := self.left(seeds)):
             return "kept"
-        whole = f"; in full, {self.whole_minutes:g} min, with ARGS=--long" if self.minutes < self.whole_minutes else ""
+        in_full = f"; in full, {self.whole_minutes:g} min, with --long (make: ARGS=--long)"
+        whole = in_full if self.minutes < self.whole_minutes else ""
         return f"{runs * self.minutes:g} min{whole}" if self.minutes else "no budget"
 
 
@@ -251,6 +278,8 @@ def run_rows(
 def _reason(error: Exception) -> str:
     """Why a run failed, in one line; the traceback of an unexpected error is printed."""
     line = explain(error)
+    if line is None and isinstance(error, OSError) and error.filename:
+        line = f"{error.filename}: {error.strerror}"
     if line is None:
         traceback.print_exception(error)
     return line or f"stopped by {type(error).__name__}, see the traceback above"
