@@ -1,6 +1,8 @@
 """Stages: made once, found again, made again when damaged or when the code that makes them changes."""
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,32 @@ def test_a_finished_stage_in_a_folder_that_cannot_be_written_is_read(tmp_path, m
         cached(tmp_path, {"a": 2}, never, read)
 
 
+def test_a_damaged_stage_that_cannot_be_set_aside_is_one_line(tmp_path, monkeypatch, caplog):
+    _content_broken(folder := cached(tmp_path, KEY, Maker(), read)[1].folder)
+
+    def refused(self, target):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(InputError) as answer:
+        cached(tmp_path, KEY, never, read)
+    said = str(answer.value)
+    assert said.startswith(f"{folder} is damaged (invalid literal") and "\n" not in said
+    assert said.endswith("cannot be set aside (Permission denied); type paths.stages=FOLDER") and not caplog.records
+
+
+def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache.cache_folder("data") == Path(tempfile.gettempdir(), f"respike-{os.getuid()}", "respike", "data")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache.cache_folder("data") == Path("/home/me/.cache/respike/data")
+
+
 @pytest.mark.parametrize("kind", cache.CODE)
 def test_the_code_of_every_kind_exists(kind):
     root = Path(respike.__file__).parent
@@ -144,6 +172,8 @@ def test_the_code_of_every_kind_exists(kind):
         ("convert/rate/wiring.py", {"conversion", "spike-time training", "run"}),
         ("layers/tdbn.py", {"conversion", "spiking training", "run"}),
         ("data/pixels.py", set(cache.CODE)),
+        ("callbacks/train_accuracy.py", {"train_acc", "run"}),
+        ("callbacks/relu_pass.py", {"relu pass", "run"}),
         ("report/page.py", set()),
     ],
 )

@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,10 +136,15 @@ def _set_aside(folder: Path, error: Exception | None) -> None:
     """Rename a damaged stage to "<hash>.damaged", in place of an older one."""
     if rank() == 0:
         reason = " ".join(str(error or "damaged on another process").split())
-        log.warning("%s is damaged (%s): it is set aside as %s.damaged and made again", folder, reason, folder.name)
         aside = folder.with_name(folder.name + ".damaged")
         shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
+        try:
+            folder.rename(aside)
+        except OSError as refused:
+            raise InputError(
+                f"{folder} is damaged ({reason}), and cannot be set aside ({refused.strerror}); type paths.stages=FOLDER"
+            ) from refused
+        log.warning("%s is damaged (%s): it is set aside as %s.damaged and made again", folder, reason, folder.name)
 
 
 _own: list[str] = []  # see `depend_on`
@@ -158,7 +164,7 @@ CODE = {
     "spiking training": ("training", "networks", "data", "neurons", "layers", "system/precision.py"),
     "spike-time training": ("training", "networks", "data", "convert"),
     "conversion": ("convert", "networks", "data", "neurons", "layers", "simulate"),
-    "train_acc": ("networks", "data"),
+    "train_acc": ("networks", "data", "callbacks/train_accuracy.py"),
     "relu pass": (
         "networks", "data", "callbacks/relu_pass.py", "metrics/operations.py", "convert/graph", "simulate/connections.py",
     ),
@@ -251,10 +257,13 @@ def acquire(lock: FileLock, work: str) -> None:
 def cache_folder(name: str) -> Path:
     """The folder `name` below respike's folder in the user's cache ($XDG_CACHE_HOME, else ~/.cache). It may not exist yet.
 
-    For files that can be made again: downloads without a writable data folder, decoded images, compiled kernels.
+    For files that can be made again: downloads without a writable data folder, decoded images, compiled kernels. Of a user
+    without a home folder, as in some containers, it is a temporary one.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "respike" / name
+    base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if base.startswith("~"):
+        base = os.path.join(tempfile.gettempdir(), f"respike-{os.getuid()}")  # not another user's
+    return Path(base, "respike", name)
 
 
 def cached_bytes(path: Path, make: Callable[[], bytes]) -> bytes:
