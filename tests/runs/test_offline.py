@@ -19,7 +19,8 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.setattr(
         offline_runs.subprocess, "run", lambda command: made.append(command) or type("", (), {"returncode": 0})
     )
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return made
 
@@ -47,11 +48,30 @@ def test_runs_that_are_not_uploaded_yet_are(tmp_path, calls, monkeypatch, capsys
     ]
 
 
-def test_a_login_is_seen(tmp_path, calls):
+@pytest.mark.parametrize("file", [".netrc", "_netrc", "elsewhere"])
+def test_a_login_is_seen(tmp_path, calls, monkeypatch, file):
+    if file == "elsewhere":
+        monkeypatch.setenv("NETRC", "~/elsewhere")
     assert not offline_runs.has_account()
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / ".netrc").write_text("machine api.wandb.ai login user password " + "x" * 40)
+    (tmp_path / "home" / file).write_text("machine api.wandb.ai login user password " + "x" * 40)
     assert offline_runs.has_account()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org/")
+    assert not offline_runs.has_account()
+
+
+def test_a_token_of_an_identity_is_an_account(calls, monkeypatch):
+    monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", "/run/token")
+    assert offline_runs.has_account()
+
+
+def test_a_user_without_a_home_folder_has_no_account(calls, monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    assert not offline_runs.has_account()
 
 
 def test_the_dashboard_shows_one_folder_with_a_link_to_every_run_and_touches_nothing(tmp_path, monkeypatch, capsys):
@@ -79,6 +99,8 @@ def test_the_dashboard_shows_one_folder_with_a_link_to_every_run_and_touches_not
 def test_a_folder_without_offline_runs_is_one_line(tmp_path, action, capsys):
     assert offline_runs.main([action, str(tmp_path)]) == 1
     assert "no offline run" in capsys.readouterr().err
+    assert offline_runs.main([action, str(tmp_path / "nosuch")]) == 1
+    assert f"{tmp_path / 'nosuch'}: no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)

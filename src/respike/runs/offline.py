@@ -23,6 +23,8 @@ WANDB = (sys.executable, "-m", "wandb")
 
 def offline_runs(root: Path) -> list[Path]:
     """Folders of the runs that W&B wrote offline below `root`, oldest first. Raises InputError if there is none."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; type the folder of the runs, as outputs")
     found = {file.parent.resolve() for file in root.rglob("wandb/offline-run-*/run-*.wandb")}
     if not found:
         raise InputError(
@@ -44,16 +46,15 @@ def offline_lines(folders: Sequence[Path], root: Path) -> list[str]:
 
 
 def has_account() -> bool:
-    """Whether W&B has an API key: in WANDB_API_KEY, or from an earlier `wandb login`."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Whether W&B has an API key or a token: from environment variables, or from an earlier `wandb login`."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    given = os.environ.get("NETRC")
+    files = [os.path.expanduser(file) for file in ([given] if given else ["~/.netrc", "~/_netrc"])]
+    file = next(filter(os.path.isfile, files), None)  # as W&B looks for it
+    host = os.environ.get("WANDB_BASE_URL", HOST).split("//")[-1].rstrip("/")
     try:
-        return (
-            netrc.netrc(Path.home() / ".netrc").hosts.get(
-                os.environ.get("WANDB_BASE_URL", HOST).split("//")[-1].rstrip("/")
-            )
-            is not None
-        )
+        return file is not None and netrc.netrc(file).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
