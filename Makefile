@@ -1,12 +1,18 @@
 # Each target first sets up what it needs: a virtual environment with the pinned requirements and this package.
 PYTHON ?= python3
 VENV ?= .venv
-PRESET ?= paper
-SEEDS ?= 1
-SWEEP ?= threshold_rate
-EXPERIMENT ?= diehl_fc
-RUNS ?= outputs/sweeps
-OUT ?= outputs/comparison
+# Of the command line only: OUT, RUNS, ARGS are common names of environment variables.
+PRESET = paper
+SEEDS = 1
+SWEEP = threshold_rate
+EXPERIMENT = diehl_fc
+RUNS = outputs/sweeps
+OUT = outputs/comparison
+SORT =
+ARGS =
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV): a path without spaces is needed; type make VENV=.venv)
+endif
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-bench

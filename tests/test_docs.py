@@ -3,6 +3,8 @@
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -93,6 +95,23 @@ def test_make_targets_and_sweeps_exist(page, command, tmp_path):
     assert {word for word in words if "=" not in word} <= names
     if "SWEEP" in variables:
         compose_run([f"paths.run={tmp_path}", f"sweep={variables['SWEEP']}", f"experiment={variables['EXPERIMENT']}"])
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_takes_its_variables_from_the_command_line_alone(monkeypatch):
+    monkeypatch.delenv("MAKEFLAGS", raising=False)  # of `make test ARGS=...`
+    for name in ("OUT", "RUNS", "SORT", "ARGS", "VENV"):
+        monkeypatch.setenv(name, "theirs")
+
+    def said(*words):
+        return subprocess.run(["make", "-n", "compare", *words], cwd=ROOT, capture_output=True, text=True)
+
+    last = said().stdout.splitlines()[-1].rstrip()
+    assert last == "theirs/bin/python -m respike.report outputs/sweeps --compare --out outputs/comparison --sort="
+    last = said("OUT=mine", "RUNS=a b", "ARGS=-v").stdout.splitlines()[-1]
+    assert last == "theirs/bin/python -m respike.report a b --compare --out mine --sort= -v"
+    refused = said("VENV=my env")
+    assert refused.returncode == 2 and "VENV=my env: a path without spaces is needed" in refused.stderr
 
 
 def test_the_citation_is_of_this_version():
