@@ -80,7 +80,11 @@ def test_a_lossy_file_says_what_is_lost(tmp_path, capsys):
 def test_a_run_without_a_spiking_network_is_one_line(tmp_path, capsys):
     shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("snn.pt"))
     assert main([str(tmp_path / "run"), "--nir", str(tmp_path / "net.nir")]) == 1
-    assert "keeps its spiking network there (keep_networks=true)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "snn.pt: no such file" in said and "keeps its spiking network there (keep_networks=true)" in said
+    shutil.copytree(RUN.parent / "stbp_resnet19_narrow", tmp_path / "direct", ignore=shutil.ignore_patterns("*.pt"))
+    assert main([str(tmp_path / "direct"), "--nir", str(tmp_path / "net.nir")]) == 1
+    assert f"{tmp_path / 'direct' / 'checkpoints' / 'weights.pt'}: no such file" in capsys.readouterr().err
 
 
 def test_a_run_of_spike_times_has_no_form(tmp_path, capsys):

@@ -70,7 +70,8 @@ def export_run(run_dir: Path, path: Path, lossy: bool = False, shape: Sequence[i
         if steps is not None and is_number(steps):  # else the network's own
             settings["duration"] = 0.001 * steps
     else:
-        raise InputError(f"{file}: no such file; a run keeps its spiking network there (keep_networks=true)")
+        missing = weights if record.get("cfg.method.name") == "direct" else file
+        raise InputError(f"{missing}: no such file; a run keeps its spiking network there (keep_networks=true)")
     if shape is None:
         shape = image_shape(_block(record, "data.dataset")) or json.loads(record.get("cfg.model.input_shape") or "null")
     if shape is None:
