@@ -31,8 +31,13 @@ ROOT = Path(__file__).parents[2]
 
 def equations(path, inputs, above):
     """The spikes (T, B, ...) or currents of the output for inputs (T, B, ...), by NIR's equations and Euler's rule."""
-    graph = nir.read(path)
-    v, outputs = {}, []
+    return all_equations(path, inputs, above)["output"]
+
+
+def all_equations(path, inputs, above):
+    """The values (T, B, ...) of all nodes."""
+    graph = nir.read(path, type_check=False)
+    v, steps = {}, []
     for x in inputs.double():
         values = {name: x for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
         while "output" not in values:
@@ -41,8 +46,8 @@ def equations(path, inputs, above):
                 if name not in values and all(source in values for source in before):
                     total = sum(values[source] for source in before)
                     values[name] = node_value(node, total, v, name, graph.metadata["dt"], above)
-        outputs.append(values["output"])
-    return torch.stack(outputs)
+        steps.append(values)
+    return {name: torch.stack([values[name] for values in steps]) for name in graph.nodes}
 
 
 def node_value(node, x, v, name, dt, above):
@@ -83,6 +88,35 @@ def read_back(path, images):
     return no_norm(net, images, spiking_pools=False, readout="as_is"), neuron
 
 
+def assert_written_exactly(snn, images, path, inputs=None, **settings):
+    """Every spike is that of the equations in the file, and those of the file read back are as many. Returns their number.
+
+    inputs: (T, B, C, H, W) for the equations; None: as encoded.
+    """
+    settings = {"encode": Rate(1000.0), "neuron": IntegrateFire(), "duration": T / 1000} | settings
+    assert export_nir(snn, path, images.shape[1:], **settings) == []
+    if inputs is None:
+        inputs = settings["encode"](images, torch.arange(len(images)), torch.arange(T), 0.001, 0)
+    nodes = nir.read(path, type_check=False).nodes
+    found = all_equations(path, inputs.expand(T, *inputs.shape[1:]), getattr(settings["neuron"], "fire_above", True))
+    record = simulate_stepwise(snn, images, keep=True, **settings)
+    spikes = 0
+    for layer in snn.layers:
+        name = next((name for name in (f"{layer}_if", f"{layer}_lif", layer) if name in nodes), None)
+        if isinstance(nodes.get(name), nir.IF | nir.LIF):
+            expected = torch.stack([record.traces[i].spikes[layer] for i in range(len(images))], 1)
+            assert torch.equal(found[name].flatten(2), expected.double().flatten(2)), layer
+            spikes += int(expected.sum())
+    again, neuron = read_back(path, images)
+    if again.readout == "current":
+        assert torch.equal(found["output"].flatten(2).cumsum(0).argmax(2), record.predicted.long())
+    theirs = simulate(again, images, **settings | {"neuron": neuron})
+    shared = record.spikes.keys() & theirs.spikes.keys()
+    assert torch.equal(record.predicted, theirs.predicted) and (shared or len(snn.layers) == 1)
+    assert all(torch.equal(record.spikes[name], theirs.spikes[name]) for name in shared)
+    return spikes
+
+
 @pytest.mark.parametrize("above", [False, True])
 def test_every_output_spike_is_that_of_the_equations_in_the_file(draw_snn, wiring, above, tmp_path):
     """Weights are on a grid, so that potentials hit the threshold exactly, and firing at or above it differ."""
@@ -110,20 +144,50 @@ def test_potentials_do_hit_the_threshold(draw_snn):
     assert not torch.equal(*counts)
 
 
-@pytest.mark.parametrize("readout", ["counts", "current"])
-@pytest.mark.parametrize("spiking_pools", [False, True])
-def test_a_file_read_back_spikes_as_the_network_did(draw_net, wiring, readout, spiking_pools, tmp_path):
+@pytest.mark.parametrize(
+    ("spiking_pools", "readout", "bits"),
+    [(True, "counts", 6), (False, "counts", 16), (True, "current", None), (False, "current", 6)],
+)
+def test_every_spike_is_that_of_the_equations_and_of_the_file_read_back(
+    draw_net, wiring, spiking_pools, readout, bits, tmp_path
+):
+    """At 6 bits a file that is read as other layers, with another grid, has other spikes."""
     net, images = draw_net(wiring)
-    images = images.float()
+    images = images[:6].float()
     snn = percentile_norm(net.float(), images, scale="channel", readout=readout, spiking_pools=spiking_pools)
-    settings = {"encode": Rate(1000.0), "duration": T / 1000}
-    export_nir(snn, tmp_path / "net.nir", images.shape[1:], **settings)
-    again, neuron = read_back(tmp_path / "net.nir", images)
-    ours, theirs = simulate(snn, images, **settings), simulate(again, images, neuron=neuron, **settings)
-    assert again.readout == readout and sum(map(int, (ours.spikes[name].sum() for name in ours.spikes))) > 100
-    assert torch.equal(ours.predicted, theirs.predicted)
-    shared = ours.spikes.keys() & theirs.spikes.keys()
-    assert len(shared) > 1 and all(torch.equal(ours.spikes[name], theirs.spikes[name]) for name in shared)
+    assert assert_written_exactly(snn, images, tmp_path / "net.nir", weight_bits=bits) > 200
+
+
+class Bottlenecks(nn.Module):
+    """Linear sums of two branches, each of which two layers read."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(2, 3, 3, padding=1), *(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.fc = nn.Linear(108, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.a(torch.relu(x))
+        x = x + self.b(torch.relu(x))
+        return self.fc(torch.relu(x).flatten(1))
+
+
+def test_the_rounding_of_currents_is_refused_and_without_it_every_spike_is_that_of_the_equations(tmp_path):
+    torch.manual_seed(0)
+    net, images = Bottlenecks(), torch.rand(6, 2, 6, 6)
+    for conv in (net.stem, net.a, net.b):
+        conv.weight.data.add_(0.08)
+    snn, path = data_norm(net, images, scale="channel", readout="current"), tmp_path / "net.nir"
+    words = "rounding of the currents of layers 'stem', 'a'; simulate with simulate.weight_bits=null, or write"
+    with pytest.raises(InputError, match=words):
+        export_nir(snn, path, images.shape[1:])
+    lost = export_nir(snn, path, images.shape[1:], lossy=True, weight_bits=8, encode=Rate(1000.0), duration=T / 1000)
+    assert lost == ["the rounding of the currents of layers 'stem', 'a'"]
+    inputs = Rate(1000.0)(images, torch.arange(6), torch.arange(T), 0.001, 0)
+    rounded = simulate(snn, images, encode=Rate(1000.0), duration=T / 1000, weight_bits=8).spikes["relu3"]
+    assert not torch.equal(all_equations(path, inputs, above=False)["relu3"].sum((1, 2, 3, 4)).long(), rounded)
+    assert assert_written_exactly(snn, images, path, weight_bits=None) > 1000
 
 
 @settings(max_examples=15)
@@ -361,6 +425,14 @@ READ = {  # graphs as other libraries write them
         nir.Linear(random(8, 36)), lif_node(8, 4e-4, 4.0), nir.Linear(random(5, 8)), lif_node(5, 4e-4, 4.0),
         shape=(36,), metadata={"dt": 1e-4},
     ),
+    "images read twice, past a node that is named input": nir.NIRGraph(
+        {
+            "images": nir.Input(np.array([36])), "input": nir.Linear(random(5, 36)), "if": if_node(np.ones(5)),
+            "skip": nir.Linear(random(5, 36, seed=1)), "last": if_node(np.ones(5)), "output": nir.Output(np.array([5])),
+        },
+        [("images", "input"), ("input", "if"), ("if", "last"), ("images", "skip"), ("skip", "last"), ("last", "output")],
+        {"dt": 1.0},
+    ),
 }  # fmt: skip
 
 
@@ -372,7 +444,8 @@ def test_graphs_of_others_spike_by_their_equations(name, tmp_path):
     again, neuron = read_back(path, images)
     record = simulate(again, images, neuron=neuron, encode=Rate(1000.0), duration=T / 1000)
     inputs = Rate(1000.0)(images, torch.arange(len(images)), torch.arange(T), 0.001, 0)
-    flat = len(READ[name].nodes["input"].input_type["input"]) == 1
+    (entry,) = (node for node in READ[name].nodes.values() if isinstance(node, nir.Input))
+    flat = len(entry.input_type["input"]) == 1
     outputs = equations(path, inputs.flatten(2) if flat else inputs, above=True)
     assert int(outputs.sum()) > 20 and torch.equal(outputs.sum(0).int(), record.counts.int())
 

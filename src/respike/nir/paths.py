@@ -22,6 +22,7 @@ class NodePath:
     def __init__(self, shape: torch.Size, layer: str):
         self.shape, self.layer = shape, layer
         self.nodes: list[nir.NIRNode] = []
+        self.ends_in_bias = False  # whether a node that only adds the bias follows the weights
         self._clear()
 
     def _clear(self) -> None:
@@ -30,7 +31,9 @@ class NodePath:
 
     @property
     def weighted(self) -> nir.NIRNode | None:
-        """The last node with weights."""
+        """The last node with weights, if no other node has the bias."""
+        if self.ends_in_bias:
+            return None
         return next((node for node in reversed(self.nodes) if isinstance(node, nir.Affine | nir.Conv2d)), None)
 
     def append(self, module: nn.Module) -> None:
@@ -81,6 +84,7 @@ class NodePath:
         width = len(last.bias) if isinstance(last, nir.Affine | nir.Conv2d) else 0
         fits = bias is None or (width and width % len(bias) == 0)
         if not fits or (not width and (gain != 1 or node_needed)):
+            self.ends_in_bias = self.weighted is not None
             self.map = torch.eye(self.shape[0], dtype=torch.float64)
             self._flush(always=True)
             last = self.nodes[-1]

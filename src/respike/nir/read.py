@@ -41,11 +41,12 @@ class NIRNetwork(nn.Module):
     def __init__(self, graph: nir.NIRGraph, dt: float | None, line: str):
         super().__init__()
         self.sources = _sources(graph, line)
+        self.entry = next(name for name, node in graph.nodes.items() if isinstance(node, nir.Input))
         nodes = {name: graph.nodes[name] for name in self.sources}
         self.flat = any(  # the shape of the input may have a batch axis, as Norse writes it
             isinstance(node, nir.Affine | nir.Linear) or np.ndim(getattr(node, "r", 0)) == 1
             for name, node in nodes.items()
-            if "input" in self.sources[name]
+            if self.entry in self.sources[name]
         )
         self.modules_of: dict[str, str] = {}
         self.factors: dict[str, str] = {}
@@ -56,6 +57,7 @@ class NIRNetwork(nn.Module):
             for name, found in self.sources.items()
             if name not in biased.values()
         }
+        only_bias = _biases_of_sums(self.sources, nodes)
         for name, node in nodes.items():
             if isinstance(node, nir.Output) or name in biased.values():
                 continue
@@ -73,8 +75,12 @@ class NIRNetwork(nn.Module):
                 self.factors[name] = self._own_name(f"{name}_factor")
                 self.register_buffer(self.factors[name], factor.float())
             self.modules_of[name] = self._own_name(name)
-            module = _with_bias_map(node, name, line) if name in biased else _module(node, name, line)
-            self.add_module(self.modules_of[name], module)
+            if name in biased:
+                self.add_module(self.modules_of[name], _with_bias_map(node, name, line))
+            elif name in only_bias:
+                self.add_module(self.modules_of[name], _Bias(node))
+            else:
+                self.add_module(self.modules_of[name], _module(node, name, line))
 
     def _own_name(self, name: str) -> str:
         name = re.sub(r"\W", "_", name)
@@ -84,7 +90,7 @@ class NIRNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Sums of edges through the nodes, first to last."""
-        values = {"input": images.flatten(1) if self.flat else images}
+        values = {self.entry: images.flatten(1) if self.flat else images}
         for name, sources in self.sources.items():
             total = values[sources[0]]
             for source in sources[1:]:
@@ -182,7 +188,7 @@ def _read(path: str | Path | None) -> nir.NIRGraph:
 
 
 def _sources(graph: nir.NIRGraph, line: str) -> dict[str, list[str]]:
-    """For every node but the input, each after its sources, the nodes that it reads, of which the input is "input"."""
+    """For every node but the input, each after its sources, the nodes that it reads."""
     for kind, what in ((nir.Input, "images enter"), (nir.Output, "the class is read")):
         found = [name for name, node in graph.nodes.items() if isinstance(node, kind)]
         if len(found) == 1:
@@ -210,9 +216,7 @@ def _sources(graph: nir.NIRGraph, line: str) -> dict[str, list[str]]:
     unread = [name for name in order if not sources[name] and name != entry]
     if unread:
         raise InputError(f"{line}: node '{unread[0]}' has no input")
-    return {
-        name: ["input" if source == entry else source for source in sources[name]] for name in order if name != entry
-    }
+    return {name: sources[name] for name in order if name != entry}
 
 
 def _pool_of(name: str, sources: dict[str, list[str]], nodes: dict[str, nir.NIRNode]) -> str | None:
@@ -239,6 +243,32 @@ def _biased_by_place(sources: dict[str, list[str]], nodes: dict[str, nir.NIRNode
         if alone and adds and (pair(ones.stride), pair(ones.padding)) == ((1, 1), (0, 0)):
             found[name] = first
     return found
+
+
+def _biases_of_sums(sources: dict[str, list[str]], nodes: dict[str, nir.NIRNode]) -> set[str]:
+    """The nodes that add a bias to sums of currents and change nothing else, by which respike writes biases after pools.
+
+    As weights, they would make the sums a layer of its own, whose currents are rounded.
+    """
+    found = set()
+    sums: dict[str, bool] = {}  # whether weights lie between the last neurons, or the input, and the value of a node
+    for name, read in sources.items():
+        node, weighted = nodes[name], any(sums.get(source, False) for source in read)
+        if weighted and isinstance(node, nir.Affine | nir.Conv2d) and _is_identity(node):
+            found.add(name)
+        weights = isinstance(node, nir.Affine | nir.Linear | nir.Conv2d)
+        sums[name] = (weighted or weights) and not isinstance(node, NEURONS)
+    return found
+
+
+def _is_identity(node: nir.Affine | nir.Conv2d) -> bool:
+    """Whether the weights pass on every channel as it is."""
+    count = len(node.weight)
+    if isinstance(node, nir.Conv2d):
+        unpadded = node.padding in ("same", "valid") if isinstance(node.padding, str) else pair(node.padding) == (0, 0)
+        if not unpadded or pair(node.stride) != (1, 1) or node.weight.shape[2:] != (1, 1):
+            return False
+    return node.weight.shape[:2] == (count, count) and np.array_equal(node.weight.reshape(count, -1), np.eye(count))
 
 
 def _with_bias_map(node: nir.Conv2d, name: str, line: str) -> BiasMapConv2d:
@@ -312,6 +342,17 @@ class _Factor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+class _Bias(nn.Module):
+    """Addition of the bias of a node, one number per channel, (C,), of maps (C, 1, 1)."""
+
+    def __init__(self, node: nir.Affine | nir.Conv2d):
+        super().__init__()
+        self.register_buffer("bias", _tensor(node.bias).view(-1, *[1] * (node.weight.ndim - 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
 
 
 def _time_step(graph: nir.NIRGraph, dt: float | None, line: str) -> float | None:

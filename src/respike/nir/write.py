@@ -56,8 +56,9 @@ def export_nir(
     weight_bits decide what is written.
     Metadata of the graph say what NIR leaves to its reader: "fires" (">=" or ">"), "dt", "readout", "simulated" (the other
     settings). How images become spikes is not part of the graph. lossy: write what NIR cannot say in the nearest form: a reset
-    by subtraction as one to zero, start potentials as 0, a max-pool as the average. Raises InputError for it otherwise, and for
-    spike times, average pools with windows of unequal size, and biases that differ by place as no padded convolution has them.
+    by subtraction as one to zero, start potentials as 0, a max-pool as the average, currents without their rounding. Raises
+    InputError for it otherwise, and for spike times, average pools with windows of unequal size, and biases that differ by
+    place as no padded convolution has them.
     """
     if hasattr(snn, "spiking_layers"):
         steps = int(getattr(snn, "steps", 40))
@@ -132,6 +133,7 @@ class _Writer:
         self.lost: list[str] = []
         self.advice: list[str] = []
         self._check_neuron()
+        self._check_currents()
         for name in snn.layers:
             self._add_layer(name)
         self.nodes["output"] = nir.Output(np.array(self.shapes[snn.output]))
@@ -157,6 +159,11 @@ class _Writer:
         return nir.NIRGraph(self.nodes, self.edges, metadata, type_check=square)
 
     @property
+    def _rounds(self) -> bool:
+        """Whether the simulation is in fixed point."""
+        return self.settings.weight_bits is not None and self.neuron.fixed_point(1.0) is not None
+
+    @property
     def _reads_current(self) -> bool:
         return self.snn.readout == "current" and self.snn.layer(self.snn.output).kind != "max"
 
@@ -172,6 +179,13 @@ class _Writer:
             self._lose(f"start potentials of {neuron.start:g} thresholds", "simulate with neuron.start=0")
         if isinstance(neuron, IntegrateFire) and neuron.blocked_steps:
             self._lose(f"a refractory period of {neuron.t_ref:g} s", "simulate with neuron.t_ref=0")
+
+    def _check_currents(self) -> None:
+        """In fixed point currents are rounded where a layer passes them on, and again where others weight them."""
+        carried = [f"'{name}'" for name, layer in self.snn.layers.items() if layer.kind == "current"]
+        if carried and self._rounds:
+            layers = f"layer{'s' if len(carried) > 1 else ''} {', '.join(carried)}"
+            self._lose(f"the rounding of the currents of {layers}", "simulate with simulate.weight_bits=null")
 
     def _lose(self, what: str, advice: str) -> None:
         self.lost.append(what)
@@ -206,7 +220,7 @@ class _Writer:
         that only pools has a larger threshold, others have smaller weights.
         """
         bits, threshold = self.settings.weight_bits, self.neuron.threshold
-        if bits is None or self.neuron.fixed_point(1.0) is None:
+        if bits is None or not self._rounds:
             area = fold_pools(layer)
             return threshold * (1 if area is None else area), None
         grid = grid_of_input(bits, self.settings.encode.analog) if "input" in layer.sources else 1
