@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from respike.convert.graph.modules import pair
-from respike.convert.graph.nodes import Embed, Pad, Scale, Slice
+from respike.convert.graph.nodes import Embed, Pad, PlaceMap, Scale, Slice
 from respike.errors import InputError
 from respike.simulate.connections import path_shape
 
@@ -46,7 +46,7 @@ class NodePath:
             if module.start_dim not in (1, -len(self.shape)) or module.end_dim not in (-1, len(self.shape)):
                 raise InputError(
                     f"layer '{self.layer}' reads a Flatten of the dimensions {module.start_dim} to {module.end_dim}; only one "
-                    "of all dimensions behind the batch can be written, as nn.Flatten()"
+                    "of all dimensions after the batch can be written, as nn.Flatten()"
                 )
             # counted from the end, the axes are the same with and without a batch, whichever a reader takes them for
             self.nodes.append(nir.Flatten({"input": np.array(self.shape)}, -len(self.shape), -1))
@@ -56,14 +56,16 @@ class NodePath:
         elif isinstance(module, nn.Conv2d):
             self._flush()
             self.nodes.append(self._convolution(module))
-        elif isinstance(module, nn.AvgPool2d) and module.divisor_override == 1:
+        elif isinstance(module, nn.AvgPool2d) and module.divisor_override == 1 and not module.ceil_mode:
             self._flush()
             settings = (np.array(pair(value)) for value in (module.kernel_size, module.stride, module.padding))
             self.nodes.append(nir.SumPool2d(*settings))
+        elif not isinstance(module, nn.AvgPool2d | PlaceMap):
+            raise InputError(f"NIR has no counterpart of the {type(module).__name__} before layer '{self.layer}'")
         else:
             raise InputError(
-                f"NIR has no counterpart of the {type(module).__name__} in front of layer '{self.layer}': average pools with "
-                "windows of unequal size; use a pool that divides the map"
+                f"NIR has no average pools with windows of unequal size, as before layer '{self.layer}'; use a pool that "
+                "divides the map"
             )
         self.shape = shape
         if self.map is None:
@@ -134,7 +136,7 @@ class NodePath:
         own = torch.eye(channels, dtype=torch.float64)
         if isinstance(module, Scale):
             factor = module.factor.expand(channels) if module.factor.ndim == 0 else module.factor
-            own = own * factor.repeat_interleave(channels // len(factor))[:, None]
+            own = own * factor[:, None]
         elif isinstance(module, Embed):
             own = nn.functional.pad(own, (0, 0, module.before, module.after))
         elif isinstance(module, Slice):
@@ -142,10 +144,12 @@ class NodePath:
             self._stride(
                 [range(size)[slice(*part)] for size, part in zip(self.shape[1:], module.slices[1:], strict=False)]
             )
+        elif len(self.shape) == 1:
+            own = nn.functional.pad(own, (0, 0, *module.padding))
         else:
             sides = [*module.padding, *(0,) * (6 - len(module.padding))]
             if sides[0] != sides[1] or sides[2] != sides[3] or min(sides[:4]) < 0:
-                raise InputError(f"NIR has no padding that differs by side, as in front of layer '{self.layer}'")
+                raise InputError(f"NIR has no padding that differs by side, as before layer '{self.layer}'")
             own = nn.functional.pad(own, (0, 0, sides[4], sides[5]))
             self.padding = (sides[2], sides[0])
         self.map = own if self.map is None else own @ self.map
@@ -153,7 +157,7 @@ class NodePath:
     def _stride(self, kept: list[range]) -> None:
         for axis, places in enumerate(kept):
             if places.start != 0 or len(places) != -(-self.shape[1 + axis] // places.step):
-                raise InputError(f"NIR has no slices but every n-th place, as in front of layer '{self.layer}'")
+                raise InputError(f"NIR has no slices but every n-th position, as before layer '{self.layer}'")
         steps = [places.step for places in kept] + [1] * (2 - len(kept))
         self.stride = (self.stride[0] * steps[0], self.stride[1] * steps[1])
 

@@ -420,8 +420,8 @@ def _factor(node: nir.IF | nir.LIF, name: str, dt: float | None, line: str) -> T
 
 def _one(values: Any, what: str) -> float:
     found = np.unique(np.asarray(values, dtype=np.float64))
-    if found.size != 1 or not math.isfinite(found[0]):
-        raise InputError(f"{what} must be one number for all neurons of the layer")
+    if found.size != 1 or not 0 < found[0] < math.inf:
+        raise InputError(f"{what} must be one number above 0 for all neurons of the layer")
     return float(found[0])
 
 

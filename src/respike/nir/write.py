@@ -57,8 +57,8 @@ def export_nir(
     Metadata of the graph say what NIR leaves to its reader: "fires" (">=" or ">"), "dt", "readout", "simulated" (the other
     settings). How images become spikes is not part of the graph. lossy: write what NIR cannot say in the nearest form: a reset
     by subtraction as one to zero, start potentials as 0, a max-pool as the average, currents without their rounding. Raises
-    InputError for it otherwise, and for spike times, average pools with windows of unequal size, and biases that differ by
-    place as no padded convolution has them.
+    InputError for it otherwise, and for spike times, average pools with windows of unequal size, and biases that vary
+    over spatial positions as those of no padded convolution do.
     """
     if hasattr(snn, "spiking_layers"):
         steps = int(getattr(snn, "steps", 40))
@@ -194,7 +194,7 @@ class _Writer:
     def _add_layer(self, name: str) -> None:
         layer = copied(self.snn.layer(name), lambda tensor: tensor.detach().to(torch.float64, copy=True))
         layer.synapses = nn.ModuleList(  # type: ignore[assignment]
-            Synapse(synapse.source, *with_plain_pools(list(synapse), self.shapes[synapse.source]))
+            Synapse(synapse.source, *with_plain_pools(self._floored(synapse), self.shapes[synapse.source]))
             for synapse in layer.synapses
         )
         if layer.start is not None and bool(layer.start.any()):
@@ -206,32 +206,47 @@ class _Writer:
             raise InputError(f"NIR has no max-pools of currents, as layer '{name}' has; type convert.max_pool=average")
         threshold, unit = self._rounded(name, layer)
         ends = self._synapses(name, layer, unit)
-        if layer.kind == "current" or (name == self.snn.output and self._reads_current):
+        if not self._has_neurons(name):
             self.ends[name] = ends
             return
         neurons = self._neurons(threshold, self.shapes[name])
         taken = name.replace(".", "_") in self.nodes
         self.ends[name] = [self._add(f"{name}_{type(neurons).__name__.lower()}" if taken else name, neurons, ends)]
 
+    def _floored(self, synapse: Synapse) -> list[nn.Module]:
+        """The modules of a synapse; average pools without ceil_mode, where it adds no window."""
+        modules, shape = list(synapse), self.shapes[synapse.source]
+        for i, module in enumerate(modules):
+            end = path_shape([module], shape)
+            if isinstance(module, nn.AvgPool2d) and module.ceil_mode:
+                floored = copy.copy(module)
+                floored.ceil_mode = False
+                modules[i] = floored if path_shape([floored], shape) == end else module
+            shape = end
+        return modules
+
     def _rounded(self, name: str, layer: SpikingLayer) -> tuple[float, float | None]:
         """Round the layer's weights and biases in place, as the simulation does.
 
-        Returns the threshold of its neurons and the unit of its sums, None without a grid. Average pools become sums: a layer
-        that only pools has a larger threshold, others have smaller weights.
+        Returns the threshold of its neurons and the unit of its sums, None without a grid. Average pools become sums: neurons
+        that only pool have a larger threshold, other layers have smaller weights.
         """
         bits, threshold = self.settings.weight_bits, self.neuron.threshold
         if bits is None or not self._rounds:
-            area = fold_pools(layer)
-            return threshold * (1 if area is None else area), None
+            area = fold_pools(layer) or 1
+            if area > 1 and not self._has_neurons(name):
+                layer.synapses[0].append(Scale(1 / area))
+            return threshold * area, None
         grid = grid_of_input(bits, self.settings.encode.analog) if "input" in layer.sources else 1
         only_pool = len(layer.synapses) == 1 and layer.synapses[0].weighted is None and layer.bias is None
+        sums = only_pool and self._has_neurons(name)  # of a pool, which its threshold divides
         try:
             whole = round_layer(layer, bits, grid, threshold)
         except InputError as error:
             raise InputError(f"simulate.weight_bits={bits}: layer '{name}': {error}") from error
         fixed = self.neuron.fixed_point(whole)
         assert fixed is not None
-        if only_pool:  # its sum is not divided
+        if sums:
             factor = layer.synapses[0].weighted
             assert isinstance(factor, Scale)
             whole = float(factor.factor) * grid
@@ -240,6 +255,11 @@ class _Writer:
         for synapse in layer.synapses:
             weights_of(synapse).mul_((grid if synapse.source == "input" else 1) / whole)
         return fixed.threshold / whole, 1 / whole
+
+    def _has_neurons(self, name: str) -> bool:
+        """Whether a layer fires: it neither passes on currents, nor is the output that is read by its current."""
+        kind = self.snn.layer(name).kind
+        return kind not in ("current", "max") and not (name == self.snn.output and self._reads_current)
 
     def _neurons(self, threshold: float, shape: torch.Size) -> nir.NIRNode:
         ones = np.ones(tuple(shape), dtype=np.float32)
@@ -257,7 +277,7 @@ class _Writer:
 
     def _synapses(self, name: str, layer: SpikingLayer, unit: float | None = None) -> list[str]:
         """Add the nodes of a layer's synapses; returns those whose values are summed."""
-        gain, bias = 1.0 if layer.kind in ("current", "max") else self._gain, layer.bias
+        gain, bias = self._gain if self._has_neurons(name) else 1.0, layer.bias
         paths = [NodePath(self.shapes[synapse.source], name) for synapse in layer.synapses]
         for path, synapse in zip(paths, layer.synapses, strict=True):
             for module in synapse:
@@ -265,13 +285,13 @@ class _Writer:
         carrier = next((path for path in paths if bias is None or path.carries(bias, unit)), None)
         if carrier is None:
             raise InputError(
-                f"NIR has no bias that differs by place, as layer '{name}' has (of a shift in front of zero padding), but that "
-                "of a convolution with an odd kernel that is padded by at most its half; train without zero padding there, or "
-                "on pixels in [0, 1]"
+                f"NIR has no bias that varies over spatial positions, as layer '{name}' has (of a shift before zero padding), "
+                "but that of a convolution with an odd kernel that is padded by at most its half; train without zero padding "
+                "there, or on pixels in [0, 1]"
             )
         ends: list[str] = []
         for path, synapse in zip(paths, layer.synapses, strict=True):
-            doubled = not path.nodes and self.ends[synapse.source][0] in ends
+            doubled = not path.nodes and any(end in ends for end in self.ends[synapse.source])
             before = self.ends[synapse.source]
             for node in path.finished(gain, bias if path is carrier else None, doubled, unit):
                 # read back, a layer is called after its weights, and a sum of branches after its neurons
