@@ -3,7 +3,9 @@
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from respike.errors import InputError
 from respike.report.__main__ import main as report
 from respike.runs import compose
 from respike.runs.compose import check_run, compose_run
+from respike.runs.conf import CONF
 from respike.runs.offline import main as offline
 from respike.runs.overrides import check_typed, explained, groups
 from respike.train import main
@@ -100,6 +103,9 @@ LEGAL = {
         "recipe.optimizer._target_=torch.optim.AdamW ~recipe.optimizer.momentum +logger.tags=[a,b]",
         "recipe.loss._target_=torch.nn.functional.multi_margin_loss +recipe.optimizer.nesterov=true recipe.epochs=0",
         "trainer.accelerator=gpu trainer.devices=[0,1] trainer.precision=32 +data.eval_batch_size=1 data.train_size=1",
+        "+my.width=64 model.sizes=[784,${my.width},10]",
+        "+own={width:64} model.sizes=[784,${own.width},10] +callbacks.mine={_target_:pytorch_lightning.callbacks.Timer}",
+        "+paper.tolerance=0.1 +paper.standard_error=0.001 paper.published={snn/test_acc:0.9} callbacks.simulate.energy=null",
         "paths.outputs=/somewhere/else data.root=/my/images 'name=a name' neuron.threshold=1e-6",
     ],
     "exact_fc": [
@@ -127,6 +133,42 @@ class Net(nn.Module):
 
     def __init__(self, width: int, tau: float = 0.5, classes=10, **more):
         super().__init__()
+
+
+class Folder(nn.Module):
+    """One whose parameter is of types that have no words in an answer."""
+
+    def __init__(self, folder: Path | PathLike = ".", layer: Callable | type[nn.Module] = nn.Linear):
+        super().__init__()
+
+
+def normalize(net, pixels, strength: float):
+    """A conversion of a person's own."""
+
+
+def test_what_code_of_ones_own_takes_is_accepted(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(Folder=Folder, normalize=normalize))
+    (tmp_path / "convert").mkdir()
+    (tmp_path / "convert/theirs.yaml").write_text("_target_: theirs.normalize\n_partial_: true\nstrength: 2.0\n")
+    own = ["paths.run=x", "name=x", "model=custom", "recipe=custom", "model._target_=theirs.Folder", "convert=theirs"]
+    own.append(f"hydra.searchpath=[file://{tmp_path}]")
+    compose_run([*own, "+model.folder=/tmp"])
+    with pytest.raises(InputError, match="the run gives pixels to normalize itself; leave it out"):
+        compose_run([*own, "+convert.pixels=3"])
+
+
+def test_what_hydra_reads_may_be_added():
+    compose_run(["paths.run=x", "+part=a", "hydra.run.dir=outputs/${part}", "+hydra.job.env_set.A=1"])
+
+
+def test_options_on_a_search_path_of_ones_own_are_accepted(tmp_path):
+    for group, option in (("neuron", "diehl"), ("convert", "mmse")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text((CONF / group / f"{option}.yaml").read_text())
+    own = ["paths.run=x", f"hydra.searchpath=[file://{tmp_path}]"]
+    assert compose_run([*own, "neuron=mine", "convert=mine"]).convert.steps
+    with pytest.raises(InputError, match="neuron=mine: method=ttfs takes no neuron="):
+        compose_run([*own, "experiment=exact_fc", "neuron=mine"])
 
 
 class Strict(nn.Module):
@@ -165,6 +207,8 @@ COMMANDS = [
     ("seed=1,2", "-m for a sweep"),
     ("-m seed=-1,x hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: a whole number from 1 up"),
     ("-m encode.maxrate=3,4", "type encode.max_rate=3,4"),
+    ("-m convert=dat_norm,non", "convert=dat_norm,non: convert has no option dat_norm; type data_norm"),
+    ("-m search=accuracy_at_latency convert=none,dat_norm", "convert has no option dat_norm; type data_norm"),
     ("-m hydra/launcher=slurm seed=1,2", "joblib, submitit"),
     ("-m hydra/launcher=joblib hydra.launcher.n_jobs=0 seed=1,2", "hydra.launcher.n_jobs=0"),
     ("name=../../elsewhere", "without .."),
@@ -197,6 +241,13 @@ def test_places_are_checked_before_hydra_makes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for typed in ("paths.outputs=null", "paths.outputs=", "hydra.run.dir=", "hydra.sweep.dir=", "paths.run=null"):
         with pytest.raises(InputError, match="not empty"):
+            check_typed([typed])
+
+
+def test_the_folder_of_a_person_is_not_a_folder_named_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for typed in ("paths.outputs=~/out", 'paths.outputs="~/out"', 'paths.stages="~/out"', 'hydra.run.dir="~/out"'):
+        with pytest.raises(InputError, match=f"type '?{typed.partition('=')[0]}=/home/me/out"):
             check_typed([typed])
 
 

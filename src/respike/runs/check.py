@@ -8,10 +8,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import torch
 import wandb
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import AcceleratorRegistry
@@ -33,7 +36,6 @@ from respike.training.classifier import Classifier
 
 LIBRARIES = ("respike.", "hydra.", "hydra_plugins.", "torch.", "pytorch_lightning.")  # whose settings are in the table
 VERSIONED = ("torchvision.", "lightning.", "wandb.", "datetime.")  # other packages that are no code of a user's own
-GIVEN = ("net", "images")  # to a conversion, by the run
 RESERVED = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 KEYWORDS: dict[str, Callable[..., Any]] = {  # callable -> what takes its **keywords
     "respike.simulate.rate.layerwise.simulate": Settings,
@@ -53,6 +55,23 @@ BASES = {  # block -> the base class of what it names, unless it names a functio
     "logger": Logger,
     "recipe.optimizer": torch.optim.Optimizer,
 }
+GIVEN: dict[str, tuple[str, int, dict[str, str]]] = {
+    # block -> the block that calls it, how many arguments it gives in order, and by name, each with what to type instead
+    "trainer": ("", 0, {"callbacks": "type +callbacks.NAME={_target_:package.Class}", "logger": "type logger=none"}),
+    "lit": ("", 0, {"net": "type model=OPTION"}),
+    "data.dataset": ("data", 0, {"root": "type data.root=FOLDER"}),
+    "data.train_transform": ("data", 1, {}),
+    "recipe.transform": ("data", 1, {}),
+    "recipe.loss": ("lit", 2, {}),
+    "recipe.optimizer": ("lit", 1, {}),
+    "recipe.scheduler": ("lit", 2, {}),
+    "recipe.init": ("lit", 1, {}),
+    "convert": ("callbacks.convert", 2, {}),
+    "convert.norm": ("convert", 2, {}),
+    "convert.norm.norm": ("convert.norm", 2, {}),
+    "convert.simulate": ("convert", 2, {}),
+    "simulate": ("callbacks.simulate", 2, {"index": "leave it out", "progress": "leave it out"}),
+}
 MOST_STEPS = 1_000_000  # of a simulation
 
 
@@ -62,12 +81,12 @@ def check_settings(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     The message says what was given, what is allowed and what to type. typed: the overrides of the command line.
     """
     given = dict(_key_and_line(line) for line in typed)
-    content = dict(_values(cfg))
+    content = dict(_values(cfg, given=given))
     for block, settings in SETTINGS.items():
         if block in content or not block:
             _check_block(content, block, settings, given)
     for path, value in sorted(
-        content.items(), key=lambda item: not any(key.startswith(f"{item[0]}.") for key in given)
+        content.items(), key=lambda item: not any(f"{key}.".startswith(f"{item[0]}.") for key in given)
     ):
         if isinstance(value, Mapping) and "_target_" in value:
             _check_call(path, value, content, given)
@@ -80,11 +99,33 @@ def check_settings(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 
 def check_multirun(cfg: DictConfig) -> None:
-    """Raise InputError for a wrong setting of hydra.launcher or hydra.sweeper. cfg: the config with the block hydra."""
+    """Raise InputError for a wrong setting of hydra.launcher or hydra.sweeper, and for values of a group that are no options.
+
+    cfg: the config with the block hydra.
+    """
     given = dict(_key_and_line(line) for line in cfg.hydra.overrides.hydra)
     for block in ("hydra.launcher", "hydra.sweeper"):
         content = dict(_values(cfg, block))
         _check_block(content, block, SETTINGS[block], given)
+    params = [f"{key}={values}" for key, values in (cfg.hydra.sweeper.get("params") or {}).items()]
+    for override in OverridesParser.create().parse_overrides([*params, *cfg.hydra.overrides.task]):
+        if override.is_choice_sweep():
+            _check_choices(cfg, override)
+
+
+def _check_choices(cfg: DictConfig, override: Override) -> None:
+    """The values that a sweep or a search gives a group are options of it, on the search path of the configs."""
+    sources = [source for source in cfg.hydra.runtime.config_sources if source.provider not in ("hydra", "schema")]
+    group = override.key_or_group
+    folders = [Path(source.path, group) for source in sources]
+    if any(source.schema != "file" for source in sources) or not any(folder.is_dir() for folder in folders):
+        return
+    for value in override.sweep_string_iterator():
+        if not any(Path(folder, f"{value}.yaml").is_file() for folder in folders):
+            known = sorted({path.stem for folder in folders for path in folder.glob("[!_]*.yaml")})
+            near = nearest(value, known)
+            advice = f"type {near} in its place" if near else f"type one of {', '.join(known)}"
+            raise InputError(f"{override.input_line}: {group} has no option {value}; {advice}")
 
 
 def own_code(cfg: DictConfig) -> list[str]:
@@ -220,11 +261,13 @@ def wrong(key: str, value: Any, kind: Any, example: Any, given: str | None = Non
     return f"{given or f'{key}={said_as(value)}'}: {allowed(kind)}{most}, as in {key}={near or said_as(example)}"
 
 
-def _values(cfg: DictConfig, block: str = "") -> Iterator[tuple[str, Any]]:
+def _values(
+    cfg: DictConfig, block: str = "", given: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, Any]]:
     """(key, value) of every key of a block, blocks before what is in them. What only Hydra can resolve is left out.
 
     Raises InputError for a key without a value, and for a reference to a key that does not exist. References to a key are
-    followed here: OmegaConf takes a millisecond for each.
+    followed here: OmegaConf takes a millisecond for each. given: key -> the override that was typed for it.
     """
     raw = OmegaConf.to_container(cfg, resolve=False)
 
@@ -238,6 +281,8 @@ def _values(cfg: DictConfig, block: str = "") -> Iterator[tuple[str, Any]]:
                 seen.add(found[1])
                 value = _lookup(raw, found[1])
                 if value is None and _lookup(raw, found[1], "absent") == "absent":
+                    if (line := given.get(found[1], given.get(found[1].replace(".", "/"), ""))).startswith("~"):
+                        raise InputError(f"{line}: {key} refers to it; leave {line} out")
                     raise InputError(f"{key}={written}: Interpolation key '{found[1]}' not found; type {key}=VALUE")
             if value == "???":
                 raise InputError(f"{key}=???: no value is given; type {key}=VALUE")
@@ -268,8 +313,11 @@ def _check_block(content: Mapping[str, Any], block: str, settings: type, given: 
         return
     for name, kind in kinds_of(settings).items():
         key = prefix + name
-        if key in content and not accepts(kind, content[key]):
-            raise InputError(wrong(key, content[key], kind, getattr(settings, name), given.get(key)))
+        value = content.get(key)
+        if isinstance(value, Mapping):  # its values with references followed
+            value = {name: content.get(f"{key}.{name}", one) for name, one in value.items()}
+        if key in content and not accepts(kind, value):
+            raise InputError(wrong(key, value, kind, getattr(settings, name), given.get(key)))
 
 
 def _check_call(path: str, block: Mapping[str, Any], content: Mapping[str, Any], given: Mapping[str, str]) -> None:
@@ -278,30 +326,80 @@ def _check_call(path: str, block: Mapping[str, Any], content: Mapping[str, Any],
     function = resolved_target(path, content.get(f"{path}._target_", target))
     base = BASES.get(path)
     if base and isinstance(function, type) and not issubclass(function, base):
-        raise InputError(f"{path}._target_={target}: not a {base.__name__}; type the class of one, or leave it out")
+        raise InputError(f"{path}._target_={target}: no {base.__name__}; type the class of one, or leave it out")
     takes, takes_more = parameters(target, function)
+    by_run = given_by_run(path, block, function, content.get)
+    known = [name for name in takes if name not in by_run]
     called = target.rpartition(".")[2]
+    unknown = [
+        name
+        for name in block
+        if name not in (*RESERVED, *takes) and not takes_more and not (path == "model" and name in ACTIVATION)
+    ]
     for name in block:
         key = f"{path}.{name}"
         value = content.get(key)
         line = given.get(key, f"{key}={said_as(value)}")
-        if name in RESERVED or (name not in takes and (takes_more or (path == "model" and name in ACTIVATION))):
-            continue
-        if name not in takes:
-            near = nearest(name, takes)
-            known = ", ".join(name for name in takes if path != "convert" or name not in GIVEN)
-            advice = f"{path}.{near}={said_as(value)}" if near else f"{path}.NAME={said_as(value)} with one of {known}"
+        if name in by_run:
+            raise InputError(f"{line}: the run gives {name} to {called} itself; {by_run[name]}")
+        if name in unknown:
+            near = nearest(name, known)
+            plus = "" if near in block else "+"
+            advice = (
+                f"{plus}{path}.{near}={said_as(value)}"
+                if near
+                else f"{'+' * (key in given)}{path}.NAME={said_as(value)} with one of {', '.join(known)}"
+            )
             if not known:
                 advice = f"~{key}"
-            if key not in given and f"{path}._target_" in given:
-                line, advice = given[f"{path}._target_"], f"~{key} as well"
+            if key not in given and (chosen := _chosen_by(path, given)):
+                line = chosen
+                advice = f"{' '.join(f'~{path}.{one}' for one in unknown if f'{path}.{one}' not in given)} as well"
             raise InputError(f"{line}: {called} has no parameter {name}; type {advice}")
+        if name in RESERVED or name not in takes:
+            continue
         kind = takes[name]
         if key in content and not isinstance(value, Mapping) and allowed(kind) and not accepts(kind, value):
             raise InputError(f"{line}: {allowed(kind)} is needed by {called}; type {key}=VALUE of that kind")
     missing = [name for name in _required(function) if name not in block]
     if missing and not block.get("_partial_") and path != "lit":  # its net is given by `train`
+        if missing[0] in given_by_run(path, {**block, "_partial_": True}, function, content.get):
+            line = given.get(f"{path}._partial_") or _chosen_by(path, given) or f"{path}._target_={target}"
+            plus = "" if "_partial_" in block else "+"
+            raise InputError(f"{line}: the run gives {missing[0]} to {called} itself; type {plus}{path}._partial_=true")
         raise InputError(f"{path}._target_={target}: {missing[0]} is missing; type +{path}.{missing[0]}=VALUE")
+
+
+def given_by_run(
+    path: str, block: Mapping[Any, Any], function: Callable[..., Any], lookup: Callable[[str], Any]
+) -> dict[str, str]:
+    """The parameters that the run gives to what a block names, each with what to do instead of typing it.
+
+    lookup: key of the config -> its value. None are given by code that is not of respike, which may call it in other ways.
+    """
+    caller, count, named = GIVEN.get(path, ("", 0, {}))
+    if caller and not str(lookup(f"{caller}._target_") or "respike.").startswith("respike."):
+        return {}
+    if not block.get("_partial_") or "_args_" in block:
+        count = 0
+    try:
+        listed = list(inspect.signature(function).parameters.values())[:count] if count else []
+    except (TypeError, ValueError):  # of a callable that is compiled
+        listed = []
+    in_order = (p.name for p in listed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return dict.fromkeys(in_order, "leave it out") | named
+
+
+def _chosen_by(path: str, given: Mapping[str, str]) -> str | None:
+    """The typed line that chose what a block names, as its _target_, as a whole or by the option of a group."""
+    block = path
+    while block:
+        own = [f"{block}._target_", block, block.replace(".", "/")]
+        own += [key for key in given if key.endswith(f"@{block}")]
+        if line := next((given[key] for key in own if key in given), None):
+            return line
+        block = block.rpartition(".")[0]
+    return None
 
 
 def _required(function: Callable[..., Any]) -> list[str]:
@@ -355,21 +453,41 @@ def _check_read(cfg: DictConfig, content: Mapping[str, Any], given: Mapping[str,
     """A key that is added by + outside of a call is read by the code or by another key."""
     text = None
     for key, line in given.items():
-        block, _, name = key.rpartition(".")
-        settings = SETTINGS.get(block)
-        if not line.startswith("+") or settings is None or key not in content or name in kinds_of(settings):
+        if not line.startswith("+") or key not in content:
             continue
-        if f"{block}._target_" in content or isinstance(content[key], Mapping):
+        parts = key.split(".")
+        above = [".".join(parts[:count]) for count in range(1, len(parts))]
+        if any(f"{block}._target_" in content for block in above) or any(map(_is_setting, (*above, key))):
             continue
-        text = text or OmegaConf.to_yaml(cfg, resolve=False)
-        if f"{{{key}}}" not in text and f":{key}" not in text:
-            near = nearest(name, kinds_of(settings))
-            advice = (
-                f"type {block}.{near}=VALUE".replace(" .", " ")
-                if near
-                else "leave it out, or refer to it by ${" + key + "}"
-            )
-            raise InputError(f"{line}: no such setting, nothing reads it; {advice}")
+        text = text or "\n".join((OmegaConf.to_yaml(cfg, resolve=False), *given.values()))
+        referred = [rf"[{{:]{re.escape(block)}[,}}]" for block in above] + [rf"[{{:]{re.escape(key)}[,}}.]"]
+        if any(re.search(one, text) for one in referred):
+            continue
+        better = _better(key, content)
+        value = line.partition("=")[2]
+        advice = f"type {better}={value}" if better else "leave it out, or refer to it by ${" + key + "}"
+        raise InputError(f"{line}: no such setting, nothing reads it; {advice}")
+
+
+def _is_setting(key: str) -> bool:
+    """Whether the code reads a key by its name: one of the table, or a callback."""
+    block, _, name = key.rpartition(".")
+    return block == "callbacks" or (block in SETTINGS and name in kinds_of(SETTINGS[block]))
+
+
+def _better(key: str, content: Mapping[str, Any]) -> str | None:
+    """The setting that a mistyped key probably means, with + if the config has none yet."""
+    block, _, name = key.rpartition(".")
+    blocks = [path for path, value in content.items() if isinstance(value, Mapping) and path != block]
+    if block and block not in SETTINGS:
+        block, names = nearest(block, blocks) or "", [name]
+    else:
+        names = list(kinds_of(SETTINGS[block]))
+    near = nearest(name, names)
+    better = f"{block}.{near}" if block else near
+    if near is not None and better in content:
+        return better
+    return f"+{better}" if near is not None and block == key.rpartition(".")[0] else None
 
 
 def _key_and_line(line: str) -> tuple[str, str]:

@@ -193,8 +193,8 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
         chosen, allowed = choices.get(group), names(group.partition("@")[0]) if listed == "all" else listed
         if chosen in allowed or (chosen is None and not allowed):
             continue
-        if chosen is not None and chosen.startswith("_"):  # the method's file chose it
-            continue
+        if chosen is not None and allowed and chosen not in names(group.partition("@")[0]):
+            continue  # a part that the method's file chose, or an option of a user's own
         if chosen is None and "/" in group:  # the option of the group above may have no such part
             continue
         takes = _typed(group, allowed) if allowed else f"no {group}="

@@ -1,14 +1,14 @@
 """The kinds of values that a setting can have, read from type annotations: what is accepted, and how it is said.
 
 A kind is a type annotation: int (a whole number, no boolean), float (a finite number), bool, str, None, Literal, list[...],
-unions, Annotated with a `Range`, a `Length` or a `Text`, and `Block`. Any other annotation accepts everything.
+dict[str, ...], unions, Annotated with a `Range`, a `Length` or a `Text`, and `Block`. Any other annotation accepts everything.
 """
 
 import difflib
 import itertools
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -108,6 +108,8 @@ def accepts(kind: Any, value: Any) -> bool:
     if origin is tuple and ... not in arguments:
         fits = isinstance(value, list | tuple) and len(value) == len(arguments)
         return fits and all(accepts(one, item) for one, item in zip(arguments, value, strict=True))
+    if origin is dict:
+        return isinstance(value, Mapping) and all(accepts(arguments[1], item) for item in value.values())
     if _is_list(kind):
         one = arguments[0] if arguments else Any
         return isinstance(value, list | tuple) and all(accepts(one, item) for item in value)
@@ -131,8 +133,13 @@ def allowed(kind: Any) -> str:
         return _joined([said_as(one) for one in arguments])
     if origin is tuple and ... not in arguments:
         return f"a list of {', '.join(map(allowed, arguments))}"
+    if origin is dict:
+        inside = allowed(arguments[1])
+        return f"a block {{NAME:VALUE}} with {inside} for each name" if inside else "a block {NAME:VALUE}"
     if _is_list(kind):
         inside = allowed(arguments[0]) if arguments else ""
+        if not inside:
+            return "a list"
         if inside.startswith("a list"):
             return f"a list of lists{inside.removeprefix('a list')}"
         return f"a list of {inside.removeprefix('a ')}".replace("whole number", "whole numbers").replace(
@@ -186,6 +193,7 @@ def _is_list(kind: Any) -> bool:
     return (get_origin(kind) or kind) in (list, tuple, Sequence)
 
 
-def _joined(parts: Iterable[str]) -> str:
-    *first, last = parts
+def _joined(parts: Collection[str]) -> str:
+    """The words of a choice; none for kinds without words."""
+    *first, last = parts or [""]
     return f"{', '.join(first)} or {last}" if first else last

@@ -1,18 +1,21 @@
 """Overrides as a person types them, KEY=VALUE or GROUP=OPTION: mistakes are answered in one line, with the nearest name."""
 
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from respike.errors import InputError
-from respike.runs.check import kinds_of, parameters, resolved_target, wrong
+from respike.runs.check import given_by_run, kinds_of, parameters, resolved_target, wrong
 from respike.runs.conf import CONF, names, options
 from respike.runs.kinds import accepts, nearest, said_as
 from respike.runs.old_names import check_words
@@ -30,11 +33,21 @@ NEEDED = (
     "callbacks",
 )  # groups that every run has an option of
 
+NONE = {  # group -> what to type for none of its options; for the first three that is the default
+    "experiment": "leave experiment= out",
+    "sweep": "leave sweep= out",
+    "search": "leave search= out",
+    "logger": "type logger=none",
+    "energy": "type callbacks.simulate.energy=null",
+    "recipe/scheduler": "type recipe/scheduler=constant",
+}
+
 PLACES = {  # key -> block and name of its kind, an example; Hydra makes their folders before the config is checked
     "name": ("", "name", "mine"),
     "sweep_name": ("", "sweep_name", "mine"),
     "paths.outputs": ("paths", "outputs", "outputs"),
     "paths.run": ("paths", "run", "outputs/mine"),
+    "paths.stages": ("paths", "stages", "outputs/stages"),
     "hydra.run.dir": ("paths", "run", "outputs/mine"),
     "hydra.sweep.dir": ("paths", "run", "outputs/mine"),
 }
@@ -53,10 +66,13 @@ def check_typed(overrides: Sequence[str]) -> None:
         if not override.key_or_group:
             raise InputError(_unreadable(line))
         _check_option(line, override)
+        _check_hydra(line, override)
         if override.key_or_group in PLACES and not override.is_sweep_override():
             block, name, example = PLACES[override.key_or_group]
             kind, value = kinds_of(SETTINGS[block])[name], None if override.is_delete() else override.value()
             plain = value if isinstance(value, str | int | float) or value is None else str(value)
+            if str(plain).startswith("~") and (expanded := os.path.expanduser(str(plain))) != plain and name != "name":
+                raise InputError(f"{line}: ~ would be a folder of that name; type {override.key_or_group}={expanded}")
             if "${" not in str(plain) and not accepts(kind, plain):
                 raise InputError(wrong(override.key_or_group, plain, kind, example, line))
 
@@ -65,7 +81,7 @@ def check_typed(overrides: Sequence[str]) -> None:
 def groups() -> list[str]:
     """The config groups of conf/, as they are typed: model, recipe/scheduler, ..."""
     found = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")}
-    return sorted(found - {".", "report", "wandb_sweeps", "hydra/help"})
+    return sorted(found - {".", "report", "wandb_sweeps", "hydra/help", "convert/none"})  # the last: by method
 
 
 def explained(error: BaseException, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str | None:
@@ -114,17 +130,44 @@ def _chooses(line: str, file: str) -> bool:
 
 
 def _check_option(line: str, override: Override) -> None:
-    """What Hydra would not answer, or with a traceback: no option of a group that a run needs, and options of other types."""
+    """What Hydra would not answer, or with a traceback: no option of a group, and options of other types."""
     group = override.key_or_group
-    if group not in groups() or override.is_sweep_override():
+    if group not in groups():
         return
-    value, known = override.value(), ", ".join(names(group))
-    if value in (None, "null", "") and group in NEEDED:
-        raise InputError(f"{line}: a run needs one; type {group}=OPTION with one of {known}")
-    if value in (None, "null", "") and not override.is_delete():
-        raise InputError(f"{line}: type ~{group} for none, or {group}=OPTION with one of {known}")
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"{line}: {_options(group, value, names(group))}")
+    known = ", ".join(names(group))
+    if override.is_sweep_override():
+        values = override.value().list if override.is_choice_sweep() else []  # type: ignore[union-attr]
+    else:
+        values = [override.value()]
+    for value in values:
+        none = value in (None, "null", "")
+        if none and group in NEEDED:
+            raise InputError(f"{line}: a run needs one; type {group}=OPTION with one of {known}")
+        if none and group in NONE and not (override.is_delete() and group in ("experiment", "sweep", "search")):
+            raise InputError(f"{line}: for none, {NONE[group]}")
+        if none and not override.is_delete():
+            raise InputError(f"{line}: leave {group}= out, or type {group}=OPTION with one of {known}")
+        if isinstance(value, str) and value.endswith(".yaml"):
+            raise InputError(f"{line}: an option is named without .yaml; type {group}={value.removesuffix('.yaml')}")
+        if isinstance(value, str) and value.startswith("_"):
+            raise InputError(f"{line}: {value} is a part of other options; type {group}=OPTION with one of {known}")
+        if value is not None and not isinstance(value, str | QuotedString):
+            raise InputError(f"{line}: {_options(group, value, names(group))}")
+
+
+def _check_hydra(line: str, override: Override) -> None:
+    """Hydra takes a setting that is added to its own blocks and reads it nowhere."""
+    first, *below = override.key_or_group.split(".")
+    block, read = first, HydraConf
+    for name in below if first == "hydra" and override.is_add() else ():
+        if not is_dataclass(read):
+            return
+        known = kinds_of(read)
+        if name not in known:
+            near = nearest(name, known) if override.key_or_group == f"{block}.{name}" else None
+            advice = f"type {block}.{near}={line.partition('=')[2]}" if near else "leave it out"
+            raise InputError(f"{line}: there is no {block}.{name}, nothing reads it; {advice}")
+        block, read = f"{block}.{name}", known[name]
 
 
 def _options(group: str, option: object, known: Sequence[str]) -> str:
@@ -142,8 +185,9 @@ def _unreadable(line: str) -> str:
             return f"{line}: a setting is typed as KEY=VALUE; type experiment={near}"
         return f"{line}: a setting is typed as KEY=VALUE or GROUP=OPTION, as in seed=1 or experiment=diehl_fc"
     if re.fullmatch(r"[+~]*[\w.@/:-]+", key):
+        expanded = os.path.expanduser(value)  # ~ of a home folder, which a shell leaves behind =
         closed = [f"{value}{end}" for start, end in (("[", "]"), ("{", "}"), ("(", ")"), ("${", "}")) if start in value]
-        for better in (*closed, f'"{value}"'):
+        for better in (expanded, *closed, f'"{expanded}"'):
             try:
                 OverridesParser.create().parse_override(f"{key}={better}")
             except HydraException:
@@ -184,7 +228,12 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
         return f"{line}: method={cfg.method.name} has no {top}; leave {key}= out"
     node = OmegaConf.select(cfg, block) if block else cfg
     if isinstance(node, DictConfig) and (target := OmegaConf.select(node, "_target_", throw_on_missing=False)):
-        takes, takes_more = parameters(target, resolved_target(block, target))
+        function = resolved_target(block, target)
+        takes, takes_more = parameters(target, function)
+        by_run = given_by_run(block, node, function, lambda path: OmegaConf.select(cfg, path, throw_on_missing=False))
+        if name in by_run:
+            return f"{line}: the run gives {name} to {target.rpartition('.')[2]} itself; {by_run[name]}"
+        takes = {one: kind for one, kind in takes.items() if one not in by_run}
         if takes_more or name in takes:
             return f"{line}: not in the config of {block}, but a parameter of {target}; type +{key}={value}"
         if not target.startswith("respike.") and not (set(map(str, node)) - {"_target_"}):

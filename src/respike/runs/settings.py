@@ -10,6 +10,7 @@ them. The default of a field is the example that an error message gives; the def
 
 from typing import Annotated, Any, Literal
 
+from respike.callbacks.log import HEADLINES
 from respike.convert.rate.mmse import ROUNDINGS
 from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
@@ -87,7 +88,14 @@ class Paper:
 
     title: str = "'FC 784-10'"
     source: str = "'Diehl et al. 2015'"
-    headline: str | None = "snn/test_acc"
+    headline: Literal[*HEADLINES] | None = "snn/test_acc"  # the verdict is on this metric
+    published: dict[str, Share | None] | None = "{snn/test_acc:0.986}"
+    tolerance: Share | None = 0.0  # 0: the number is claimed to be exact
+    standard_error: Share | None = 0.001  # of a published mean
+    curve: list[Annotated[list[float], Length(2, 2)]] | None = "[[10,0.95],[20,0.98]]"  # ms and accuracy
+    curve_source: str | None = "'Diehl et al. 2015'"
+    epochs: list[float] | None = "[0.95,0.98]"  # accuracy after each
+    rates: list[float] | None = "[0.1,0.3]"  # of each layer
 
 
 class Recipe:
