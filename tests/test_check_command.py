@@ -104,7 +104,9 @@ def test_a_network_that_is_none_is_refused(monkeypatch, target, said):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("experiment=exact_fc", "method=ttfs: the table is of a conversion to rates; type method=rate"),
+        ("experiment=exact_fc", "conversion to rates; type another experiment, as in experiment=diehl_fc"),
+        ("experiment=stbp_resnet19_narrow", "type another experiment"),
+        ("method=ttfs model=exact_fc recipe=exact_fc_ours", "conversion to rates; type method=rate"),
         ("experiment=diehl_fc encode.maxrate=3", "type encode.max_rate=3"),
         ("experiment=diehl_fc data=cifar10", "(3, 32, 32)"),
         ("experiment=diehl_fc --images -1", "--images -1"),

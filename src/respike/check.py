@@ -64,7 +64,8 @@ def check(overrides: Sequence[str], images: int = 0) -> list[str]:
         raise InputError(f"--images {images}: a number of calibration images, as in --images 500, or 0")
     cfg = compose_run(["paths.run=outputs", *overrides])
     if cfg.method.name != "rate":
-        raise InputError(f"method={cfg.method.name}: the table is of a conversion to rates; type method=rate")
+        advice = "another experiment, as in experiment=diehl_fc" if cfg.protocol.method else "method=rate"
+        raise InputError(f"method={cfg.method.name}: the table is of a conversion to rates; type {advice}")
     quiet_libraries()
     set_threads(cfg.get("threads", "auto"))
     torch.manual_seed(cfg.seed)

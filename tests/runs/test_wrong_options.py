@@ -64,13 +64,17 @@ def check(experiment, overrides):
 def refusal(experiment, typed):
     """The message with which overrides are refused."""
     overrides = [typed] if " " in typed and "=" not in typed.split(" ")[1] else typed.split(" ")
-    whole = any(override.partition("=")[0].lstrip("+~") in groups() or "," in override for override in overrides)
     with pytest.raises(InputError) as caught:
-        if whole:
-            compose_run(["paths.run=x", f"experiment={experiment}", *overrides])
-        else:
-            check(experiment, overrides)
+        compose_or_check(experiment, overrides)
     return str(caught.value), overrides
+
+
+def compose_or_check(experiment, overrides):
+    """What compose_run does, composing anew only for options of groups and for several values."""
+    if any(one.partition("=")[0].lstrip("+~") in groups() or re.search(r"[,(]", one) for one in overrides):
+        compose_run(["paths.run=x", f"experiment={experiment}", *overrides])
+    else:
+        check(experiment, overrides)
 
 
 @pytest.mark.parametrize("experiment", dict.fromkeys(experiment for experiment, _, _ in table()))
@@ -82,8 +86,24 @@ def test_a_wrong_option_is_answered_in_one_line(experiment):
         repeated = any(bare(override) in bare(line) for override in overrides)
         if "\n" in line or said not in line or not repeated or not re.search(r"type |as in |leave |has it", line):
             wrong.append(f"{typed}: {line}")
+        elif then := refusal_of_the_answer(experiment, line, overrides):
+            wrong.append(f"{typed}: {line}\n    and then: {then}")
     ANSWERED[experiment] = len(cases) - len(wrong), len(cases)
     assert not wrong, "\n".join(wrong)
+
+
+def refusal_of_the_answer(experiment, line, overrides):
+    """The message with which the first override that an answer says to type is refused in turn, or None."""
+    found = re.search(r"type '?([+~]?[\w./@]+=[^\s;']+)", line)
+    wrong_name = re.search("no setting|no option|nothing reads it|one value is needed", line)
+    if found is None or not wrong_name or re.search("[A-Z]{4}", found[1]):  # SECONDS, which a person has to fill in
+        return None
+    others = [one for one in overrides if one.partition("=")[0] in groups() and not bare(line).startswith(bare(one))]
+    try:
+        compose_or_check(experiment, [*others, found[1].rstrip(",")])
+    except InputError as error:
+        return None if "goes with method=" in str(error) else str(error)  # the name is right, for another method
+    return None
 
 
 def bare(text):
@@ -207,6 +227,14 @@ COMMANDS = [
     ("seed=1,2", "-m for a sweep"),
     ("-m seed=-1,x hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: a whole number from 1 up"),
     ("-m encode.maxrate=3,4", "type encode.max_rate=3,4"),
+    ("hydra.launcher.njobs=2", "hydra/launcher=joblib has it, named n_jobs"),
+    ("+hydra.job.nane=x", "type hydra.job.name=x"),
+    ("hydra.sweep.dirr=x", "type hydra.sweep.dir=x"),
+    ("-m search=accuracy_at_latency hydra.sweeper.ntrials=2", "type hydra.sweeper.n_trials=2"),
+    (
+        "-m sweep=weight_noise",
+        "sweep=weight_noise: varies simulate.weight_noise, which experiment=diehl_fc does not have",
+    ),
     ("-m convert=dat_norm,non", "convert=dat_norm,non: convert has no option dat_norm; type data_norm"),
     ("-m search=accuracy_at_latency convert=none,dat_norm", "convert has no option dat_norm; type data_norm"),
     ("-m hydra/launcher=slurm seed=1,2", "joblib, submitit"),

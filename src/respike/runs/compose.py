@@ -47,16 +47,17 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
 
 def override_error(error: BaseException, overrides: Sequence[str]) -> str | None:
     """The line for an error that Hydra raised for these overrides; None for other errors."""
-    return explained(error, overrides, lambda known: _composed(["paths.run=x", *known])[0])
+    return explained(error, overrides, lambda known: _composed(["paths.run=x", *known], with_hydra=True)[0])
 
 
-def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
+def _composed(overrides: Sequence[str], with_hydra: bool = False) -> tuple[DictConfig, Choices]:
     GlobalHydra.instance().clear()  # a @hydra.main that ran earlier in this process leaves its state there
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
-        del cfg["hydra"]
+        if not with_hydra:
+            del cfg["hydra"]
         cfg.experiment = choices.get("experiment")
     return cfg, choices
 
@@ -209,13 +210,15 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
 def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
     """A surrogate goes with a neuron that takes one."""
     surrogate, target = choices.get("neuron/surrogate"), OmegaConf.select(cfg, "neuron._target_")
-    if surrogate is None or target is None:
+    if target is None or "surrogate" in inspect.signature(resolved_target("neuron", target)).parameters:
         return
-    if "surrogate" not in inspect.signature(resolved_target("neuron", target)).parameters:
+    neuron = f"neuron={choices.get('neuron')}"
+    if cfg.method.name == "direct" and target.startswith("respike."):
         raise InputError(
-            f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; "
-            "leave neuron/surrogate= out, or type ~neuron/surrogate"
+            f"{neuron}: method=direct trains by the surrogate of a neuron, which it has not; type neuron=lif"
         )
+    if surrogate is not None:
+        raise InputError(f"neuron/surrogate={surrogate}: {neuron} takes no surrogate; leave neuron/surrogate= out")
 
 
 def _check_pixels(cfg: DictConfig, choices: Choices) -> None:

@@ -179,13 +179,13 @@ def said_as(value: Any) -> str:
     return str(value)
 
 
-def nearest(word: Any, known: Iterable[str]) -> str | None:
-    """The known word that a mistyped one probably means, None if none is near."""
+def nearest(word: Any, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word that a mistyped one probably means, None if none is near. cutoff: of the likeness, 1 for the same word."""
     known = list(known)
-    if found := difflib.get_close_matches(str(word), known, n=1, cutoff=0.8):
+    if found := difflib.get_close_matches(str(word), known, n=1, cutoff=max(cutoff, 0.8)):
         return found[0]
     by_lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
+    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 

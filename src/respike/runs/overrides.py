@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import cache
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from respike.errors import InputError
 from respike.runs.check import given_by_run, kinds_of, parameters, resolved_target, wrong
 from respike.runs.conf import CONF, names, options
-from respike.runs.kinds import accepts, nearest, said_as
+from respike.runs.kinds import accepts, allowed, nearest, said_as
 from respike.runs.old_names import check_words
 from respike.runs.settings import SETTINGS
 
@@ -40,6 +41,20 @@ NONE = {  # group -> what to type for none of its options; for the first three t
     "logger": "type logger=none",
     "energy": "type callbacks.simulate.energy=null",
     "recipe/scheduler": "type recipe/scheduler=constant",
+}
+
+SYNONYMS = {  # a key, or GROUP=OPTION -> what it is called here; KEY=UNIT: its value has another unit
+    "T": "simulate.duration=SECONDS",
+    "steps": "simulate.duration=SECONDS",
+    "time": "simulate.duration=SECONDS",
+    "network": "model",
+    "net": "model",
+    "dataset": "data",
+    "data_dir": "paths.data",
+    "batch": "recipe.batch_size",
+    "lr_scheduler": "recipe/scheduler",
+    "random_seed": "seed",
+    "trainer=cpu": "default",
 }
 
 PLACES = {  # key -> block and name of its kind, an example; Hydra makes their folders before the config is checked
@@ -99,7 +114,7 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
         if not group:
             return f"--config-name={option}: there is no such config; leave --config-name and --config-path out"
         line = next((line for line in overrides if _chooses(line, f"{group}/{option}")), f"{group}={option}")
-        return f"{line}: {_options(group, option, list(error.options or ()))}"
+        return f"{line}: {_options(line.partition('=')[0].lstrip('+'), option, list(error.options or ()))}"
     if found := re.match(r"Could not override '(.+?)'", text):
         return _unknown(found[1], overrides, compose)
     if found := re.match(r"Could not append to config. An item is already at '(.+?)'", text):
@@ -108,11 +123,7 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
     if found := re.match(r"Could not delete from (?:config|defaults list)\W.*?'(.+?)'", text):
         return f"~{found[1]}: there is nothing of this name to remove; leave it out"
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?:\n| requires)", text):
-        key, _, values = found[1].partition("=")
-        return (
-            f"{found[1]}: one value is needed; type {key}={values.split(',')[0]}, a list as '{key}=[{values}]', "
-            "or -m for a sweep"
-        )
+        return _several(found[1])
     if found := re.match(r"Error merging override (.+)", text):
         reason = str(error.__cause__).splitlines()[0] if error.__cause__ else "it does not fit there"
         return f"{found[1]}: {reason}; type {found[1].partition('=')[0].rpartition('.')[0] or 'KEY'}=VALUE"
@@ -120,6 +131,24 @@ def explained(error: BaseException, overrides: Sequence[str], compose: Callable[
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"{' '.join(overrides)}: {'; '.join(lines[:2])}; --cfg job shows the settings, --help the options"
     return None
+
+
+def _several(line: str) -> str:
+    """The answer to several values where one is needed: the first, a list where the setting takes one, or a sweep."""
+    override = OverridesParser.create().parse_override(line)
+    key, _, values = line.partition("=")
+    block, _, name = key.lstrip("+").rpartition(".")
+    kind = kinds_of(SETTINGS[block]).get(name) if block in SETTINGS else None
+    advice = []
+    if override.is_choice_sweep():
+        first = override.value().list[0]  # type: ignore[union-attr]
+        if kind is None or accepts(kind, first):
+            advice.append(f"{key}={next(override.sweep_string_iterator())}")
+        if key not in groups() and (kind is None or "a list" in allowed(kind)) and "(" not in values:
+            advice.append(f"a list as '{key}=[{values}]'")
+    if key not in ("sweep", "search"):
+        advice.append("-m and search=OPTION for a search" if override.is_interval_sweep() else "-m for a sweep")
+    return f"{line}: one value is needed; type {', or '.join(advice)}"
 
 
 def _chooses(line: str, file: str) -> bool:
@@ -171,7 +200,8 @@ def _check_hydra(line: str, override: Override) -> None:
 
 
 def _options(group: str, option: object, known: Sequence[str]) -> str:
-    near, option, listed = nearest(option, known), said_as(option), ", ".join(known)
+    near = SYNONYMS.get(f"{group}={option}") or nearest(option, known)
+    option, listed = said_as(option), ", ".join(known)
     if near and len(known) > 12:
         return f"{group} has no option {option}; type {group}={near}, or see --help"
     advice = f"type {group}={near}, or another of" if near else f"type {group}=OPTION with one of"
@@ -202,7 +232,12 @@ def _line(key: str, overrides: Sequence[str]) -> str:
 
 
 def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str:
-    line, value = _line(key, overrides), _line(key, overrides).partition("=")[2]
+    line = _line(key, overrides)
+    value = line.partition("=")[2] if "=" in line else "VALUE"
+    swept = next((one for one in overrides if one.startswith(("sweep=", "search="))), None)
+    if line == key and swept:  # nobody typed it
+        experiment = next((one for one in overrides if one.startswith("experiment=")), "the network of the defaults")
+        return f"{swept}: varies {key}, which {experiment} does not have; type another experiment, or leave {swept} out"
     others = [one for one in overrides if one != line and not _is_sweep(one)]
     chosen = [one for one in others if one.partition("=")[0].lstrip("+~").partition("@")[0] in groups()]
     try:
@@ -214,6 +249,9 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
     ):  # another mistake, or a file on a search path of one's own
         return f"{line}: there is no setting {key}; type --cfg job as well to see all"
     block, _, name = key.rpartition(".")
+    group, _, option = key.rpartition("/")
+    if _is_option(group, option):
+        return f"{line}: there is no group {key}; type {group}={option}"
     if "/" in key and (near := nearest(key, groups())):
         return f"{line}: there is no group {key}; type {near}={value}"
     above, _, last = block.rpartition(".")
@@ -227,40 +265,94 @@ def _unknown(key: str, overrides: Sequence[str], compose: Callable[[list[str]], 
     if "." in key and top in SETTINGS and OmegaConf.select(cfg, top, throw_on_missing=False) is None:
         return f"{line}: method={cfg.method.name} has no {top}; leave {key}= out"
     node = OmegaConf.select(cfg, block) if block else cfg
+    takes: dict[str, Any] = {}
     if isinstance(node, DictConfig) and (target := OmegaConf.select(node, "_target_", throw_on_missing=False)):
-        function = resolved_target(block, target)
+        try:
+            function = resolved_target(block, target)
+        except InputError as error:
+            return str(error)
         takes, takes_more = parameters(target, function)
         by_run = given_by_run(block, node, function, lambda path: OmegaConf.select(cfg, path, throw_on_missing=False))
         if name in by_run:
             return f"{line}: the run gives {name} to {target.rpartition('.')[2]} itself; {by_run[name]}"
         takes = {one: kind for one, kind in takes.items() if one not in by_run}
-        if takes_more or name in takes:
+        if name in takes or (takes_more and not nearest(name, map(str, node), cutoff=0.8)):
             return f"{line}: not in the config of {block}, but a parameter of {target}; type +{key}={value}"
-        if not target.startswith("respike.") and not (set(map(str, node)) - {"_target_"}):
+        if takes and not target.startswith("respike.") and not (set(map(str, node)) - {"_target_"}):
             return (
                 f"{line}: {target} has no parameter {name}; type +{block}.NAME={value} with one of {', '.join(takes)}"
             )
-        if near := nearest(name, [one for one in (*map(str, node), *takes) if not one.startswith("_")]):
-            plus = "" if near in node else "+"
-            return f"{line}: {block} has no setting {name}; type {plus}{block}.{near}={value}"
-    known = list(_keys(cfg, ""))
-    siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == block and "._" not in one]
-    if near := nearest(name, siblings):
-        return (
-            f"{line}: {block or 'the config'} has no setting {name}; type {f'{block}.' if block else ''}{near}={value}"
-        )
-    if having_it := _options_with(block, name, cfg):
-        having = " or ".join(f"{block.replace('.', '/')}={option}" for option in having_it)
-        return f"{line}: there is no setting {key} now; {having} has it"
-    typed = [one for one in known if not one.startswith("protocol.")]  # what a paper pins is not typed
-    ends = [one for one in typed if one.rpartition(".")[2] == name]
-    if near := nearest(key, ends) or (ends[0] if ends else None):
-        return f"{line}: there is no setting {key}; type {near}={value}"
+    if having := _options_with(block, name, cfg, cutoff=1):
+        return f"{line}: there is no setting {key} now; {having}"
+    if exact := _synonym(key, value, cfg) or _endings(key, value, cfg):
+        return f"{line}: there is no setting {key}; type {' or '.join(exact)}"
+    siblings = [one for one in map(str, node) if not one.startswith("_")] if isinstance(node, DictConfig) else []
+    if not block:  # an option of a group, or a setting
+        siblings = [one for one in siblings if _is_option(one, value) or not isinstance(_raw(one, cfg), dict)]
+    if near := nearest(name, [*siblings, *takes], cutoff=0.6 if block else 0.8):
+        plus = "" if near in siblings else "+"
+        better = f"{block}.{near}" if block else near
+        return f"{line}: {block or 'the config'} has no setting {name}; type {plus}{better}={value}"
+    if having := _options_with(block, name, cfg, cutoff=0.8):
+        return f"{line}: there is no setting {key} now; {having}"
     if siblings and block:
         return f"{line}: there is no setting {key}; type {block}.NAME={value} with one of {', '.join(siblings)}"
-    if near := nearest(key, known) or nearest(key, groups()):
+    if block and (near := nearest(key, _keys(cfg, ""), cutoff=0.8)):
         return f"{line}: there is no setting {key}; type {near}={value}"
-    return f"{line}: there is no setting {key}; type --cfg job as well to see all"
+    return f"{line}: there is no setting {key}; type --cfg {'hydra' if top == 'hydra' else 'job'} as well to see all"
+
+
+def _synonym(key: str, value: str, cfg: DictConfig) -> list[str]:
+    """What to type for a key that has another name here."""
+    block, _, name = key.rpartition(".")
+    meant, _, said = SYNONYMS.get(name, "").partition("=")
+    if not meant or (block and not meant.startswith(f"{block}.")):
+        return []
+    if meant in groups():
+        return [f"{meant}={value if _is_option(meant, value) else 'OPTION'}"]
+    there = OmegaConf.select(cfg, meant, throw_on_missing=False) is not None
+    return [f"{meant}={said or value}"] if there else []
+
+
+def _endings(key: str, value: str, cfg: DictConfig) -> list[str]:
+    """What to type for a key of another block: every setting of this name, or that of the block with a near name."""
+    block, _, name = key.rpartition(".")
+    if not block and (
+        found := [group for group in groups() if group.rpartition("/")[2] == name and _is_option(group, value)]
+    ):
+        return [f"{group}={value}" for group in found]
+    tops = {key.partition(".")[0]} if key.startswith("hydra.") else set(map(str, cfg)) - {"hydra", "protocol"}
+    ends = [one for one in _keys(cfg, "") if one.rpartition(".")[2] == name and one.partition(".")[0] in tops]
+    ends = [one for one in ends if not name.startswith("_")]
+    own = [
+        one for one in ends if not re.fullmatch(r"\$\{\w[\w.]*\}", str(_raw(one, cfg)))
+    ]  # others refer to one that is set instead
+    ends = own or ends
+    if block and (near := nearest(key, ends, cutoff=0.8)):
+        ends = [near]
+    return [line for one in ends if (line := _as_typed(one, value, cfg))]
+
+
+def _as_typed(key: str, value: str, cfg: DictConfig) -> str | None:
+    """The override that gives a setting its value; of a block its _target_. None for a block that has none."""
+    node = OmegaConf.select(cfg, key, throw_on_missing=False)
+    if not isinstance(node, DictConfig) or value.startswith("{"):
+        return f"{key}={value}"
+    target = OmegaConf.select(node, "_target_", throw_on_missing=False)
+    return f"{key}._target_={target.rpartition('.')[0]}.NAME" if isinstance(target, str) else None
+
+
+def _is_option(group: str, values: str) -> bool:
+    """Whether values, one or several, are options of a group."""
+    return group in groups() and set(values.split(",")) <= set(names(group))
+
+
+def _raw(key: str, cfg: DictConfig) -> Any:
+    """What the config has for a key, with references as they are written."""
+    value: Any = OmegaConf.to_container(cfg, resolve=False)
+    for name in key.split("."):
+        value = value[name]
+    return value
 
 
 def _is_sweep(line: str) -> bool:
@@ -268,12 +360,16 @@ def _is_sweep(line: str) -> bool:
     return OverridesParser.create().parse_override(line).is_sweep_override()
 
 
-def _options_with(block: str, name: str, cfg: DictConfig) -> list[str]:
-    """The options of a group, among those that go with the method, whose files have a setting."""
+def _options_with(block: str, name: str, cfg: DictConfig, cutoff: float) -> str | None:
+    """Which options of a group, among those that go with the method, have files with a setting of this or a near name."""
     group = block.replace(".", "/")
     listed = cfg.method.options.get(group, "all")
     chosen = [path for path in options(group) if listed == "all" or path.stem in listed] if group in groups() else []
-    return [path.stem for path in chosen if name in OmegaConf.load(path)]
+    found = {path.stem: near for path in chosen if (near := nearest(name, map(str, OmegaConf.load(path)), cutoff))}
+    if not found:
+        return None
+    named = "" if name in found.values() else f", named {next(iter(found.values()))}"
+    return f"{' or '.join(f'{group}={option}' for option in found)} has it{named}"
 
 
 def _keys(node: DictConfig, path: str) -> Iterator[str]:
