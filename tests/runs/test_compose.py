@@ -44,7 +44,11 @@ from respike.train import main
         ("experiment=diehl_fc model=custom model._target_=torch.nn.ReLU", "model=custom", "type recipe=custom"),
         ("~encode", "encode=null", "type encode=rate"),
         ("experiment=diehl_fc neuron/surrogate=atan", "neuron/surrogate=atan", "leave neuron/surrogate= out"),
-        ("experiment=stbp_resnet19_narrow neuron=soft ~neuron/surrogate", "neuron=soft", "type neuron=lif"),
+        (
+            "experiment=stbp_resnet19_narrow neuron=soft",
+            "neuron/surrogate=",
+            "neuron=soft takes no surrogate; type neuron=lif",
+        ),
         ("experiment=exact_fc neuron=lif", "neuron=lif", "leave neuron= out"),
         ("~neuron", "neuron=null", "type neuron=diehl"),
         ("~method", "~method", "type method=OPTION with one of direct, rate, ttfs"),

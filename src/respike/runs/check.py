@@ -453,7 +453,7 @@ def _check_read(cfg: DictConfig, content: Mapping[str, Any], given: Mapping[str,
     """A key that is added by + outside of a call is read by the code or by another key."""
     text = None
     for key, line in given.items():
-        if not line.startswith("+") or key not in content:
+        if not line.startswith("+") or key not in content or key in SETTINGS:
             continue
         parts = key.split(".")
         above = [".".join(parts[:count]) for count in range(1, len(parts))]

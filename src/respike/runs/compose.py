@@ -210,15 +210,13 @@ def _check_parts(cfg: DictConfig, choices: Choices) -> None:
 def _check_surrogate(cfg: DictConfig, choices: Choices) -> None:
     """A surrogate goes with a neuron that takes one."""
     surrogate, target = choices.get("neuron/surrogate"), OmegaConf.select(cfg, "neuron._target_")
-    if target is None or "surrogate" in inspect.signature(resolved_target("neuron", target)).parameters:
+    if surrogate is None or target is None:
         return
-    neuron = f"neuron={choices.get('neuron')}"
-    if cfg.method.name == "direct" and target.startswith("respike."):
-        raise InputError(
-            f"{neuron}: method=direct trains by the surrogate of a neuron, which it has not; type neuron=lif"
-        )
-    if surrogate is not None:
-        raise InputError(f"neuron/surrogate={surrogate}: {neuron} takes no surrogate; leave neuron/surrogate= out")
+    if "surrogate" not in inspect.signature(resolved_target("neuron", target)).parameters:
+        advice = "leave neuron/surrogate= out"
+        if cfg.method.name == "direct":
+            advice = "type neuron=lif, or ~neuron/surrogate for a network that is not trained"
+        raise InputError(f"neuron/surrogate={surrogate}: neuron={choices.get('neuron')} takes no surrogate; {advice}")
 
 
 def _check_pixels(cfg: DictConfig, choices: Choices) -> None:
