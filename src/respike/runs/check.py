@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import torch
 import wandb
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import AcceleratorRegistry
@@ -109,7 +109,7 @@ def check_multirun(cfg: DictConfig) -> None:
         _check_block(content, block, SETTINGS[block], given)
     params = [f"{key}={values}" for key, values in (cfg.hydra.sweeper.get("params") or {}).items()]
     for override in OverridesParser.create().parse_overrides([*params, *cfg.hydra.overrides.task]):
-        if override.is_choice_sweep():
+        if isinstance(override.value(), ChoiceSweep):
             _check_choices(cfg, override)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -140,8 +140,9 @@ def _several(line: str) -> str:
     block, _, name = key.lstrip("+").rpartition(".")
     kind = kinds_of(SETTINGS[block]).get(name) if block in SETTINGS else None
     advice = []
-    if override.is_choice_sweep():
-        first = override.value().list[0]  # type: ignore[union-attr]
+    swept = override.value()
+    if isinstance(swept, ChoiceSweep):
+        first = swept.list[0]
         if kind is None or accepts(kind, first):
             advice.append(f"{key}={next(override.sweep_string_iterator())}")
         if key not in groups() and (kind is None or "a list" in allowed(kind)) and "(" not in values:
@@ -165,7 +166,8 @@ def _check_option(line: str, override: Override) -> None:
         return
     known = ", ".join(names(group))
     if override.is_sweep_override():
-        values = override.value().list if override.is_choice_sweep() else []  # type: ignore[union-attr]
+        swept = override.value()
+        values: list[Any] = swept.list if isinstance(swept, ChoiceSweep) else []  # not a glob's, which Hydra lists
     else:
         values = [override.value()]
     for value in values:
