@@ -16,9 +16,7 @@ from respike.metrics.interval import half_interval
 from respike.report.runs import DEPARTURES, below, is_missing, is_number
 from respike.report.seeds import merge_seeds
 from respike.runs.protocol import departures_of_old
-
-# A verdict needs a fraction of which more is better.
-HEADLINES = ("ann/test_acc", "snn/test_acc", "snn/agreement")
+from respike.runs.settings import HEADLINES
 
 SURPASSED = "surpassed"
 REPRODUCED = "reproduced"

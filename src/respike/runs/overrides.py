@@ -326,10 +326,8 @@ def _endings(key: str, value: str, cfg: DictConfig) -> list[str]:
     tops = {key.partition(".")[0]} if key.startswith("hydra.") else set(map(str, cfg)) - {"hydra", "protocol"}
     ends = [one for one in _keys(cfg, "") if one.rpartition(".")[2] == name and one.partition(".")[0] in tops]
     ends = [one for one in ends if not name.startswith("_")]
-    own = [
-        one for one in ends if not re.fullmatch(r"\$\{\w[\w.]*\}", str(_raw(one, cfg)))
-    ]  # others refer to one that is set instead
-    ends = own or ends
+    # A setting that refers to another one is set by that.
+    ends = [one for one in ends if not re.fullmatch(r"\$\{\w[\w.]*\}", str(_raw(one, cfg)))] or ends
     if block and (near := nearest(key, ends, cutoff=0.8)):
         ends = [near]
     return [line for one in ends if (line := _as_typed(one, value, cfg))]

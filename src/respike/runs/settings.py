@@ -10,7 +10,6 @@ them. The default of a field is the example that an error message gives; the def
 
 from typing import Annotated, Any, Literal
 
-from respike.callbacks.log import HEADLINES
 from respike.convert.rate.mmse import ROUNDINGS
 from respike.convert.rate.normalize import CONVENTIONS, SCALES
 from respike.convert.rate.wiring import MAX_POOLS, READOUTS
@@ -48,6 +47,9 @@ OutputReLU = Literal["masked", "unmasked", "none"]
 Shape = Annotated[list[Count], Length(3, 3)]
 Pair = Annotated[list[float], Length(2, 2, rising=True)]
 Limit = Annotated[float, Range(above=0, high=1)] | Count  # a share of the batches, or so many
+
+
+HEADLINES = ("ann/test_acc", "snn/test_acc", "snn/agreement")  # a verdict needs a fraction of which more is better
 
 
 class Run:
