@@ -99,7 +99,8 @@ def test_make_targets_and_sweeps_exist(page, command, tmp_path):
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_make_takes_its_variables_from_the_command_line_alone(monkeypatch):
-    monkeypatch.delenv("MAKEFLAGS", raising=False)  # of `make test ARGS=...`
+    for name in ("MAKEFLAGS", "MAKELEVEL"):  # of `make test ARGS=...`
+        monkeypatch.delenv(name, raising=False)
     for name in ("OUT", "RUNS", "SORT", "ARGS", "VENV"):
         monkeypatch.setenv(name, "theirs")
 
