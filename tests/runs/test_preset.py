@@ -147,6 +147,22 @@ def test_one_process_at_a_time_does_a_row(tmp_path, caplog):
     assert f"waiting for another process that runs the same job ({lock})" in caplog.text
 
 
+def test_a_row_that_another_process_ran_in_full_meanwhile_keeps_that_run(tmp_path):
+    """The row is planned in its short form; while the row before it runs, another process does it in full."""
+    preset = preset_of(tmp_path, {"first": ["experiment=diehl_fc"], "fc": ["experiment=diehl_fc"]})
+    preset.rows[1].short = {"overrides": ["experiment=diehl_fc", "data.test_size=10"]}
+
+    def beside_another(cfg, overrides):
+        assert cfg.name == "first"
+        train(cfg, overrides)
+        train(row_config(preset, preset.rows[1], [], Path(cfg.paths.run).with_name("fc")), overrides)
+
+    for fresh in (False, True):
+        runs, _, failed = run_rows(beside_another, preset, tmp_path / str(fresh), [], fresh=fresh)
+        assert not failed and len(runs) == 2
+        assert OmegaConf.load(runs[1] / "config.yaml").data.test_size != 10
+
+
 def test_fresh_runs_again_what_is_run_and_keeps_the_rest(tmp_path):
     """A row whose overrides are wrong, one without its data, and one that only --long would run, keep their results."""
     preset = preset_of(tmp_path, {name: ["experiment=diehl_fc"] for name in ("fc", "wrong", "absent", "whole", "left")})
