@@ -130,6 +130,27 @@ def test_accumulates_of_a_layer_are_the_spikes_of_its_sources_times_their_synaps
     assert operations.layers[0].spikes == int(record.spikes["input"].sum()) / 5 > 0
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_spike_reads_no_weight_of_a_pool_that_reaches_all_neurons_alike(size):
+    """Maps of 4x4: windows of one or two pixels share no pixel; those of three overlap, and a pixel is in one to four."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.ReLU(), nn.AvgPool2d(size, 1 if size == 3 else size), nn.Flatten(), nn.LazyLinear(3)
+    )
+    images = torch.rand(5, 1, 5, 5)
+    net(images)
+    snn = percentile_norm(net, images, readout="current", spiking_pools=True)
+    record = simulate(snn, images, neuron=SOFT, encode=Rate(700.0), duration=0.02)
+    first, pool, _ = step_operations(
+        record, network_connections(synapse_paths(snn), (1, 5, 5), pools(snn)), biased=()
+    ).layers[1:]
+    assert first.spikes > 0
+    if size < 3:
+        assert pool.unweighted == pool.accumulates == pytest.approx(first.spikes)
+    else:
+        assert pool.unweighted == 0 and first.spikes < pool.accumulates < 4 * first.spikes
+
+
 def test_an_analog_image_and_carried_currents_need_products():
     torch.manual_seed(0)
     first, inner, outer = nn.Conv2d(1, 6, 1), nn.Conv2d(6, 4, 1, bias=False), nn.Conv2d(4, 5, 1, bias=False)
