@@ -21,9 +21,9 @@ from respike.errors import InputError
 from respike.report.__main__ import main as report
 from respike.runs import compose
 from respike.runs.compose import check_run, compose_run
-from respike.runs.conf import CONF
+from respike.runs.conf import CONF, groups
 from respike.runs.offline import main as offline
-from respike.runs.overrides import check_typed, explained, groups
+from respike.runs.overrides import check_typed, explained
 from respike.train import main
 
 ANSWERED = {}  # experiment -> (answered well, tried)

@@ -1,5 +1,6 @@
-"""Where the configs are, and the options of each group."""
+"""Where the configs are, their groups, and the options of each group."""
 
+from functools import cache
 from pathlib import Path
 
 
@@ -11,6 +12,13 @@ def conf_folder() -> Path:
 
 
 CONF = conf_folder()
+
+
+@cache
+def groups() -> list[str]:
+    """The config groups, as they are typed: model, recipe/scheduler, ..."""
+    found = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")}
+    return sorted(found - {".", "report", "wandb_sweeps", "hydra/help", "convert/none"})  # the last: by method
 
 
 def options(group: str) -> list[Path]:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from respike.report.runs import is_missing, is_number
+from respike.runs.conf import groups
 from respike.runs.old_names import new_key
-from respike.runs.overrides import groups
 
 # Keys that never count: where a run lies, its name and logger, and keys that repeat others.
 NOT_SETTINGS = (
