@@ -1,5 +1,6 @@
 """Errors in a person's input. The command line prints them as one line, without a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,16 @@ def explain(error: BaseException) -> str | None:
             return str(cause)
         cause = cause.__cause__
     return None
+
+
+def explain_failure(error: BaseException) -> str | None:
+    """`explain`, or what the file system refused: the file and why, or that the disk is full. None for a bug."""
+    line = explain(error)
+    if line is None and isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if line is None and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error.strerror
+    return line
 
 
 def print_lines(make: Callable[[], Sequence[str]]) -> int:

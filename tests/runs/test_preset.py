@@ -1,5 +1,6 @@
 """Rows of a preset: which of them run with several seeds, in which folders, and what is said about them."""
 
+import errno
 import fcntl
 import logging
 import re
@@ -194,6 +195,26 @@ def test_a_row_whose_files_cannot_be_read_fails_and_the_others_run(tmp_path, mon
     for long in (False, True):
         runs, skipped, failed = run_rows(train, preset, tmp_path / "few", [], long=long)
         assert [run.name for run in runs] == ["fc"] and skipped == {"broken": "a file is damaged"} and failed
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device", "file"), "file: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), None),
+        (ZeroDivisionError(), None),
+    ],
+)
+def test_what_the_file_system_refuses_is_a_line_and_a_bug_a_traceback(tmp_path, capsys, error, line):
+    preset = preset_of(tmp_path, {"fc": ["experiment=diehl_fc"]})
+
+    def fails(cfg, overrides):
+        raise error
+
+    _, skipped, failed = run_rows(fails, preset, tmp_path / "few", [])
+    assert failed and skipped == {"fc": line or f"stopped by {type(error).__name__}, see the traceback above"}
+    assert ("Traceback" in capsys.readouterr().err) == (line is None)
 
 
 def test_a_row_without_its_data_is_skipped_and_says_what_it_needs(tmp_path):

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from respike.errors import InputError, explain
+from respike.errors import InputError, explain_failure
 from respike.neurons.encode import SpikeEncoder
 from respike.report import load_runs
 from respike.report.columns import duration
@@ -286,9 +286,7 @@ def run_rows(
 
 def _reason(error: Exception) -> str:
     """Why a run failed, in one line; the traceback of an unexpected error is printed."""
-    line = explain(error)
-    if line is None and isinstance(error, OSError) and error.filename:
-        line = f"{error.filename}: {error.strerror}"
+    line = explain_failure(error)
     if line is None:
         traceback.print_exception(error)
     return line or f"stopped by {type(error).__name__}, see the traceback above"

@@ -32,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from scipy.optimize import nnls
 
-from respike.errors import InputError, explain
+from respike.errors import InputError, explain_failure
 from respike.report.columns import duration
 from respike.report.terminal import jobs_text, numbers_text, shown_path, terminal_width, time_left
 from respike.runs.check import check_multirun, parameters, resolved_target
@@ -73,15 +73,13 @@ def run_job(train: Callable[[DictConfig, Sequence[str]], Any], cfg: DictConfig, 
                 return json.loads((folder / "metrics.json").read_text())
             return train(cfg, overrides)
     except Exception as error:
-        reason = explain(error)
-        if reason is None and isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.filename}: {error.strerror}"
-        if reason is None:
+        why = explain_failure(error)
+        if why is None:
             traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
         with contextlib.suppress(OSError):  # of a full disk, which may be what the job failed of
-            write_json(folder / FAILURE, {"overrides": list(overrides), "reason": reason})
-        return reason
+            write_json(folder / FAILURE, {"overrides": list(overrides), "reason": why})
+        return why
 
 
 def check_grid(overrides: Sequence[str], params: dict[str, str] | None) -> None:
