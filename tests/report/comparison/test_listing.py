@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -37,11 +38,15 @@ def test_unknown_names_are_refused_with_what_there_is(grid_runs, name):
         chosen_columns(compare(grid_runs), [name])
 
 
+def records_of(comparison, path, out):
+    to_csv(comparison, sorted_points(comparison), path, out)
+    with path.open(newline="", encoding="utf-8") as file:
+        return {record["run"]: record for record in csv.DictReader(file)}
+
+
 def test_csv_round_trip(grid_runs, tmp_path):
     comparison = compare(grid_runs)
-    to_csv(comparison, sorted_points(comparison), tmp_path / "comparison.csv")
-    with (tmp_path / "comparison.csv").open(newline="", encoding="utf-8") as file:
-        records = {record["run"]: record for record in csv.DictReader(file)}
+    records = records_of(comparison, tmp_path / "comparison.csv", tmp_path / "out")
     assert len(records) == len(grid_runs)
     best = comparison.points.index[comparison.points["best"]]
     winners = set(comparison.runs["path"][comparison.runs["point"].isin(best)])
@@ -53,6 +58,15 @@ def test_csv_round_trip(grid_runs, tmp_path):
         assert record["data"] == "MNIST" and record["best_trade_off"] == str(int(run["path"] in winners))
         for name, value in json.loads((run["path"] / "metrics.json").read_text()).items():
             assert record[name] == str(value)
+
+
+def test_runs_below_the_folder_of_the_page_are_named_relative_to_it(grid_runs, tmp_path, monkeypatch):
+    folder = grid_runs["path"].iloc[0].parent
+    assert set(grid_runs["path"].map(lambda path: path.parent)) == {folder}
+    names = {path.name for path in grid_runs["path"]}
+    assert set(records_of(compare(grid_runs), tmp_path / "comparison.csv", folder)) == names
+    monkeypatch.chdir(folder)
+    assert set(records_of(compare(grid_runs), tmp_path / "comparison.csv", Path("."))) == names
 
 
 def test_means_have_a_line_per_point(grid_runs, tmp_path):

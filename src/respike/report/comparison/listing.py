@@ -56,8 +56,11 @@ def to_text(
     return "\n".join([text_table(table, width, left=["run"]), *more])
 
 
-def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
-    """A line per run, point after point: settings as they are in the config, every metric, and the run's directory."""
+def to_csv(comparison: Comparison, points: Sequence[int], path: Path, out: Path) -> None:
+    """A line per run, point after point: settings as they are in the config, every metric, and the run's directory.
+
+    A directory below `out`, the folder of the page, as that of a published run, is written relative to it.
+    """
     order = {point: i for i, point in enumerate(points)}
     runs = comparison.runs.sort_values("point", key=lambda column: column.map(order), kind="stable")
     settings, flat = (*comparison.settings, *comparison.seeds), settings_of(runs)
@@ -69,9 +72,18 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path) -> None:
     }
     columns |= {name: runs[name] for name in dict.fromkeys([comparison.latency.key, *metric_names(runs)])}
     columns |= {name: runs[name] for name in DEPARTURES}
-    columns |= {"changed": runs["changed"], "test_images": runs["test_images"], "run": runs["path"].map(str)}
+    columns |= {
+        "changed": runs["changed"],
+        "test_images": runs["test_images"],
+        "run": runs["path"].map(lambda run: _below(run, out)),
+    }
     table = pd.DataFrame(columns)
     write_csv(path, table)
+
+
+def _below(run: Path, out: Path) -> str:
+    whole, folder = Path(run).resolve(), out.resolve()
+    return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(run)
 
 
 def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequence[Column], path: Path) -> None:

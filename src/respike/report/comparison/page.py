@@ -62,7 +62,7 @@ def write_comparison(
     with replaced(out, f"{PREFIX}*.png") as folder:
         networks = latency_networks(comparison)
         pictures = [] if networks else _pictures(comparison, folder)  # of T, those of the networks show more
-        to_csv(comparison, points, folder / "comparison.csv")
+        to_csv(comparison, points, folder / "comparison.csv", out)
         means_to_csv(comparison, points, shown, folder / "means.csv")
         sections = _latency(networks, folder)
         content = _content(comparison, points, shown, out)

@@ -125,8 +125,8 @@ def recovered_trials(reference: Reference) -> str:
     means = [percent(rows["snn/test_acc"].mean()) for rows in trials]
     spreads = [f"{100 * rows['snn/test_acc'].std():.2f} points" for rows in trials]
     return sentence(
-        f"With this noise the accuracy also differs from draw to draw: {len(trials[1])} draws for one network of an earlier "
-        f"training give {means[0]} on average (standard deviation {spreads[0]}) as mapped, {means[1]} ({spreads[1]}) "
+        f"With this noise the accuracy also differs from draw to draw: {len(trials[1])} draws for the network "
+        f"of seed 0 give {means[0]} on average (standard deviation {spreads[0]}) as mapped, {means[1]} ({spreads[1]}) "
         "fine-tuned."
     )
 
