@@ -29,7 +29,7 @@ def explain(error: BaseException) -> str | None:
 def explain_failure(error: BaseException) -> str | None:
     """`explain`, or what the file system refused: the file and why, or that the disk is full. None for a bug."""
     line = explain(error)
-    if line is None and isinstance(error, OSError) and error.filename is not None:
+    if line is None and isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if line is None and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error.strerror

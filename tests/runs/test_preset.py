@@ -149,19 +149,23 @@ def test_one_process_at_a_time_does_a_row(tmp_path, caplog):
 
 
 def test_a_row_that_another_process_ran_in_full_meanwhile_keeps_that_run(tmp_path):
-    """The row is planned in its short form; while the row before it runs, another process does it in full."""
+    """The row is planned in its short form; while the row before it runs, another process does it in full, with one seed."""
     preset = preset_of(tmp_path, {"first": ["experiment=diehl_fc"], "fc": ["experiment=diehl_fc"]})
     preset.rows[1].short = {"overrides": ["experiment=diehl_fc", "data.test_size=10"]}
 
     def beside_another(cfg, overrides):
-        assert cfg.name == "first"
         train(cfg, overrides)
-        train(row_config(preset, preset.rows[1], [], Path(cfg.paths.run).with_name("fc")), overrides)
+        if Path(cfg.paths.run).name == "first":
+            train(row_config(preset, preset.rows[1], [], Path(cfg.paths.run).with_name("fc")), overrides)
+        else:
+            begun.append(Path(cfg.paths.run).name)
 
     for fresh in (False, True):
-        runs, _, failed = run_rows(beside_another, preset, tmp_path / str(fresh), [], fresh=fresh)
-        assert not failed and len(runs) == 2
-        assert OmegaConf.load(runs[1] / "config.yaml").data.test_size != 10
+        begun: list[str] = []
+        runs, _, failed = run_rows(beside_another, preset, tmp_path / str(fresh), [], seeds=2, fresh=fresh)
+        assert not failed and [run.name for run in runs] == ["first", "first-seed1", "fc", "fc-seed1"]
+        assert begun == ["first-seed1", "fc-seed1"]
+        assert [OmegaConf.load(run / "config.yaml").data.test_size for run in runs[2:]] == [40, 40]
 
 
 def test_fresh_runs_again_what_is_run_and_keeps_the_rest(tmp_path):

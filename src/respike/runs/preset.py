@@ -158,13 +158,13 @@ class _Row:
         place = self.folder / f"{self.name}-seed{seed}"
         return place.name, row_config(self.preset, self.row, [*self.extra, f"seed={seed}"], place, self.short), place
 
-    def in_full_meanwhile(self, position: int) -> bool:
-        """Whether another process has done a run in full since this row was planned in its short form."""
-        if not self.short:
-            return False
-        seed = [f"seed={self.cfg.seed + position}"] if position else []
-        place = self.run(position)[2]
-        return finished(row_config(self.preset, self.row, [*self.extra, *seed], place), place)
+    def keep_in_full(self, place: Path) -> None:
+        """If another process has done the row in full since it was planned in its short form, take the full form instead."""
+        if not (self.short and (place / "metrics.json").is_file()):
+            return
+        whole = row_config(self.preset, self.row, self.extra, place)
+        if finished(whole, place):
+            self.cfg, self.short, self.fresh, self.minutes = whole, False, False, self.whole_minutes
 
     def once(self) -> str:
         """Why one seed is enough, "" if several are run."""
@@ -252,10 +252,12 @@ def run_rows(
             position += 1
             try:
                 with one_process(place):
-                    in_full = row.in_full_meanwhile(position - 1)
-                    if row.fresh and not in_full:
+                    if position == 1:
+                        row.keep_in_full(place)
+                        cfg = row.cfg
+                    if row.fresh:
                         remove_run(place)
-                    start, done = time.monotonic(), in_full or finished(cfg, place)
+                    start, done = time.monotonic(), finished(cfg, place)
                     if not done:
                         print(f"{head} {name}: running, budget {row.minutes:g} min ({shown_path(place)})", flush=True)
                         train(cfg, extra)

@@ -31,6 +31,8 @@ SYNONYMS = {  # a key, or GROUP=OPTION -> what it is called here; KEY=UNIT: its 
     "trainer=cpu": "default",
 }
 
+REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+
 
 def unknown_key(key: str, line: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str:
     """The answer to the override `line` with a key that the config of all overrides does not have.
@@ -69,10 +71,15 @@ class _Typed:
 
     def __post_init__(self) -> None:
         self.block, _, self.name = self.key.rpartition(".")
-        self.node = self.find(self.block) if self.block else self.cfg
 
     def find(self, key: str) -> Any:
-        return OmegaConf.select(self.cfg, key, throw_on_missing=False)
+        """What the config has for a key; None where that refers to something that is not there."""
+        return OmegaConf.select(self.cfg, key, throw_on_missing=False, throw_on_resolution_failure=False)
+
+    @cached_property
+    def node(self) -> Any:
+        """The block; a block that refers to another one may not be there."""
+        return self.find(self.block) if self.block else self.cfg
 
     @property
     def no_setting(self) -> str:
@@ -121,10 +128,10 @@ def _block_without_settings(typed: _Typed) -> str | None:
     """A block that refers to another one, is null, or is none of the method's."""
     above, _, last = typed.block.rpartition(".")
     parent = typed.find(above) if above else typed.cfg
-    if isinstance(parent, DictConfig) and last in parent and OmegaConf.is_interpolation(parent, last):
-        origin = OmegaConf.to_container(parent, resolve=False)[last].strip("${}")  # type: ignore[call-overload, index]
-        return f"{typed.line}: {typed.block} is that of {origin}; type {origin}.{typed.name}={typed.value}"
-    if isinstance(parent, DictConfig) and last in parent and typed.find(typed.block) is None and last != typed.block:
+    there = isinstance(parent, DictConfig) and last in parent
+    if there and (origin := REFERENCE.fullmatch(str(_raw(last, parent)))):
+        return f"{typed.line}: {typed.block} is that of {origin[1]}; type {origin[1]}.{typed.name}={typed.value}"
+    if there and typed.find(typed.block) is None and last != typed.block:
         return f"{typed.line}: {typed.block} is null; type +{typed.key}={typed.value}"
     top = typed.key.partition(".")[0]
     if "." in typed.key and top in SETTINGS and typed.find(top) is None:
@@ -174,7 +181,7 @@ def _misspelt(typed: _Typed) -> str | None:
 
 def _not_found(typed: _Typed) -> str:
     """The settings of the block, the nearest key of all, or where all are shown."""
-    if typed.siblings and typed.block:
+    if typed.block and typed.siblings:
         return f"{typed.no_setting}; type {typed.block}.NAME={typed.value} with one of {', '.join(typed.siblings)}"
     if typed.block and (near := nearest(typed.key, _keys(typed.cfg, ""), cutoff=0.8)):
         return f"{typed.no_setting}; type {near}={typed.value}"
@@ -209,7 +216,7 @@ def _endings(typed: _Typed) -> list[str]:
     ends = [one for one in _keys(cfg, "") if one.rpartition(".")[2] == name and one.partition(".")[0] in tops]
     ends = [one for one in ends if not name.startswith("_")]
     # A setting that refers to another one is set by that.
-    ends = [one for one in ends if not re.fullmatch(r"\$\{\w[\w.]*\}", str(_raw(one, cfg)))] or ends
+    ends = [one for one in ends if not REFERENCE.fullmatch(str(_raw(one, cfg)))] or ends
     if typed.block and (near := nearest(typed.key, ends, cutoff=0.8)):
         ends = [near]
     return [line for one in ends if (line := _as_typed(one, typed))]

@@ -82,8 +82,8 @@ def to_csv(comparison: Comparison, points: Sequence[int], path: Path, out: Path)
 
 
 def _below(run: Path, out: Path) -> str:
-    whole, folder = Path(run).resolve(), out.resolve()
-    return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(run)
+    whole, folder = run.resolve(), out.resolve()
+    return whole.relative_to(folder).as_posix() if run.is_dir() and whole.is_relative_to(folder) else str(run)
 
 
 def means_to_csv(comparison: Comparison, points: Sequence[int], columns: Sequence[Column], path: Path) -> None:
