@@ -31,13 +31,13 @@ SYNONYMS = {  # a key, or GROUP=OPTION -> what it is called here; KEY=UNIT: its 
     "trainer=cpu": "default",
 }
 
-REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")  # a value that is another setting's
 
 
 def unknown_key(key: str, line: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> str:
     """The answer to the override `line` with a key that the config of all overrides does not have.
 
-    compose: overrides -> their config. The first of ANSWERS that knows the key is given.
+    compose: overrides -> their config. The answer is that of the first function of ANSWERS that knows the key.
     """
     swept = next((one for one in overrides if one.startswith(("sweep=", "search="))), None)
     if line == key and swept:  # nobody typed it
@@ -47,11 +47,8 @@ def unknown_key(key: str, line: str, overrides: Sequence[str], compose: Callable
     chosen = [one for one in others if one.partition("=")[0].lstrip("+~").partition("@")[0] in groups()]
     try:
         cfg = compose([*chosen, *(one for one in others if "_target_" in one)])
-    except (
-        InputError,
-        HydraException,
-        OmegaConfBaseException,
-    ):  # another mistake, or a file on a search path of one's own
+    except (InputError, HydraException, OmegaConfBaseException):
+        # Another mistake, or a file on a search path of one's own.
         return f"{line}: there is no setting {key}; type --cfg job as well to see all"
     typed = _Typed(line, key, line.partition("=")[2] if "=" in line else "VALUE", cfg)
     try:
@@ -78,7 +75,7 @@ class _Typed:
 
     @cached_property
     def node(self) -> Any:
-        """The block; a block that refers to another one may not be there."""
+        """What the config has for the block, or the config itself; None if nothing."""
         return self.find(self.block) if self.block else self.cfg
 
     @property
