@@ -1,4 +1,4 @@
-"""Hydra finds hydra/sweeper=grids here (it looks only into this package); respike.runs.sweep makes the jobs."""
+"""Hydra finds hydra/sweeper=grids here (it looks only into this package); respike.runs.grid makes the jobs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 class Grids(BasicSweeper):
     """A multirun of several grids, where what one setting may be depends on another.
 
-    grids: as `respike.runs.sweep.grid_jobs` takes them.
+    grids: as `respike.runs.grid.grid_jobs` takes them.
     """
 
     def __init__(self, grids: Sequence[Mapping[str, Any]], max_batch_size: int | None = None):
@@ -20,7 +20,7 @@ class Grids(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs, those of one grid after those of the other."""
-        from respike.runs.sweep import grid_jobs  # here: torch is not loaded for every completion
+        from respike.runs.grid import grid_jobs  # here: torch is not loaded for every completion
 
         self.jobs = grid_jobs(self.grids, arguments)
         return super().sweep(arguments)

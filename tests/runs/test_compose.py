@@ -13,8 +13,8 @@ from respike.errors import InputError
 from respike.runs import conf
 from respike.runs.compose import check_choices, compose_run
 from respike.runs.conf import CONF, conf_folder, names
+from respike.runs.grid import check_grid
 from respike.runs.old_names import CALLABLES, KEYS, MODULES, OPTIONS, check_words, new_key, new_target
-from respike.runs.sweep import check_grid
 from respike.train import main
 
 

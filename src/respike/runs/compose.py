@@ -15,7 +15,8 @@ import respike.system.precision  # noqa: F401  registers ${fastest_precision:...
 from respike.errors import InputError
 from respike.nir.read import simulated
 from respike.runs import job_folder  # noqa: F401  registers ${job_folder:...}
-from respike.runs.check import check_settings, resolved_target
+from respike.runs.calls import resolved_target
+from respike.runs.check import check_settings
 from respike.runs.conf import CONF, names, options
 from respike.runs.kinds import said_as
 from respike.runs.overrides import check_typed, explained

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from respike.errors import InputError
-from respike.runs.check import given_by_run, parameters, resolved_target
+from respike.runs.calls import given_by_run, parameters, resolved_target
 from respike.runs.conf import groups, names, options
 from respike.runs.kinds import nearest
 from respike.runs.settings import SETTINGS
