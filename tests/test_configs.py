@@ -174,7 +174,7 @@ def test_an_experiment_names_its_method_and_its_recipes(name):
     assert chosen_recipe(name) in cfg.protocol.recipes and set(cfg.protocol.recipes) <= set(RECIPES)
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("preset", names("report"))
 def test_every_row_of_a_preset_composes(tmp_path, preset):
     loaded = load_preset(preset)
     names = [row.name for row in loaded.rows]
@@ -384,3 +384,20 @@ def test_the_direct_row_runs_where_there_is_a_gpu_and_a_narrow_reduced_one_every
 @pytest.mark.parametrize("convert", ["mmse", "calibrate_bias", "calibrate_potential", "calibrate_weights"])
 def test_the_network_with_max_pools_takes_every_conversion_of_the_sweep_over_latencies(convert):
     assert composed("experiment=lenet_maxpool", f"convert={convert}", "simulate.duration=0.008").convert.steps == 8
+
+
+def test_the_energy_preset_has_the_settings_of_the_committed_runs(tmp_path):
+    committed = {
+        path.parent.name: OmegaConf.load(path) for path in CONF.parent.glob("outputs/reference/energy/*/*/config.yaml")
+    }
+    preset = load_preset("energy")
+    assert {row.name for row in preset.rows} == set(committed)
+    for row in preset.rows:
+        cfg = row_config(preset, row, ["paths.data=data"], tmp_path)
+        for block in ("data", "model", "recipe", "convert", "encode", "neuron", "simulate", "energy", "seed"):
+            ran = OmegaConf.to_container(committed[row.name]).get(block)
+            asked = cfg.get(block)
+            assert (OmegaConf.to_container(asked, resolve=True) if OmegaConf.is_config(asked) else asked) == ran, (
+                row.name,
+                block,
+            )

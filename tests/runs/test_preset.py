@@ -314,7 +314,7 @@ def test_overrides_may_follow_options_as_make_writes_them(capsys):
 
 def test_a_file_elsewhere_in_conf_is_no_preset(capsys):
     assert reproduce.main(["../sweep/latency"]) == 1
-    assert "preset ../sweep/latency: unknown, choose one of paper, quick" in capsys.readouterr().err
+    assert "preset ../sweep/latency: unknown, choose one of energy, paper, quick" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", ["sor tië", "a (b)", "a,b", "[a]", """it's "a" """ + "{b}=c"])
