@@ -1,7 +1,6 @@
 """Tables of the published systems: their rows in outputs/reference/runs."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -14,8 +13,6 @@ from respike.runs.compose import names
 TOLD = {column.key: column for column in RESULTS}
 ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
 REDUCED = Column("reduced", "reduced", of=text_of("reduced"), is_number=False)
-# Of a row that is reduced, or whose training was
-SHORTENED = Column("reduced", "reduced", of=lambda run: _training(run) or text_of("reduced")(run), is_number=False)
 EARLY = Column("early", "early crossings", of=lambda run: f"{100 * run['ttfs/early']:.2g} %")
 PROVED = Column("proved", "proved by the bound", of=lambda run: share(run["ttfs/certified"]))
 SPIKES = Column("spikes", "spikes / neuron", of=lambda run: f"{run['ttfs/spikes_per_neuron']:.3f}")
@@ -66,13 +63,7 @@ def exact(reference: Reference) -> str:
         "exact_vgg_cifar10_l1", "exact_resnet20_cifar10",
     )  # fmt: skip
     measured = [metric(key) for key in ("ann/test_acc", "snn/test_acc", "snn/agreement")]
-    return reference.table(rows, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, SHORTENED])
-
-
-def _training(run: pd.Series) -> str:
-    """What a training lacks that was done elsewhere: such a run is a test of given weights, and not marked itself."""
-    given = Path(run["path"], "training.json").is_file()
-    return f"training: {run['cfg.recipe.reduced']}" if given and not run["reduced"] else ""
+    return reference.table(rows, [ROW, METHOD, *measured, PROVED, EARLY, metric("ttfs/latency"), SPIKES, REDUCED])
 
 
 def not_run(reference: Reference) -> str:
