@@ -1,4 +1,4 @@
-"""The check of a composed config against the table of settings and the signatures of what it names."""
+"""The check of a composed config against the table of settings; `calls` checks what its blocks name."""
 
 import dataclasses
 import os
