@@ -20,7 +20,7 @@ PEERS := $(VENV)/.ready-bench
 .PHONY: help reproduce-paper sweep compare bench sync dashboard test test-peers docs lint types format test-slurm
 help:
 	@echo "reproduce"
-	@echo "  make reproduce-paper [PRESET=paper SEEDS=1]   the published rows: outputs/report/index.html (PRESET=quick: minutes; energy)"
+	@echo "  make reproduce-paper [PRESET=paper SEEDS=1]   the published rows: outputs/report/index.html (PRESET=quick: minutes; PRESET=energy: the energy runs)"
 	@echo "  make sweep [SWEEP=threshold_rate EXPERIMENT=diehl_fc]   a named grid; again: only missing jobs"
 	@echo "  make compare [RUNS=outputs/sweeps OUT=outputs/comparison SORT=NAME]   runs side by side"
 	@echo "  make bench [ARGS=--quick]             time this package and other libraries: outputs/bench/bench.md"

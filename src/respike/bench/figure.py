@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from respike.bench.table import accuracies_of_all_images
 from respike.figures.style import DPI, FAINT, INK, PALETTE
 
 OURS, PEERS = PALETTE[0], PALETTE[1]
@@ -15,7 +16,7 @@ def figure(frame: pd.DataFrame) -> Figure:
 
     frame: of `table.to_frame`. Raises ValueError if no contender was timed.
     """
-    measured = frame[frame.reason.isna()]
+    measured = accuracies_of_all_images(frame[frame.reason.isna()])
     timed = measured[measured.part == "simulate"]
     if timed.empty:
         raise ValueError("no contender was timed; there is nothing to draw")
@@ -41,9 +42,8 @@ def _times(axes: Axes, rows: pd.DataFrame) -> None:
     colours = [OURS if name.startswith("ours") else PEERS for name in rows.name]
     axes.hlines(rows.index, rows.seconds_min * scale, rows.seconds_max * scale, colors=colours, linewidth=2)
     axes.scatter(rows.seconds_per_10000, rows.index, s=49, c=colours, zorder=2)
-    of_all = rows.accuracy.where(rows.images == rows.images.max())  # as in bench.md
     for y, (seconds, accuracy, end) in enumerate(
-        zip(rows.seconds_per_10000, of_all, rows.seconds_max * scale, strict=True)
+        zip(rows.seconds_per_10000, rows.accuracy, rows.seconds_max * scale, strict=True)
     ):
         said = f"{seconds:.3g} s" + (f", {100 * accuracy:.2f} %" if pd.notna(accuracy) else "")
         axes.annotate(said, (end, y), (8, 0), textcoords="offset points", va="center", fontsize=8, color=INK,

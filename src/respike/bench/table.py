@@ -77,14 +77,16 @@ def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.assign(reason=frame.reason.astype(object).where(frame.reason.astype(bool), None))
 
 
+def accuracies_of_all_images(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without the accuracies of rows that were too slow for all images: those are of the first images alone."""
+    most = frame.groupby(["title", "part"], dropna=False).images.transform("max")
+    return frame.assign(accuracy=frame.accuracy.where((frame.images == most) | ~frame.part.isin(["simulate", "exact"])))
+
+
 def markdown(frame: pd.DataFrame, facts: Facts) -> str:
     """The text of bench.md."""
     images = frame[frame.part == "simulate"].images.max()
-    # Rows that are too slow are timed on the first images alone, whose accuracy is not that of all.
-    most = frame.groupby(["title", "part"], dropna=False).images.transform("max")
-    frame = frame.assign(
-        accuracy=frame.accuracy.where((frame.images == most) | ~frame.part.isin(["simulate", "exact"]))
-    )
+    frame = accuracies_of_all_images(frame)
     parts = ["# Benchmark"]
     if reduced := sorted(set(frame.reduced.dropna()) - {""}):
         parts.append(f"**Reduced, not to be quoted:** {markdown_text('; '.join(reduced))}.")
