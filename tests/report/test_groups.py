@@ -59,7 +59,7 @@ def test_points_from_memory_are_drawn_beside_a_run_of_the_protocol_that_no_numbe
 
 def test_points_are_called_published_only_if_the_experiment_says_so(legend):
     assert "published" not in legend(None, full={})[0]
-    source = OmegaConf.load(CONF / "experiment" / "diehl_cnn_published.yaml").paper.curve_source
+    source = OmegaConf.load(CONF / "experiment" / "diehl_cnn_published_curve.yaml").paper.curve_source
     assert "run by us" in source and "published" not in legend(source, other={})[0]
 
 

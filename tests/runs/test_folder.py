@@ -37,7 +37,8 @@ def test_the_images_that_calibrate_are_those_the_conversion_measures(tmp_path, o
 @pytest.mark.parametrize(
     ("experiment", "expected"),
     [
-        ("diehl_cnn_published", "30 test images"),
+        ("diehl_cnn_published", "60 training images"),
+        ("diehl_cnn_published_curve", "30 test images"),
         ("exact_fc", "60 training images"),
         ("stbp_resnet19_narrow", ""),
     ],

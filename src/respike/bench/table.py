@@ -19,8 +19,9 @@ COLUMNS = [
 ]  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
-Every row does the same work on the same machine in one run, with the same number of threads. **Peak memory** is that of the
-row's own process, including libraries, network and images. The allocator has the same settings in every process{allocator}.
+Every row simulates or trains the same architecture on the same images, on the same machine in one run, with the same number of
+threads. **Peak memory** is that of the row's own process, including libraries, network and images. The allocator has
+the same settings in every process{allocator}.
 """
 RATES = """\
 Rate-coded networks: up to {images} test images through the same data-normalized spiking network. Input spikes are drawn at each
@@ -40,7 +41,8 @@ step with the pixel as their probability (1000 Hz, 1 ms). Neurons integrate with
 CNN = """\
 Networks of common size: {steps} steps, the same images for every row. Inputs are constant currents, neurons are reset by
 subtraction and start at half a threshold, scales are 0.999-quantiles per channel, the class is read from the summed output.
-SpikingJelly converts the ReLU network itself (`RateCodingRecipe(mode="99.9%", channel_wise=True, half_threshold=True)`).
+SpikingJelly converts the ReLU network itself (`RateCodingRecipe(mode="99.9%", channel_wise=True, half_threshold=True)`). Its
+max-pools take the maximum of the spikes of one step, ours that of the counts: with max-pools these are different networks.
 
 - **ms per image**: median wall time of the passes; *passes* has minimum and maximum.
 - **of bare fp32, bf16**: this time over that of the bare products, {steps} forward passes of the ReLU network with folded norms
@@ -103,20 +105,21 @@ def markdown(frame: pd.DataFrame, facts: Facts) -> str:
             chosen = rows[rows.part == part]
             if len(chosen):
                 parts += [f"### {heading}"] if heading else []
-                parts.append(_table(chosen, columns))
+                parts += _tables(chosen, columns)
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _table(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> str:
+def _tables(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> list[str]:
+    """A table of the rows that were measured, and a line for each reason why others were not."""
     lines = []
     row: Any  # the type of itertuples does not know the columns
-    for row in rows.itertuples():
-        if pd.notna(row.reason):
-            cells = [f"– {row.reason}", *[""] * (len(columns) - 1)]
-        else:
-            cells = [cell(row) for cell in columns.values()]
-        lines.append([row.name, *cells])
-    return markdown_table(["", *columns], lines)
+    for row in rows[rows.reason.isna()].itertuples():
+        lines.append([row.name, *(cell(row) for cell in columns.values())])
+    missing = rows.dropna(subset="reason").groupby("reason", sort=False)["name"]
+    said = [
+        f"Not measured ({markdown_text(str(reason))}): {markdown_text('; '.join(names))}." for reason, names in missing
+    ]
+    return ([markdown_table(["", *columns], lines)] if lines else []) + said
 
 
 def _seconds(value: float) -> str:

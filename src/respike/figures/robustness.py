@@ -1,6 +1,7 @@
 """Accuracy and exactness of time-to-first-spike networks: against the margin zeta, under noise, and trained under it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,17 +17,17 @@ from respike.metrics.interval import student_interval
 SHARES = {
     "snn/test_acc": "accuracy (%)",
     "snn/agreement": "agreement with the ReLU network (%)",
-    "ttfs/certified": "proved by the bound (% of the neurons)",
-    "ttfs/early": "fire before their last input (% of the neurons)",
+    "ttfs/certified": "proved by the bound (% of image-neuron pairs)",
+    "ttfs/early": "fire before their last input (% of image-neuron pairs)",
 }
 
 
-def zeta_trade_off(points: pd.DataFrame) -> Figure:
+def zeta_trade_off(points: pd.DataFrame, measured_on: str = "") -> Figure:
     """Accuracy, agreement, proved and early shares against the latency of each zeta.
 
     points: a row per zeta; net (label of the network; one column of panels each), zeta (a number, or auto), ttfs/latency
     and any of SHARES as fractions, each with half of its 95 % interval as "<name> ±" if known; NaN where not measured.
-    Raises ValueError without a measured share.
+    measured_on: data and number of images, for the title. Raises ValueError without a measured share.
     """
     kept = [key for key in SHARES if key in points and points[key].notna().any()]
     if not kept:
@@ -49,6 +50,8 @@ def zeta_trade_off(points: pd.DataFrame) -> Figure:
             axes.tick_params(labelbottom=True)
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
+    if measured_on:
+        figure.suptitle(measured_on, x=0.01, ha="left", fontsize=10, color=INK)
     return figure
 
 
@@ -57,7 +60,7 @@ def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
     latency, share = points["ttfs/latency"], 100 * points[key].astype(float)
     axes.errorbar(
         latency, share, yerr=halves if halves.any() else None, fmt=f"{MARKERS[0]}-", capsize=3, markersize=5,
-        color=PALETTE[0], linewidth=1.8,
+        color=PALETTE[0], linewidth=1.8, clip_on=False,
     )  # fmt: skip
     plain_axes(axes, grid="y")
     axes.vlines(latency, 0, 1, transform=axes.get_xaxis_transform(), color="#e3e3e3", linewidth=0.8)
@@ -65,7 +68,7 @@ def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
     if len(points):
         low, high = (share - halves).min(), (share + halves).max()
         room = 0.12 * max(high - low, 0.5)
-        axes.set_ylim(low - room, min(high, 100) + room)
+        axes.set_ylim(max(low - room, 0), min(high, 100) + room)
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
@@ -80,21 +83,26 @@ def _name_zetas(axes: Axes, points: pd.DataFrame) -> None:
     above.tick_params(length=0, colors=INK)
 
 
-def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str = "") -> Figure:
+def robustness(
+    runs: pd.DataFrame, undisturbed: float | None = None, title: str = "", kinds: Sequence[str] = ()
+) -> Figure:
     """Accuracy against the standard deviation of the noise, on a logarithmic axis, a line for each kind of noise.
 
     runs: a row per trial; kind (label), sigma (above 0), accuracy as a fraction. Points are means over the trials, bars
-    their 95 % interval. undisturbed: accuracy without noise, a dashed line. Raises ValueError without a run.
+    their 95 % interval. undisturbed: accuracy without noise, a dashed line. kinds: every kind there may be; its place among
+    them is its colour and marker in any figure. Raises ValueError without a run.
     """
     if runs.empty:
         raise ValueError("no noise to draw; expected at least one kind")
     figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    number = runs["kind"].nunique()
+    drawn = [kind for kind in kinds or runs["kind"].unique() if kind in set(runs["kind"])]
+    places = {kind: list(kinds or drawn).index(kind) for kind in drawn}
     sns.lineplot(
         runs.assign(percent=100 * runs["accuracy"]), x="sigma", y="percent", hue="kind", style="kind", dashes=False,
-        markers=[MARKERS[i % len(MARKERS)] for i in range(number)], errorbar=student_interval, err_style="bars",
-        palette=[PALETTE[i % len(PALETTE)] for i in range(number)], err_kws={"capsize": 3}, markersize=6,
+        hue_order=drawn, style_order=drawn, markers=[MARKERS[i % len(MARKERS)] for i in places.values()],
+        palette=[PALETTE[i % len(PALETTE)] for i in places.values()], errorbar=student_interval, err_style="bars",
+        err_kws={"capsize": 3}, markersize=6,
         markeredgecolor="none", linewidth=1.8, ax=axes,
     )  # fmt: skip
     if undisturbed is not None:
@@ -113,7 +121,7 @@ def robustness(runs: pd.DataFrame, undisturbed: float | None = None, title: str 
     handles, names = axes.get_legend_handles_labels()
     if legend := axes.get_legend():
         legend.remove()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(3, number), frameon=False, labelcolor=INK)
+    figure.legend(handles, names, loc="outside upper left", ncols=min(3, len(drawn)), frameon=False, labelcolor=INK)
     return figure
 
 

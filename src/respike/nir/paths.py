@@ -242,4 +242,5 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...] | str:
 
 
 def array_of(values: Tensor) -> np.ndarray:
+    """The values as NIR keeps them: float32 on the CPU, in C order."""
     return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)

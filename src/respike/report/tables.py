@@ -15,6 +15,7 @@ from respike.report.runs import metric_names
 GAP = "  "
 # A line may also end after - and _, because names of networks and runs have no spaces. Not at a no-break space.
 WORD_END = re.compile(r"( |(?<=[-_])(?=.))")
+HEAD_END = re.compile(r"(?<!=) (?!=)")  # "T = 16" stays on one line
 RESULT_FIELDS = (
     "method", "source", "headline", "published", "ours", "half_interval", "difference", "tolerance", "verdict", "departs",
     "data", "reduced", "failure", "test_images", "budget_min", "seeds", "cfg.seed", "changed",
@@ -107,7 +108,7 @@ def _span(heading: str, column: pd.Series, wraps: bool) -> tuple[int, int]:
     """The least and the natural width of a column."""
     widest = max(map(len, column), default=0)
     whole = max((len(word) for cell in column for word in WORD_END.split(cell)), default=0) if wraps else widest
-    longest_word = max(map(len, heading.split(" ")))
+    longest_word = max(map(len, HEAD_END.split(heading)))
     return max(whole, longest_word), max(widest, longest_word)
 
 
@@ -119,7 +120,7 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
         if not shrinkable:
             break
         widths[max(shrinkable, key=lambda name: widths[name])] -= 1
-    heads = [textwrap.wrap(name, size, break_on_hyphens=False) for name, size in widths.items()]
+    heads = [_wrapped_head(name, size) for name, size in widths.items()]
     deepest = max(map(len, heads))
     lines = list(zip(*([""] * (deepest - len(head)) + head for head in heads), strict=True))
     lines.append(tuple("-" * size for size in widths.values()))
@@ -130,6 +131,14 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
         [_aligned(part, widths[name], name in left) for name, part in zip(widths, line, strict=True)] for line in lines
     ]
     return "\n".join(GAP.join(parts).rstrip() for parts in aligned)
+
+
+def _wrapped_head(heading: str, width: int) -> list[str]:
+    lines = [""]
+    for word in HEAD_END.split(heading):
+        fits = len(lines[-1]) + 1 + len(word) <= width
+        lines[-1:] = [f"{lines[-1]} {word}".lstrip()] if fits or not lines[-1] else [lines[-1], word]
+    return lines
 
 
 def _aligned(text: str, width: int, left: bool) -> str:

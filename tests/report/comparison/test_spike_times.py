@@ -59,7 +59,18 @@ def test_trials_are_one_point_and_noises_have_a_line_each(noisy):
     low, high = axes.containers[0].lines[2][0].get_segments()[0][:, 1]
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * 1 / 3**0.5)
     assert [95.0, 95.0] in [list(line.get_ydata()) for line in axes.get_lines()]
+    assert axes.get_title(loc="left").endswith("mean of 3 trials, 95 % interval")  # those that are drawn
     assert zeta_figure(comparison) is None
+
+
+def test_a_kind_of_noise_has_its_colour_and_marker_whatever_else_is_drawn(spike_times):
+    def look(*kinds):
+        runs = [spike_times(f"{kinds}{kind}{sigma}", 0.9, **{kind: sigma}) for kind in kinds for sigma in (0.01, 0.1)]
+        (axes,) = noise_figure(compare(load_runs(runs))).axes
+        return [(line.get_color(), line.get_marker()) for line in axes.get_lines() if line.get_label() == "on alpha"]
+
+    alone = look("alpha_noise")
+    assert alone and look("alpha_noise", "time_noise") == alone == look("time_noise", "alpha_noise")
 
 
 def test_each_zeta_stands_at_its_latency(spike_times):

@@ -67,6 +67,33 @@ def test_the_figure_numbers_and_names_every_best_point(grid_runs):
     assert {str(i) for i in range(1, len(best) + 1)} < {text.get_text() for text in axes.texts}
 
 
+def test_best_points_that_hide_each_other_share_a_label(make_run, resolved):
+    def run(threshold, accuracy, nanojoules):
+        metrics = {"snn/test_acc": accuracy, "energy/snn_low_nj": nanojoules, "snn/time_to_1pct_ms": 6.0}
+        return make_run(f"run{threshold}", config=resolved(f"neuron.threshold={threshold}"), metrics=metrics)
+
+    runs = [run(1, 0.9871, 2000.0), run(2, 0.98705, 1000.0), run(3, 0.95, 100.0)]
+    axes = trade_off_figure(compare(load_runs(runs))).axes[0]
+    labels = {text.get_text(): text.xy for text in axes.texts if len(text.get_text()) < 6}
+    assert set(labels) == {"1, 2", "3"} and labels["1, 2"] == (6.0, 100 - 98.71)
+
+
+def test_a_cost_that_all_have_is_said_once_and_has_no_colour_bar(make_run, resolved):
+    def drawn(*nanojoules):
+        runs = [
+            make_run(
+                f"{nanojoules}-{i}", config=resolved(f"neuron.threshold={i + 1}"), metrics={"energy/snn_low_nj": n}
+            )
+            for i, n in enumerate(nanojoules)
+        ]
+        figure = trade_off_figure(compare(load_runs(runs)))
+        return len(figure.axes), figure.get_suptitle()
+
+    assert drawn(500.0, 900.0)[0] == 2
+    panels, title = drawn(500.0001, 500.0002)
+    assert panels == 1 and title.endswith("energy with memory, low end: 500 nJ at every point")
+
+
 def test_labels_cover_no_other_point(grid_runs):
     figure = trade_off_figure(compare(grid_runs))
     figure.draw_without_rendering()

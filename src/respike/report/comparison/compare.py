@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,10 @@ class Comparison:
         names = {key: f"{key}s" for key in ("seed", "trial")} | {"calibration_seed": "draws of calibration images"}
         return " and ".join(sorted({names[setting.key.split(".")[-1]] for setting in self.seeds})) or "seeds"
 
-    def seed_note(self) -> str:
-        """How many seeds or trials a mean has; "" where every point is a single run."""
-        least, most = self.points["runs"].min(), self.points["runs"].max()
+    def seed_note(self, points: Iterable[int] | None = None) -> str:
+        """How many seeds or trials a mean of these points has, by default of all; "" where every one is a single run."""
+        runs = self.points["runs"] if points is None else self.points["runs"].loc[list(points)]
+        least, most = runs.min(), runs.max()
         if most < 2:
             return ""
         return f"mean of {least if least == most else f'{least} to {most}'} {self.repeated}, 95 % interval"

@@ -248,7 +248,7 @@ def zeta_figure(comparison: Comparison) -> Figure | None:
     for key in SHARES:
         if comparison.has(key):
             points = points.assign(**{key: comparison.means[key], f"{key} ±": comparison.halves[key]})
-    return zeta_trade_off(points.assign(net=points["net"] if len(nets) > 1 else ""))
+    return zeta_trade_off(points.assign(net=points["net"] if len(nets) > 1 else ""), comparison.measured_on())
 
 
 def noise_figure(comparison: Comparison) -> Figure | None:
@@ -273,5 +273,7 @@ def noise_figure(comparison: Comparison) -> Figure | None:
     nets = set(drawn["net"])
     quiet = [point for point, name in zip(noisy.index, names, strict=True) if noisy[point] == 0 and name in nets]
     undisturbed = float(comparison.means["snn/test_acc"].loc[quiet[0]]) if len(quiet) == 1 else None
-    title = "; ".join(filter(None, (comparison.measured_on(), comparison.seed_note())))
-    return robustness(drawn, undisturbed, title)
+    title = "; ".join(filter(None, (comparison.measured_on(), comparison.seed_note(drawn["point"].unique()))))
+    shown = kinds["net"].unique()
+    order = [noise + (f", {net}" if len(shown) > 1 else "") for noise in NOISES.values() for net in shown]
+    return robustness(drawn, undisturbed, title, order)

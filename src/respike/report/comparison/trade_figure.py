@@ -23,6 +23,7 @@ from respike.report.comparison.trade_off import useful, useful_from
 from respike.report.comparison.varied import DATA, Setting
 
 MOST_NAMED = 14
+HIDES = 0.015  # distance, as a share of the panel, at which a best point hides another
 LINE = 0.155  # height of a line of text [in]
 TICKS = (0.0, 50.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95)  # % accuracy
 
@@ -58,14 +59,9 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
         _panel(axes, group[group["drawn"]], comparison, norm, setting, markers)
         axes.set_title(_title(str(name), group, comparison), loc="left", fontsize=10, color=INK)
         _write_best(axes, best[name], texts[name])
-    bar = figure.colorbar(
-        ScalarMappable(norm, "viridis_r"), ax=list(grid), location="left", shrink=0.8, pad=0.02, aspect=30
-    )
-    bar.set_label(f"{spent.heading}, brighter is less", color=INK)
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else AutoLocator())
-    bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.outline.set_visible(False)
+    alike = spent.text(drawn["spent"].min()) == spent.text(drawn["spent"].max())
+    if not alike:
+        _colour_bar(figure, list(grid), norm, f"{spent.heading}, brighter is less")
     if setting:
         handles = [
             Line2D([], [], marker=marker, color="none", markerfacecolor=FAINT, markeredgecolor="none", label=value)
@@ -76,7 +72,8 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
             fontsize=8.5, title_fontsize=8.5,
         )  # fmt: skip
     seeds = f"\n{comparison.seed_note()}" if comparison.seed_note() else ""
-    title = f"{accuracy.figure_title} against {late.words}, coloured by {spent.words}{seeds}"
+    same = f"; {spent.words}: {spent.text(drawn['spent'].min())} {spent.unit}".rstrip() + " at every point"
+    title = f"{accuracy.figure_title} against {late.words}{same if alike else f', coloured by {spent.words}'}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     return figure
 
@@ -103,6 +100,15 @@ def _markers(comparison: Comparison) -> tuple[Setting | None, Mapping[Any, str]]
 def _norm(costs: pd.Series) -> Normalize:
     low, high = costs.min(), costs.max()
     return LogNorm(low, high) if 0 < low < high else Normalize(low, high if high > low else low + 1)
+
+
+def _colour_bar(figure: Figure, grid: list[Axes], norm: Normalize, label: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=grid, location="left", shrink=0.8, pad=0.02, aspect=30)
+    bar.set_label(label, color=INK)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else AutoLocator())
+    bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.outline.set_visible(False)
 
 
 def _panel(
@@ -159,10 +165,24 @@ def _names(comparison: Comparison, best: Sequence[int]) -> str:
 
 
 def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
-    """Numbers in the best points, from fast to slow, and their names to the right of the panel."""
-    for i, (late, error) in enumerate(zip(best["late"], best["error"], strict=True), start=1):
+    """Numbers in the best points, from fast to slow, and their names to the right of the panel.
+
+    Points that hide each other share a text.
+    """
+    to_share = axes.transScale + axes.transLimits
+    written: list[tuple[Any, Any, list[str]]] = []  # place in the panel, point, numbers
+    for i, point in enumerate(zip(best["late"], best["error"], strict=True), start=1):
+        place = to_share.transform(point)
+        near = next((numbers for other, _, numbers in written if abs(place - other).max() < HIDES), None)
+        if near is None:
+            written.append((place, point, [str(i)]))
+        else:
+            near.append(str(i))
+    for _, point, numbers in written:
+        above = 0 if len(numbers) == 1 else 14
         axes.annotate(
-            str(i), (late, error), ha="center", va="center", fontsize=8, fontweight="bold", zorder=5,
+            ", ".join(numbers), point, xytext=(0, above), textcoords="offset points",
+            ha="center", va="center", fontsize=8, fontweight="bold", zorder=5,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
     axes.annotate(

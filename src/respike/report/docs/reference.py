@@ -53,7 +53,7 @@ class Reference:
 
     def sweep(self, name: str) -> pd.DataFrame:
         """The runs of a sweep; settings under their present names, `norm`: the normalization."""
-        rows = read_csv(self.folder / "sweeps" / name / "comparison.csv").rename(columns=new_key)
+        rows = read_csv(self.folder / "sweeps" / name / "comparison.csv").rename(columns=new_key).copy()  # one block
         return rows.assign(norm=rows["convert"].str.rpartition(".")[2]) if "convert" in rows else rows
 
 

@@ -100,7 +100,7 @@ def few_steps_gains(reference: Reference) -> str:
         f"A threshold per channel instead of one per layer changes the accuracy of `percentile` by "
         f"{gain(channel, 'percentile, per layer', 8, 32, 256)} points at T = 8, 32 and 256; the largest activation as the "
         f"threshold (`data_norm`) instead of a quantile by {gain(largest, channel, 8, 32, 256)}.",
-        f"Calibrated biases change that of the thresholds that they start from, of `mmse` rounded down, by "
+        f"Compared with the thresholds that they start from (`mmse`, rounded down), calibrated biases change the accuracy by "
         f"{gain('calibrate_bias', start, 1, 4, 8, 32)} points at T = 1, 4, 8 and 32; fitted weights by "
         f"{gain('calibrate_weights', start, 1, 4, 8, 32)}.",
     ]
@@ -149,11 +149,11 @@ def qcfs_read_from(reference: Reference) -> str:
     """What a delayed read-out and calibrations change after 8 and 16 steps, in points of the quantized network's accuracy."""
     rows = _qcfs_rows(reference)
     accuracy: Any = rows.pivot(index="method", columns="steps", values="acc")
-    below = [
-        f"{name}: {accuracy.at[name, 8] - rows['relu'].iloc[0]:+.1f} and {accuracy.at[name, 16] - rows['relu'].iloc[0]:+.1f}"
+    lines = [
+        [str(name), *(f"{accuracy.at[name, steps] - rows['relu'].iloc[0]:+.1f}" for steps in (8, 16))]
         for name in rows["method"].unique()
     ]
-    return sentence(f"Against the quantized network, in points after 8 and 16 steps: {'; '.join(below)}.")
+    return markdown_table(["conversion", "T = 8", "T = 16"], lines)
 
 
 def _qcfs_rows(reference: Reference) -> Any:
