@@ -59,6 +59,9 @@ def test_the_page_has_time_accuracy_range_floor_and_reasons():
     assert "\n\nNot measured (not installed: norse): Norse.\n" in page
     assert "\n\nNot measured (RuntimeError: no): ours, Lightning.\n" in page
     assert "| Norse | 20" in page and page.count("| Norse |") == 1 and "| ours, Lightning |" not in page
+    assert page.split("### Training\n")[1].startswith(
+        "\nNot measured (RuntimeError: no): ours, Lightning.\n"
+    )  # no table
     assert "| ours, fused | 50.0 | 40.0 to 100.0 | 8 | 16 | float32 | 12.2 MiB | 800 MiB |" in page
     assert "-0.20" in page and "95.7 million" in page and "a processor, 2 threads" in page
     assert "the same settings in every process: freed memory is kept." in page

@@ -33,6 +33,26 @@ def test_each_share_is_drawn_in_percent_by_ascending_latency_with_its_zetas_abov
     assert [tick.get_text() for tick in above.get_xticklabels()] == ["−0.7", "0.5", "auto"]
 
 
+def test_bars_end_at_the_panel_and_points_at_its_edge_are_whole():
+    points = NET.assign(**{"snn/test_acc": [0.99, 1.0, 0.9], "snn/test_acc ±": 0.06})
+    figure = zeta_trade_off(points, "500 test images of X")
+    accuracy = figure.axes[0]
+    assert accuracy.get_ylim()[1] < 105 and figure.get_suptitle().startswith("500 test images of X; ")
+    line, *caps = (line for line in accuracy.get_lines() if len(line.get_xdata()) == 3)
+    assert not line.get_clip_on() and caps and all(cap.get_clip_on() for cap in caps)
+
+
+def test_kinds_keep_their_colours_and_those_not_listed_follow():
+    runs = pd.DataFrame({"kind": ["own", "alpha"], "sigma": [0.1, 0.2], "accuracy": [0.9, 0.8]})
+
+    def looks(rows):
+        (axes,) = robustness(rows, kinds=["times", "alpha"]).axes
+        return {len(line.get_xdata()) and line.get_ydata()[0]: line.get_color() for line in axes.get_lines()}
+
+    both = looks(runs)
+    assert both[90] != both[80] and looks(runs.iloc[1:])[80] == both[80]
+
+
 def test_two_networks_stand_beside_each_other():
     axes = zeta_trade_off(pd.concat([NET.assign(net="a"), NET.assign(net="b")])).axes
     assert [a.get_title(loc="left").split("\n")[0] for a in axes[:2]] == ["a", "b"]

@@ -83,6 +83,12 @@ def test_a_table_of_many_columns_continues_below_and_keeps_every_cell(width):
     assert all(found.count(cell) == 1 for cell in cells.to_numpy().ravel())
 
 
+def test_a_number_of_steps_in_a_heading_stays_on_one_line():
+    cells = pd.DataFrame({"method": ["a"], "T = 4 (%)": ["1"], "T = 16 (%)": ["2"], "spikes, T = 16": ["3"]})
+    above, below = (re.split(r"  +", line.strip()) for line in text_table(cells, 80).splitlines()[:2])
+    assert above == ["T = 4", "T = 16", "spikes,"] and below == ["method", "(%)", "(%)", "T = 16"]
+
+
 def test_numbers_for_people(make_run):
     assert [percent(x) for x in (1.0, 0.99998, 0.999951, 0.99994)] == ["100.00 %", "99.998 %", "99.995 %", "99.99 %"]
     assert [count(999.4), count(999.6), count(-1000)] == ["999", "1,000", "-1,000"]

@@ -1,4 +1,4 @@
-"""The benchmark: time and memory of this package and of other libraries for the same work on the same machine.
+"""The benchmark: time and memory of this package and of other libraries for the same networks on the same machine.
 
     python -m respike.bench            # make bench: outputs/bench/bench.csv, bench.md, bench.png
     python -m respike.bench --quick    # few images, one pass: a check of the benchmark, marked as reduced

@@ -19,9 +19,9 @@ COLUMNS = [
 ]  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "spikingjelly", "snntorch", "norse", "numpy")
 INTRO = """\
-Every row simulates or trains the same architecture on the same images, on the same machine in one run, with the same number of
-threads. **Peak memory** is that of the row's own process, including libraries, network and images. The allocator has
-the same settings in every process{allocator}.
+The rows of a table simulate or train the same architecture on the same images, or on the first of them, on the same machine in
+one run, with the same number of threads. **Peak memory** is that of the row's own process, including libraries, network and
+images. The allocator has the same settings in every process{allocator}.
 """
 RATES = """\
 Rate-coded networks: up to {images} test images through the same data-normalized spiking network. Input spikes are drawn at each

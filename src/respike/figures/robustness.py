@@ -17,8 +17,8 @@ from respike.metrics.interval import student_interval
 SHARES = {
     "snn/test_acc": "accuracy (%)",
     "snn/agreement": "agreement with the ReLU network (%)",
-    "ttfs/certified": "proved by the bound (% of image-neuron pairs)",
-    "ttfs/early": "fire before their last input (% of image-neuron pairs)",
+    "ttfs/certified": "proved by the bound (% of pairs)",
+    "ttfs/early": "fire before their last input (% of pairs)",
 }
 
 
@@ -27,7 +27,8 @@ def zeta_trade_off(points: pd.DataFrame, measured_on: str = "") -> Figure:
 
     points: a row per zeta; net (label of the network; one column of panels each), zeta (a number, or auto), ttfs/latency
     and any of SHARES as fractions, each with half of its 95 % interval as "<name> ±" if known; NaN where not measured.
-    measured_on: data and number of images, for the title. Raises ValueError without a measured share.
+    Proved and early shares are of pairs of an image and a neuron. measured_on: data and number of images, for the title.
+    Raises ValueError without a measured share.
     """
     kept = [key for key in SHARES if key in points and points[key].notna().any()]
     if not kept:
@@ -51,17 +52,16 @@ def zeta_trade_off(points: pd.DataFrame, measured_on: str = "") -> Figure:
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
     if measured_on:
-        figure.suptitle(measured_on, x=0.01, ha="left", fontsize=10, color=INK)
+        figure.suptitle(f"{measured_on}; a pair is an image and a neuron", x=0.01, ha="left", fontsize=10, color=INK)
     return figure
 
 
 def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
     halves = 100 * points.get(f"{key} ±", pd.Series(math.nan, points.index)).astype(float).fillna(0.0)
     latency, share = points["ttfs/latency"], 100 * points[key].astype(float)
-    axes.errorbar(
-        latency, share, yerr=halves if halves.any() else None, fmt=f"{MARKERS[0]}-", capsize=3, markersize=5,
-        color=PALETTE[0], linewidth=1.8, clip_on=False,
-    )  # fmt: skip
+    axes.plot(latency, share, f"{MARKERS[0]}-", markersize=5, color=PALETTE[0], linewidth=1.8, clip_on=False)
+    if halves.any():
+        axes.errorbar(latency, share, yerr=halves, fmt="none", capsize=3, ecolor=PALETTE[0], elinewidth=1.8)
     plain_axes(axes, grid="y")
     axes.vlines(latency, 0, 1, transform=axes.get_xaxis_transform(), color="#e3e3e3", linewidth=0.8)
     axes.margins(x=0.05)
@@ -89,15 +89,17 @@ def robustness(
     """Accuracy against the standard deviation of the noise, on a logarithmic axis, a line for each kind of noise.
 
     runs: a row per trial; kind (label), sigma (above 0), accuracy as a fraction. Points are means over the trials, bars
-    their 95 % interval. undisturbed: accuracy without noise, a dashed line. kinds: every kind there may be; its place among
-    them is its colour and marker in any figure. Raises ValueError without a run.
+    their 95 % interval. undisturbed: accuracy without noise, a dashed line. kinds: kinds in the order of their colours and
+    markers, whether they are drawn or not; others follow. Raises ValueError without a run.
     """
     if runs.empty:
         raise ValueError("no noise to draw; expected at least one kind")
     figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    drawn = [kind for kind in kinds or runs["kind"].unique() if kind in set(runs["kind"])]
-    places = {kind: list(kinds or drawn).index(kind) for kind in drawn}
+    found = list(runs["kind"].unique())
+    order = [*kinds, *(kind for kind in found if kind not in kinds)]
+    places = {kind: i for i, kind in enumerate(order) if kind in found}
+    drawn = list(places)
     sns.lineplot(
         runs.assign(percent=100 * runs["accuracy"]), x="sigma", y="percent", hue="kind", style="kind", dashes=False,
         hue_order=drawn, style_order=drawn, markers=[MARKERS[i % len(MARKERS)] for i in places.values()],

@@ -87,11 +87,13 @@ def test_a_cost_that_all_have_is_said_once_and_has_no_colour_bar(make_run, resol
             for i, n in enumerate(nanojoules)
         ]
         figure = trade_off_figure(compare(load_runs(runs)))
-        return len(figure.axes), figure.get_suptitle()
+        points = [c for c in figure.axes[0].collections if len(getattr(c, "get_sizes", list)())]
+        colours = {tuple(colour) for collection in points for colour in collection.get_facecolors()[:, :3]}
+        return len(figure.axes), len(colours), figure.get_suptitle()
 
-    assert drawn(500.0, 900.0)[0] == 2
-    panels, title = drawn(500.0001, 500.0002)
-    assert panels == 1 and title.endswith("energy with memory, low end: 500 nJ at every point")
+    assert drawn(500.0, 900.0)[:2] == (2, 2)
+    panels, colours, title = drawn(500.0001, 500.0002)
+    assert panels == 1 == colours and title.endswith("energy with memory, low end: 500 nJ at every point")
 
 
 def test_labels_cover_no_other_point(grid_runs):

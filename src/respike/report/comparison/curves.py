@@ -248,7 +248,8 @@ def zeta_figure(comparison: Comparison) -> Figure | None:
     for key in SHARES:
         if comparison.has(key):
             points = points.assign(**{key: comparison.means[key], f"{key} ±": comparison.halves[key]})
-    return zeta_trade_off(points.assign(net=points["net"] if len(nets) > 1 else ""), comparison.measured_on())
+    title = "; ".join(filter(None, (comparison.measured_on(), comparison.seed_note(points.index))))
+    return zeta_trade_off(points.assign(net=points["net"] if len(nets) > 1 else ""), title)
 
 
 def noise_figure(comparison: Comparison) -> Figure | None:

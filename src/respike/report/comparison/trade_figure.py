@@ -1,4 +1,4 @@
-"""The figure of trade-offs: accuracy against latency, coloured by energy."""
+"""The figure of trade-offs: accuracy against latency, coloured by energy where it differs."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ TICKS = (0.0, 50.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95)  # % 
 
 
 def trade_off_figure(comparison: Comparison) -> Figure | None:
-    """Accuracy against latency, coloured by energy, the best points ringed, numbered and named; one panel per data set.
+    """Accuracy against latency, coloured by energy where it differs, best points ringed, numbered, named; a panel per data set.
 
     None where no useful point has all three. The accuracy axis is logarithmic in the error, so that 99 and 99.5 % are as
     far apart as 98 and 99 %.
@@ -45,8 +45,12 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
     drawn = points[points["drawn"]]
     if drawn.empty:
         return None
+    low, high = drawn["spent"].min(), drawn["spent"].max()
+    alike = spent.text(low) == spent.text(high)
+    if alike:
+        points["spent"] = low
     groups = {name: group for name, group in points.groupby(DATA, sort=False) if group["drawn"].any()}
-    norm = _norm(drawn["spent"])
+    norm = Normalize(low, low + 1) if alike else _norm(drawn["spent"])
     setting, markers = _markers(comparison)
     best = {
         name: group[group["drawn"] & group["best"]].sort_values(["late", "error"]) for name, group in groups.items()
@@ -59,7 +63,6 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
         _panel(axes, group[group["drawn"]], comparison, norm, setting, markers)
         axes.set_title(_title(str(name), group, comparison), loc="left", fontsize=10, color=INK)
         _write_best(axes, best[name], texts[name])
-    alike = spent.text(drawn["spent"].min()) == spent.text(drawn["spent"].max())
     if not alike:
         _colour_bar(figure, list(grid), norm, f"{spent.heading}, brighter is less")
     if setting:
@@ -72,7 +75,7 @@ def trade_off_figure(comparison: Comparison) -> Figure | None:
             fontsize=8.5, title_fontsize=8.5,
         )  # fmt: skip
     seeds = f"\n{comparison.seed_note()}" if comparison.seed_note() else ""
-    same = f"; {spent.words}: {spent.text(drawn['spent'].min())} {spent.unit}".rstrip() + " at every point"
+    same = f"; {spent.words}: {spent.text(low)} {spent.unit}".rstrip() + " at every point"
     title = f"{accuracy.figure_title} against {late.words}{same if alike else f', coloured by {spent.words}'}{seeds}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     return figure
@@ -178,8 +181,9 @@ def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
             written.append((place, point, [str(i)]))
         else:
             near.append(str(i))
-    for _, point, numbers in written:
-        above = 0 if len(numbers) == 1 else 14
+    for place, point, numbers in written:
+        beside = 14 if place[1] < 0.9 else -14  # within the panel
+        above = beside if len(numbers) > 1 else 0
         axes.annotate(
             ", ".join(numbers), point, xytext=(0, above), textcoords="offset points",
             ha="center", va="center", fontsize=8, fontweight="bold", zorder=5,

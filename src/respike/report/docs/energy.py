@@ -29,11 +29,12 @@ def resnet20_again(reference: Reference) -> str:
     for method, steps in (("calibrate_weights", 16), ("calibrate_potential", 32)):
         runs = rows[(rows["norm"] == method) & (rows["snn/steps"] == steps)].mean(numeric_only=True)
         said.append(f"`{method}` with T = {steps}: {percent(runs['snn/test_acc'])}, {_times_int8(runs)}")
-    mapped = reference.runs.loc["exact_resnet20_cifar10"]
+    mapped = reference.run("exact_resnet20_cifar10")
     said.append(f"`exact_resnet20_cifar10`: {percent(mapped['snn/test_acc'])}, {_times_int8(mapped)}")
     return sentence(
-        "Of ResNet-20 the table prices one run, which was not tuned. Other committed runs of the same weights, simulated with "
-        f"16-bit weights or in floating point, cost, in times the energy of the int8 ReLU network: {'; '.join(said)}."
+        "The table prices one run of ResNet-20, which was not tuned. Other committed runs of the same weights, simulated with "
+        "16-bit weights (means over draws of calibration images) or, in spike time, in floating point, cost this many times "
+        f"the energy of the int8 ReLU network: {'; '.join(said)}."
     )
 
 

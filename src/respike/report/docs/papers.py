@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
 from respike.report.docs.reference import Reference, sentence, share
 from respike.report.summary import listed, verdicts
-from respike.runs.compose import names
+from respike.runs.conf import names
 
 TOLD = {column.key: column for column in RESULTS}
 ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
@@ -78,7 +78,7 @@ def not_run(reference: Reference) -> str:
 
 def sparse_vgg(reference: Reference) -> str:
     """What the penalty on activations costs the VGG for CIFAR-10."""
-    plain, sparse = (reference.runs.loc[f"exact_vgg_cifar10{penalty}"] for penalty in ("", "_l1"))
+    plain, sparse = (reference.run(f"exact_vgg_cifar10{penalty}") for penalty in ("", "_l1"))
     images, change = plain["test_images"], sparse["snn/test_acc"] - plain["snn/test_acc"]
     error = sum(run["snn/test_acc"] * (1 - run["snn/test_acc"]) / images for run in (plain, sparse)) ** 0.5
     return sentence(
@@ -95,7 +95,7 @@ def recovered(reference: Reference) -> str:
     rows = [f"ttfs_{how}_fc_{kind}" for kind in kinds for how in ("plain", "finetune")]
 
     def lost(run: pd.Series) -> str:
-        start = reference.runs.loc[str(run["cfg.start"])]
+        start = reference.run(str(run["cfg.start"]))
         return points(start["snn/test_acc"] - run["snn/test_acc"]).removeprefix("+")
 
     columns = [
@@ -138,13 +138,13 @@ def direct(reference: Reference) -> str:
 
 def authors_cnn(reference: Reference) -> str:
     """How far the run of the authors' file is from the curve of their own simulation."""
-    run = reference.runs.loc["diehl_cnn_published_curve"]
+    run = reference.run("diehl_cnn_published_curve")
     ours = run["curve"].set_index("time_ms")["acc"]
     theirs = dict(json.loads(str(run["cfg.paper.curve"])))
     largest = max(abs(ours[time] - accuracy) for time, accuracy in theirs.items())
     of = f", the mean of {run['seeds']} seeds," if run["seeds"] > 1 else ""
     return sentence(
-        f"The accuracy of the authors' CNN file{of} is within {100 * largest:.2f} points of one "
-        f"run of their own simulation, which we ran on it, at each of {len(theirs)} times from {min(theirs):g} to "
-        f"{max(theirs):g} ms."
+        f"The accuracy of `diehl_cnn_published_curve`, the authors' CNN file with the scales of the test images{of} is within "
+        f"{100 * largest:.2f} points of one run of their own simulation, which we ran on it, at each of {len(theirs)} times "
+        f"from {min(theirs):g} to {max(theirs):g} ms."
     )

@@ -37,6 +37,12 @@ class Reference:
         """What is known of each network whose operations were counted by layer."""
         return decisions(load_runs([self.folder / "energy"]), default_model())
 
+    def run(self, name: str) -> pd.Series:
+        """The judged run of that name. Raises InputError without it."""
+        if name not in self.runs.index:
+            raise InputError(f"{self.folder / 'runs'}: has no run {name}, of which report/docs tells")
+        return self.runs.loc[[name]].iloc[0]
+
     def table(self, names: Sequence[str], columns: Sequence[Column]) -> str:
         """A line for each named run."""
         if missing := [name for name in names if name not in self.runs.index]:
