@@ -181,11 +181,11 @@ def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
             written.append((place, point, [str(i)]))
         else:
             near.append(str(i))
+    places = np.array([place for place, *_ in written]).reshape(-1, 2)
     for place, point, numbers in written:
-        beside = 14 if place[1] < 0.9 else -14  # within the panel
-        above = beside if len(numbers) > 1 else 0
         axes.annotate(
-            ", ".join(numbers), point, xytext=(0, above), textcoords="offset points",
+            ", ".join(numbers), point, xytext=(0, 0) if len(numbers) == 1 else _free_side(place, places),
+            textcoords="offset points",
             ha="center", va="center", fontsize=8, fontweight="bold", zorder=5,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
@@ -193,6 +193,16 @@ def _write_best(axes: Axes, best: pd.DataFrame, text: str) -> None:
         text, (1.02, 1), xycoords="axes fraction", va="top", fontsize=8.5, color=INK, linespacing=1.3,
         annotation_clip=False,
     )  # fmt: skip
+
+
+def _free_side(place: Any, others: Any) -> tuple[int, int]:
+    """Where the label of a point goes [points]: above, below, right or left of it, within the panel and not on another."""
+    sides = {(0, 14): (0.0, 0.045), (0, -14): (0.0, -0.045), (24, 0): (0.05, 0.0), (-24, 0): (-0.05, 0.0)}
+    for offset, share in sides.items():
+        away = np.abs(others - (place + share))
+        if np.all((place + share > 0.03) & (place + share < 0.97)) and not (away < (0.045, 0.04)).all(axis=1).any():
+            return offset
+    return next(iter(sides))
 
 
 def _numbers(comparison: Comparison, point: int) -> str:
