@@ -59,7 +59,7 @@ def zeta_trade_off(points: pd.DataFrame, measured_on: str = "") -> Figure:
 def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
     halves = 100 * points.get(f"{key} ±", pd.Series(math.nan, points.index)).astype(float).fillna(0.0)
     latency, share = points["ttfs/latency"], 100 * points[key].astype(float)
-    axes.plot(latency, share, f"{MARKERS[0]}-", markersize=5, color=PALETTE[0], linewidth=1.8, clip_on=False)
+    axes.plot(latency, share, f"{MARKERS[0]}-", markersize=5, color=PALETTE[0], linewidth=1.8, clip_on=False, zorder=3)
     if halves.any():
         axes.errorbar(latency, share, yerr=halves, fmt="none", capsize=3, ecolor=PALETTE[0], elinewidth=1.8)
     plain_axes(axes, grid="y")
