@@ -15,7 +15,7 @@ from respike.report.runs import metric_names
 GAP = "  "
 # A line may also end after - and _, because names of networks and runs have no spaces. Not at a no-break space.
 WORD_END = re.compile(r"( |(?<=[-_])(?=.))")
-HEAD_END = re.compile(r"(?<!=) (?!=)")  # "T = 16" stays on one line
+HEAD_END = re.compile(r"(?<!=)( )(?!=)")  # "T = 16" stays on one line
 RESULT_FIELDS = (
     "method", "source", "headline", "published", "ours", "half_interval", "difference", "tolerance", "verdict", "departs",
     "data", "reduced", "failure", "test_images", "budget_min", "seeds", "cfg.seed", "changed",
@@ -120,7 +120,7 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
         if not shrinkable:
             break
         widths[max(shrinkable, key=lambda name: widths[name])] -= 1
-    heads = [_wrapped_head(name, size) for name, size in widths.items()]
+    heads = [_wrapped(name, size, HEAD_END) for name, size in widths.items()]
     deepest = max(map(len, heads))
     lines = list(zip(*([""] * (deepest - len(head)) + head for head in heads), strict=True))
     lines.append(tuple("-" * size for size in widths.values()))
@@ -133,21 +133,11 @@ def _block(cells: pd.DataFrame, spans: dict[str, tuple[int, int]], width: int, l
     return "\n".join(GAP.join(parts).rstrip() for parts in aligned)
 
 
-def _wrapped_head(heading: str, width: int) -> list[str]:
-    lines = [""]
-    for word in HEAD_END.split(heading):
-        fits = len(lines[-1]) + 1 + len(word) <= width
-        lines[-1:] = [f"{lines[-1]} {word}".lstrip()] if fits or not lines[-1] else [lines[-1], word]
-    return lines
-
-
 def _aligned(text: str, width: int, left: bool) -> str:
     return text.ljust(width) if left else text.rjust(width)
 
 
-class _Wrapper(textwrap.TextWrapper):
-    wordsep_re = WORD_END
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return _Wrapper(width).wrap(text) or [""]
+def _wrapped(text: str, width: int, ends: re.Pattern[str] = WORD_END) -> list[str]:
+    wrapper = textwrap.TextWrapper(width)
+    wrapper.wordsep_re = ends
+    return wrapper.wrap(text) or [""]
