@@ -37,7 +37,8 @@ def test_bars_end_at_the_panel_and_points_at_its_edge_are_whole():
     points = NET.assign(**{"snn/test_acc": [0.99, 1.0, 0.9], "snn/test_acc ±": 0.06})
     figure = zeta_trade_off(points, "500 test images of X")
     accuracy = figure.axes[0]
-    assert accuracy.get_ylim()[1] < 105 and figure.get_suptitle().startswith("500 test images of X; ")
+    assert accuracy.get_ylim()[1] < 105 and max(accuracy.get_yticks()) == pytest.approx(100)
+    assert figure.get_suptitle().startswith("500 test images of X; ")
     line, *caps = (line for line in accuracy.get_lines() if len(line.get_xdata()) == 3)
     assert not line.get_clip_on() and caps and all(cap.get_clip_on() for cap in caps)
 

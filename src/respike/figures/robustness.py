@@ -68,7 +68,10 @@ def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
     if len(points):
         low, high = (share - halves).min(), (share + halves).max()
         room = 0.12 * max(high - low, 0.5)
-        axes.set_ylim(max(low - room, 0), min(high, 100) + room)
+        bottom = max(low - room, 0)
+        top = min(high + room, 100 + 0.1 * (100 - bottom))  # beyond 100, where there is nothing, room for a marker alone
+        axes.set_yticks([tick for tick in axes.yaxis.get_major_locator().tick_values(bottom, top) if bottom <= tick <= 100])
+        axes.set_ylim(bottom, top)
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
