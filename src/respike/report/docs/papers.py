@@ -5,10 +5,22 @@ import json
 import pandas as pd
 from omegaconf import OmegaConf
 
-from respike.report.columns import RESULTS, SIDE_BY_SIDE, Column, count, metric, percent, points, published, text_of
+from respike.report.columns import (
+    RESULTS,
+    SIDE_BY_SIDE,
+    Column,
+    count,
+    duration,
+    metric,
+    percent,
+    points,
+    published,
+    text_of,
+)  # fmt: skip
 from respike.report.docs.reference import Reference, sentence, share
 from respike.report.summary import listed, verdicts
 from respike.runs.conf import names
+from respike.system.files import read_csv
 
 TOLD = {column.key: column for column in RESULTS}
 ROW, METHOD, DATA, VERDICT = (TOLD[key] for key in ("row", "method", "data", "verdict"))
@@ -54,6 +66,28 @@ def machines(reference: Reference) -> str:
         others.append(f"{listed(f'`{row}`' for row in rows)} on {processor}")
     said = f"The rows of the table ran on {where[0]}" + (f", except {'; '.join(others)}." if others else ".")
     return sentence(said)
+
+
+def repeated(reference: Reference) -> str:
+    """How far one whole run of the command, on another processor, is from the committed runs of the same seeds."""
+    folder = reference.folder / "repeat"
+    facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    rows = read_csv(folder / "results.csv").set_index("row")
+    rows = rows[rows["skipped"].isna()]
+    steps = ("fit", "convert")  # another row may have done them
+    cached = sum(rows[f"time/{step}_s"].where(rows[f"time/{step}_was_cached"] == 1, 0).sum() for step in steps)
+    spent = duration(rows["time/total_s"].sum() - cached)
+    alike = rows[rows["reduced"].fillna("") == reference.runs["reduced"].reindex(rows.index)]
+    seed = {row: json.loads((reference.folder / "runs" / row / "metrics.json").read_text()) for row in alike.index}
+    apart = (alike["snn/test_acc"] - pd.Series({row: run["snn/test_acc"] for row, run in seed.items()})).abs()
+    far = apart[apart > 0.003].sort_values(ascending=False)
+    outliers = listed(f"`{row}` by {100 * difference:.2f} points" for row, difference in far.items())
+    return sentence(
+        f"`make reproduce-paper` was run once more, as one command in a fresh clone on {facts['processor']}, commit "
+        f"{facts['git_commit'][:7]}: its {len(rows)} rows took {spent}. The {len(alike)} that are not in a short form "
+        f"have the accuracies of the committed runs with the same seeds within {100 * apart.drop(far.index).max():.2f} "
+        f"points{f', except {outliers}' if outliers else ''}."
+    )
 
 
 def exact(reference: Reference) -> str:
