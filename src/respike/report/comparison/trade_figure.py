@@ -208,8 +208,9 @@ def _free_side(place: Any, others: Any) -> tuple[int, int]:
 def _numbers(comparison: Comparison, point: int) -> str:
     accuracy, late, spent = comparison.objectives
     means = comparison.means.loc[point]
+    time = late.text(means[late.key])
     return (
-        f"{accuracy.text(means[accuracy.key])} %, {late.text(means[late.key])} {late.unit or 'steps'}, "
+        f"{accuracy.text(means[accuracy.key])} %, {time} {late.unit or ('step' if time == '1' else 'steps')}, "
         f"{spent.text(means[spent.key])} {spent.unit or 'spikes'}"
     )
 
