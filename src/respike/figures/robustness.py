@@ -69,9 +69,9 @@ def _share_panel(axes: Axes, points: pd.DataFrame, key: str) -> None:
         low, high = (share - halves).min(), (share + halves).max()
         room = 0.12 * max(high - low, 0.5)
         bottom = max(low - room, 0)
-        top = min(high + room, 100 + 0.1 * (100 - bottom))  # above 100 a marker's half, no tick
+        top = min(high + room, 100 + 0.1 * (100 - bottom))  # above 100 only room for half a marker
         ticks = axes.yaxis.get_major_locator().tick_values(bottom, top)
-        axes.set_yticks([tick for tick in ticks if bottom <= tick <= 100])
+        axes.set_yticks([tick for tick in ticks if bottom <= tick <= 100 + 1e-9])
         axes.set_ylim(bottom, top)
     axes.ticklabel_format(axis="y", useOffset=False)
 

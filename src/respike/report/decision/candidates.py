@@ -179,7 +179,7 @@ def _spiking_candidate(name: str, run: pd.Series, operations: Operations, model:
         True,
         float(run["snn/test_acc"]) if is_number(run.get("snn/test_acc")) else math.nan,
         float(steps or intervals),
-        f"{steps} steps" if steps else latency(run),
+        f"{steps} {'step' if steps == 1 else 'steps'}" if steps else latency(run),
         f"{said}, {count(float(products))} MACs" if products else said,
         in_nanojoule(spiking_energy(model, operations, end) for end in ENDS),
     )
