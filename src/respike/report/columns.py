@@ -119,6 +119,11 @@ def duration(seconds: Any) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def in_steps(number: str) -> str:
+    """A written number of steps with its unit: "1 step", "12 steps"."""
+    return f"{number} {'step' if number == '1' else 'steps'}"
+
+
 def latency(run: pd.Series) -> str:
     """Steps and simulated time until the accuracy stays within one point of the final one: "12 steps, 12 ms".
 
@@ -126,7 +131,7 @@ def latency(run: pd.Series) -> str:
     """
     steps, time_ms, intervals = (run.get(key) for key in ("snn/steps_to_1pct", "snn/time_to_1pct_ms", "ttfs/latency"))
     # No-break spaces: a line may end between the two, not between a number and its unit.
-    parts = [] if is_missing(steps) else [f"{steps:g}\u00a0{'step' if steps == 1 else 'steps'}"]
+    parts = [] if is_missing(steps) else [in_steps(f"{steps:g}").replace(" ", "\u00a0")]
     parts += [] if is_missing(time_ms) else [f"{time_ms:g}\u00a0ms"]
     parts += [] if is_missing(intervals) else [f"{count(intervals)}\u00a0intervals"]
     return ", ".join(parts) or NOTHING

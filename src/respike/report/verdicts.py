@@ -102,13 +102,18 @@ def _known(run: pd.Series) -> dict[str, Any]:
     return {"method": _title(run), "source": _text(run.get("cfg.paper.source")), "headline": "", "departs": ()}
 
 
+def own_seconds(runs: pd.DataFrame) -> pd.Series:
+    """The seconds of each run without what an earlier one did for it; nan if they are unknown."""
+    parts = ("fit", "convert")
+    earlier = sum((runs[f"time/{part}_s"] * (runs[f"time/{part}_was_cached"] == 1)).fillna(0) for part in parts)
+    return runs["time/total_s"] - earlier
+
+
 def _spent(run: pd.Series) -> float:
-    """The seconds of a run without what an earlier one did for it, of several seeds their mean; nan if they are unknown."""
+    """`own_seconds` of a run, of several seeds their mean."""
     names = ("time/total_s", "time/fit_s", "time/convert_s", "time/fit_was_cached", "time/convert_was_cached")
     times = pd.DataFrame({name: run["over_seeds"].get(name, [run.get(name)] * run["seeds"]) for name in names})
-    times = times.apply(pd.to_numeric, errors="coerce")
-    cached = sum((times[f"time/{of}_s"] * (times[f"time/{of}_was_cached"] == 1)).fillna(0) for of in ("fit", "convert"))
-    return float((times["time/total_s"] - cached).mean())
+    return float(own_seconds(times.apply(pd.to_numeric, errors="coerce")).mean())
 
 
 def _judged(run: pd.Series) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullLocator
 
 from respike.figures.curves import MARKERS
 from respike.figures.style import DPI, FAINT, INK, plain_axes
-from respike.report.columns import count
+from respike.report.columns import count, in_steps
 from respike.report.comparison.compare import Comparison
 from respike.report.comparison.trade_off import useful, useful_from
 from respike.report.comparison.varied import DATA, Setting
@@ -210,7 +210,7 @@ def _numbers(comparison: Comparison, point: int) -> str:
     means = comparison.means.loc[point]
     time = late.text(means[late.key])
     return (
-        f"{accuracy.text(means[accuracy.key])} %, {time} {late.unit or ('step' if time == '1' else 'steps')}, "
+        f"{accuracy.text(means[accuracy.key])} %, {f'{time} {late.unit}' if late.unit else in_steps(time)}, "
         f"{spent.text(means[spent.key])} {spent.unit or 'spikes'}"
     )
 

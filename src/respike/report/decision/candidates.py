@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from respike.errors import InputError
 from respike.metrics.energy import ENDS, MAC_PJ, Baseline, Cost, EnergyModel, baselines, relu_energy, spiking_energy
 from respike.metrics.operations import Operations
-from respike.report.columns import count, latency
+from respike.report.columns import count, in_steps, latency
 from respike.report.comparison.varied import named_by_settings
 from respike.report.groups import groups_by_network, shared_title
 from respike.report.runs import is_number
@@ -179,7 +179,7 @@ def _spiking_candidate(name: str, run: pd.Series, operations: Operations, model:
         True,
         float(run["snn/test_acc"]) if is_number(run.get("snn/test_acc")) else math.nan,
         float(steps or intervals),
-        f"{steps} {'step' if steps == 1 else 'steps'}" if steps else latency(run),
+        in_steps(str(steps)) if steps else latency(run),
         f"{said}, {count(float(products))} MACs" if products else said,
         in_nanojoule(spiking_energy(model, operations, end) for end in ENDS),
     )

@@ -16,9 +16,10 @@ from respike.report.columns import (
     points,
     published,
     text_of,
-)  # fmt: skip
+)
 from respike.report.docs.reference import Reference, sentence, share
 from respike.report.summary import listed, verdicts
+from respike.report.verdicts import own_seconds
 from respike.runs.conf import names
 from respike.system.files import read_csv
 
@@ -70,13 +71,11 @@ def machines(reference: Reference) -> str:
 
 
 def repeated(reference: Reference) -> str:
-    """How far one more run of the whole command is from the committed runs, which other processors did in part."""
+    """How far the rows of one more run of the whole command, in `repeat`, are from the committed runs of the same seeds."""
     folder = reference.folder / "repeat"
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     rows = read_csv(folder / "results.csv").set_index("row")
-    told, rows = len(rows), rows[rows["skipped"].isna()]
-    parts = ("fit", "convert")  # another row may have done them
-    cached = sum(rows[f"time/{part}_s"].where(rows[f"time/{part}_was_cached"] == 1, 0).sum() for part in parts)
+    planned, rows = len(rows), rows[rows["skipped"].isna()]
     alike = rows[rows["reduced"].fillna("") == reference.runs["reduced"].reindex(rows.index)]
     files = {row: reference.folder / "runs" / row / "metrics.json" for row in alike.index}
     committed = {row: json.loads(file.read_text(encoding="utf-8"))["snn/test_acc"] for row, file in files.items()}
@@ -90,7 +89,7 @@ def repeated(reference: Reference) -> str:
     ]
     return sentence(
         f"`make reproduce-paper` was run once more, as one command in a fresh clone on {facts['processor']}, commit "
-        f"{facts['git_commit'][:7]}. {len(rows)} of {told} rows ran, in {duration(rows['time/total_s'].sum() - cached)}; the "
+        f"{facts['git_commit'][:7]}. {len(rows)} of {planned} rows ran, in {duration(own_seconds(rows).sum())}; the "
         f"others lacked files or `--long`. {len(alike)} of them have the same form as the committed runs, some with a training "
         f"in common. In {len(near)} of these the spiking accuracy differs by less than {100 * FAR:g} points from that of the "
         f"committed run with the same seed{f'; it differs by {listed(far)}' if far else ''}. Verdicts are the same"
